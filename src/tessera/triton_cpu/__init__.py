@@ -1,0 +1,7 @@
+"""The plug-in that Triton finds under the entry point `triton.backends`: `cpu`.
+
+In:  Triton's calls (`compiler.CPUBackend`, `driver.CPUDriver`).
+Out: compiled kernels that Triton's own launcher runs on CPU tensors.
+May import: core, compiler, runtime.
+Start reading: `compiler.py`.
+"""

@@ -1,0 +1,118 @@
+"""`CPUBackend`: the stages by which Triton compiles a kernel for the CPU family."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass, fields
+from types import ModuleType
+from typing import Any
+
+from triton import knobs
+from triton._C.libtriton import ir, passes
+from triton.backends.compiler import BaseBackend, GPUTarget, Language
+
+from tessera.compiler import pipeline
+from tessera.compiler.targets import rows
+
+
+@dataclass(frozen=True)
+class CPUOptions:
+    """What a launch may ask of the CPU compiler. Names are Triton's; warps, stages and clusters have no meaning here."""
+
+    num_warps: int = 1
+    num_stages: int = 1
+    num_ctas: int = 1
+    debug: bool = False
+    sanitize_overflow: bool = True
+    enable_fp_fusion: bool = True
+    supported_fp8_dtypes: tuple[str, ...] = ("fp8e5", "fp8e4nv", "fp8e4b8", "fp8e4b15", "fp8e5b16")
+    deprecated_fp8_dot_operand_dtypes: tuple[str, ...] = ()
+    default_dot_input_precision: str = "ieee"
+    allowed_dot_input_precisions: tuple[str, ...] = ("ieee", "tf32", "tf32x3", "bf16x3", "bf16x6")
+    max_num_imprecise_acc_default: int = 0
+    launch_cooperative_grid: bool = False
+    extern_libs: tuple[tuple[str, str], ...] = ()
+    instrumentation_mode: str = ""
+    ir_override: str | None = None
+    backend_name: str = "cpu"
+    arch: str = ""
+
+    def __post_init__(self) -> None:
+        if self.num_warps <= 0 or self.num_warps & (self.num_warps - 1):
+            raise ValueError(f"num_warps is {self.num_warps}; it must be a power of 2, for example num_warps=4")
+
+    def hash(self) -> str:
+        key = "_".join(f"{name}-{value}" for name, value in sorted(self.__dict__.items()))
+        return hashlib.sha256(key.encode()).hexdigest()
+
+
+class CPUBackend(BaseBackend):
+    """TTIR → tile IR → LLVM IR → assembly and object code, for `GPUTarget("cpu", NAME OF A TARGET ROW, 1)`."""
+
+    binary_ext = "obj"
+    supports_native_tensor_specialization = True
+
+    @staticmethod
+    def supports_target(target: GPUTarget) -> bool:
+        return bool(target.backend == "cpu")
+
+    def parse_options(self, options: dict[str, Any]) -> CPUOptions:
+        names = {field.name for field in fields(CPUOptions)}
+        given = {name: value for name, value in options.items() if name in names and value is not None}
+        given["arch"] = self.target.arch
+        given.setdefault("enable_fp_fusion", knobs.language.default_fp_fusion)
+        return CPUOptions(**given)
+
+    def pack_metadata(self, metadata: Any) -> tuple[int, ...]:
+        return (metadata.num_warps, metadata.num_ctas, metadata.shared)
+
+    def get_codegen_implementation(self, options: CPUOptions) -> dict[str, Any]:
+        return {"min_dot_size": lambda lhs_type, rhs_type: (1, 1, 1)}
+
+    def get_module_map(self) -> dict[str, ModuleType]:
+        from tessera.triton_cpu import libdevice
+
+        return {"triton.language.extra.libdevice": libdevice}
+
+    def load_dialects(self, context: Any) -> None:
+        """Triton's own dialects are all that we need."""
+
+    def add_stages(self, stages: dict[str, Any], options: CPUOptions, language: Language = Language.TRITON) -> None:
+        if language is not Language.TRITON:
+            raise ValueError("the CPU back end compiles Triton kernels; a Gluon kernel names a GPU's layouts: run it there")
+        target = rows.by_name(self.target.arch)
+        stages["ttir"] = lambda module, metadata: self.make_ttir(module)
+        stages["tir"] = lambda module, metadata: self.make_tir(module, metadata, options)
+        stages["llir"] = lambda tir, metadata: pipeline.make_llir(tir, target, metadata)
+        stages["asm"] = lambda llir, metadata: pipeline.make_asm(llir, target)
+        stages["obj"] = lambda asm, metadata: pipeline.make_obj(asm)
+
+    @staticmethod
+    def make_ttir(module: Any) -> Any:
+        """The target-independent clean-up that every Triton back end runs first."""
+        manager = ir.pass_manager(module.context)
+        manager.enable_debug()
+        passes.common.add_inliner(manager)
+        passes.ttir.add_rewrite_tensor_pointer(manager)
+        passes.ttir.add_rewrite_tensor_descriptor_to_pointer(manager)
+        passes.common.add_canonicalizer(manager)
+        passes.ttir.add_combine(manager)
+        passes.ttir.add_reorder_broadcast(manager)
+        passes.common.add_cse(manager)
+        passes.ttir.add_triton_licm(manager)
+        passes.common.add_symbol_dce(manager)
+        passes.ttir.add_loop_unroll(manager)
+        manager.run(module, "make_ttir")
+        return module
+
+    @staticmethod
+    def make_tir(module: Any, metadata: dict[str, Any], options: CPUOptions) -> Any:
+        tir = pipeline.make_tir(str(module), fp_fusion=options.enable_fp_fusion)
+        metadata["name"] = tir.name
+        metadata["shared"] = 0
+        return tir
+
+    @functools.lru_cache  # noqa: B019 - one back end a target lives as long as the process
+    def hash(self) -> str:
+        return f"{pipeline.fingerprint()}-{rows.by_name(self.target.arch)}"

@@ -1,0 +1,136 @@
+"""`CPUDriver`: how Triton finds the CPU, loads an object and launches a grid."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from triton.backends.compiler import GPUTarget
+from triton.backends.driver import DriverBase
+
+from tessera.compiler.targets import rows
+from tessera.runtime.arguments import make_packer
+from tessera.runtime.loader import LoadedKernel, load
+from tessera.runtime.pool import launch
+
+# Triton asks for limits that only GPUs have; these never bind.
+_NO_LIMIT = 1 << 30
+
+
+class CPUUtils:
+    """The two questions that Triton asks of a driver's utilities."""
+
+    def get_device_properties(self, device: int) -> dict[str, int]:
+        return {"max_shared_mem": _NO_LIMIT, "multiprocessor_count": os.cpu_count() or 1, "max_num_regs": _NO_LIMIT,
+                "warpSize": 1}  # fmt: skip
+
+    def load_binary(self, name: str, obj: bytes, shared: int, device: int) -> tuple[LoadedKernel, int, int, int, int]:
+        kernel = load(obj, name)
+        return kernel, kernel.address, 0, 0, _NO_LIMIT
+
+
+
+
+class CPULauncher:
+    """Packs the arguments of one compiled kernel and runs its grid over the threads."""
+
+    def __init__(self, src: Any, metadata: Any) -> None:
+        self._pack = make_packer(tuple(src.signature.values()))
+
+    def __call__(self, grid_x: int, grid_y: int, grid_z: int, stream: int, function: int, kernel_metadata: Any,
+                 launch_metadata: Any, enter_hook: Callable[[Any], None] | None,
+                 exit_hook: Callable[[Any], None] | None, *args: Any) -> None:  # fmt: skip
+        if enter_hook is not None:
+            enter_hook(launch_metadata)
+        launch(function, self._pack(args), grid_x, grid_y, grid_z)
+        if exit_hook is not None:
+            exit_hook(launch_metadata)
+
+
+class _Event:
+    """A point in time with the interface of a GPU's event: work on the CPU is done when the call returns."""
+
+    def __init__(self, enable_timing: bool = True) -> None:
+        self._seconds = 0.0
+
+    def record(self) -> None:
+        self._seconds = time.perf_counter()
+
+    def elapsed_time(self, end: _Event) -> float:
+        return (end._seconds - self._seconds) * 1e3
+
+
+class CPUInterface:
+    """The part of `torch.cuda` that `triton.testing` calls, for the CPU."""
+
+    Event = _Event
+
+    @staticmethod
+    def synchronize(device: Any = None) -> None:
+        """Nothing is ever pending."""
+
+    @staticmethod
+    def current_device() -> int:
+        return 0
+
+
+class CPUDriver(DriverBase):
+    """Active when no other maker's driver is, or when `TRITON_DEFAULT_BACKEND=cpu` asks for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.utils = CPUUtils()
+        self.launcher_cls = CPULauncher
+
+    @classmethod
+    def is_active(cls) -> bool:
+        if os.environ.get("TRITON_DEFAULT_BACKEND") == "cpu":
+            return True
+        from triton.backends import backends
+
+        return not any(other.driver.is_active() for other in backends.values() if other.driver is not cls)
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cpu", rows.host().name, 1)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def set_current_device(self, device: int) -> None:
+        """There is one CPU device."""
+
+    def get_current_stream(self, device: int | None = None) -> int:
+        return 0
+
+    def get_active_torch_device(self) -> Any:
+        import torch
+
+        return torch.device("cpu")
+
+    def get_device_interface(self) -> type[CPUInterface]:
+        return CPUInterface
+
+    def map_python_to_cpp_type(self, ty: str) -> str:
+        if ty.startswith("*"):
+            return "void*"
+        return {"i1": "int8_t", "u1": "uint8_t", "fp16": "float", "bf16": "float", "fp32": "float", "f32": "float",
+                "fp64": "double"}.get(ty, f"{'uint' if ty[0] == 'u' else 'int'}{ty[1:]}_t")  # fmt: skip
+
+    def get_benchmarker(self) -> Callable[..., Any]:
+        from triton.testing import do_bench
+
+        return do_bench  # type: ignore[no-any-return]
+
+    def get_empty_cache_for_benchmark(self) -> Any:
+        import torch
+
+        # Larger than any last-level cache that a core of ours shares.
+        return torch.empty(64 * 1024 * 1024, dtype=torch.int8)
+
+    def clear_cache(self, cache: Any) -> None:
+        cache.zero_()
+
+    def assemble_tensormap_to_arg(self, tensormaps_info: Any, args: Sequence[Any]) -> Sequence[Any]:
+        return args

@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 Kind = Literal["cpu", "gpu", "npu"]
 # native: kernels run on it here, through us. compiles: kernels are compiled for it, not run, in our tests.
-# plugin: kernels need the maker's own Triton plug-in; not tried by us.
-Status = Literal["native", "compiles", "plugin"]
+# plugin: kernels need another Triton than the released one, as a rule the maker's; not tried by us.
+# untested: in this machine, but no row of the table.
+Status = Literal["native", "compiles", "plugin", "untested"]
 
 
 @dataclass(frozen=True, kw_only=True)

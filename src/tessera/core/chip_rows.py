@@ -50,6 +50,8 @@ def _nvidia(name: str, arch: int, dtypes: tuple[str, ...], peaks: dict[str, floa
 
 
 def _amd(name: str, arch: str, dtypes: tuple[str, ...], peaks: dict[str, float], gb_per_s: float, gb: int) -> Chip:
+    # The AMD back end of the released Triton refuses gfx906: "unsupported target".
+    released = arch != "gfx906"
     return Chip(
         name=name,
         vendor="AMD",
@@ -57,11 +59,12 @@ def _amd(name: str, arch: str, dtypes: tuple[str, ...], peaks: dict[str, float],
         target=TritonTarget(backend="hip", arch=arch, warp_size=64),
         dtypes=dtypes,
         vector_bits=64 * 32,
-        status="compiles",
+        status="compiles" if released else "plugin",
         peak_flops=peaks,
         bandwidth_bytes_per_s=gb_per_s * 1e9,
         memory_bytes=gb * _GB,
         source=f"AMD {name} data sheet",
+        note="" if released else "needs a Triton that knows gfx906; the released one refuses it",
         device_names=(name,),
     )
 
@@ -113,7 +116,7 @@ _AMD = (
 _NO_FIGURES = "the maker gives no figures in a public data sheet"
 
 
-def _hygon(name: str, arch: str, dtypes: tuple[str, ...], note: str, status: Status) -> Chip:
+def _hygon(name: str, arch: str, dtypes: tuple[str, ...]) -> Chip:
     return Chip(
         name=name,
         vendor="Hygon",
@@ -121,16 +124,13 @@ def _hygon(name: str, arch: str, dtypes: tuple[str, ...], note: str, status: Sta
         target=TritonTarget(backend="hip", arch=arch, warp_size=64),
         dtypes=dtypes,
         vector_bits=64 * 32,
-        status=status,
-        note=f"{note}; {_NO_FIGURES}",
+        status="plugin",
+        note=f"needs the maker's PyTorch and Triton; {_NO_FIGURES}",
         device_names=(name,),
     )
 
 
-_HYGON = (
-    _hygon("Z100", "gfx906", _HALF_TYPES, "the maker's PyTorch and Triton are needed to run", "compiles"),
-    _hygon("K100_AI", "gfx928", _AI_TYPES, "the maker's Triton knows this target, the released one does not", "plugin"),
-)
+_HYGON = (_hygon("Z100", "gfx906", _HALF_TYPES), _hygon("K100_AI", "gfx928", _AI_TYPES))
 
 _HUAWEI = (
     Chip(

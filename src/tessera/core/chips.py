@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from tessera.core.chip import Chip, Device, Kind, Status, TritonTarget
+from tessera.core.chip import Chip, Device, Kind, TritonTarget
 from tessera.core.chip_rows import CHIPS
 
 
@@ -117,7 +117,6 @@ def _unlisted_accelerator(device_type: str, model: str, properties: Any) -> Chip
 
 
 def _unlisted(*, name: str, vendor: str, kind: Kind, target: TritonTarget, vector_bits: int) -> Chip:
-    status: Status = "compiles" if target.backend in ("cuda", "hip") else "plugin"
     return Chip(
         name=name,
         vendor=vendor,
@@ -125,6 +124,6 @@ def _unlisted(*, name: str, vendor: str, kind: Kind, target: TritonTarget, vecto
         target=target,
         dtypes=("float32",),
         vector_bits=vector_bits,
-        status=status,
+        status="untested",
         note="not in the table of chips: described by what the machine says of it",
     )

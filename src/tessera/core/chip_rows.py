@@ -149,7 +149,7 @@ _HUAWEI = (
 
 _MOORE_THREADS = (
     Chip(
-        name="MTT S4000",
+        name="S4000",
         vendor="Moore Threads",
         kind="gpu",
         target=TritonTarget(backend="musa", arch=22, warp_size=128),
@@ -164,7 +164,7 @@ _MOORE_THREADS = (
         device_names=("S4000",),
     ),
     Chip(
-        name="MTT S5000",
+        name="S5000",
         vendor="Moore Threads",
         kind="gpu",
         target=TritonTarget(backend="musa", arch=31, warp_size=32),

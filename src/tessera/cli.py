@@ -137,8 +137,8 @@ def chips(
     devices = detect()
     measured = [_measure(device) for device in devices] if measure else [{} for _ in devices]
     for device, figures in zip(devices, measured, strict=True):
-        console.print(_device_table(device, figures))
-    console.print(_chips_table(CHIPS))
+        console.print(_device_table(device, figures), "")
+    console.print(_chips_table(CHIPS), "")
     console.print(_LEGEND, highlight=False)
     here = [
         {**device.as_dict(), "measured": figures or None} for device, figures in zip(devices, measured, strict=True)
@@ -225,7 +225,7 @@ def doctor(json_file: JsonFile = None) -> None:
         checks = examine(lambda name: progress.update(task, description=f"looking at: {name}"))
     command = mending_command(checks)
     healthy = all(check.state == "ok" for check in checks)
-    console.print(_checks_table(checks))
+    console.print(_checks_table(checks), "")
     if healthy:
         console.print("[green]All is well.[/]")
     elif command:

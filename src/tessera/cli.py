@@ -262,9 +262,7 @@ def _check_writable(path: Path | None) -> None:
     if path is None:
         return
     if path.is_dir():
-        raise UsageError(
-            f"--json {path} is a folder; give the name of a file in it, for example {path / 'result.json'}"
-        )
+        raise UsageError(f"--json {path} is a folder; name a file in it, for example {path / 'result.json'}")
     if not path.parent.is_dir():
         raise UsageError(f"--json {path}: there is no folder {path.parent}; create it or choose another")
 

@@ -8,8 +8,8 @@ from tessera.core.errors import MissingDependency, TesseraError, UsageError, unk
 
 
 def test_user_errors_can_be_caught_as_the_builtin_they_refine() -> None:
-    assert issubclass(UsageError, (TesseraError,)) and issubclass(UsageError, ValueError)
-    assert issubclass(MissingDependency, (TesseraError,)) and issubclass(MissingDependency, ImportError)
+    assert issubclass(UsageError, TesseraError) and issubclass(UsageError, ValueError)
+    assert issubclass(MissingDependency, TesseraError) and issubclass(MissingDependency, ImportError)
 
 
 def test_unknown_name_lists_known_and_suggests_nearest() -> None:

@@ -9,7 +9,9 @@ many specialisations of one kernel may export the same name. Loading takes 0.3 m
 from __future__ import annotations
 
 import itertools
+import os
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from tessera.core.errors import UsageError
@@ -37,26 +39,31 @@ class _Linker:
         self._jit: Any = None
         self._serial = itertools.count()
 
-    def link(self, obj: bytes, name: str) -> LoadedKernel:
+    def link(self, obj: bytes, names: Sequence[str]) -> list[LoadedKernel]:
         from llvmlite import binding
 
         with self._lock:
             if self._jit is None:
                 self._jit = self._create()
-            builder = binding.JITLibraryBuilder().add_object_img(obj).add_current_process().export_symbol(name)
+            builder = binding.JITLibraryBuilder().add_object_img(obj).add_current_process()
+            for name in names:
+                builder.export_symbol(name)
             try:
-                library = builder.link(self._jit, f"{name}.{next(self._serial)}")
+                library = builder.link(self._jit, f"{names[0]}.{next(self._serial)}")
             except RuntimeError as error:
                 raise UsageError(
-                    f"kernel {name!r} could not be loaded from {len(obj)} bytes of object code: {error}; it must be an "
-                    "object file for this machine that exports this name: clear Triton's cache and compile again"
+                    f"kernel {names[0]!r} could not be loaded from {len(obj)} bytes of object code: {error}; they must "
+                    "be an object file for this machine that exports this name: clear Triton's cache and compile again"
                 ) from error
-        return LoadedKernel(name, library[name], library)
+        return [LoadedKernel(name, library[name], library) for name in names]
 
-    @staticmethod
-    def _create() -> Any:
+    def _create(self) -> Any:
         from llvmlite import binding
 
+        # A child of a fork must not find the linker half-way through the work of a thread that it does not have.
+        os.register_at_fork(
+            before=self._lock.acquire, after_in_parent=self._lock.release, after_in_child=self._lock.release
+        )
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()
         machine = binding.Target.from_default_triple().create_target_machine()
@@ -68,4 +75,9 @@ _linker = _Linker()
 
 def load(obj: bytes, name: str) -> LoadedKernel:
     """Load `obj` and find `name` in it. Any thread may call. Raises `UsageError` for code that does not link here."""
-    return _linker.link(obj, name)
+    return _linker.link(obj, (name,))[0]
+
+
+def load_all(obj: bytes, names: Sequence[str]) -> list[LoadedKernel]:
+    """As `load`, for object code that exports several functions."""
+    return _linker.link(obj, names)

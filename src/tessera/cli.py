@@ -109,7 +109,8 @@ def bringup(
 # --- tessera chips ---
 
 _LEGEND = """\
-[bold]native[/]: kernels run on it, tested. [bold]compiles[/]: kernels are compiled for it in the tests, not run. \
+[bold]native[/]: kernels run on it, tested. [bold]compiles[/]: kernels are compiled for it in the tests, not run \
+(the figure is the first Triton that can). \
 [bold]plugin[/]: needs another Triton than the released one, as a rule the maker's; not tried.
 Figures are the makers' own, dense; a dash: none is published. A family of CPUs has none: use --measure."""
 
@@ -189,11 +190,12 @@ def _chips_table(known: tuple[Chip, ...]) -> Table:
     for heading in ("vector\nbits", "float32\nTflop/s", "bfloat16\nTflop/s", "\nGB/s", "\nGB"):
         table.add_column(heading, justify="right", no_wrap=True)
     for chip in known:
-        # The target of a CPU is its own name.
+        # The target of a CPU is its own name, near enough.
         name, target = (chip.name, "cpu") if chip.kind == "cpu" else (f"{chip.vendor} {chip.name}", str(chip.target))
         peaks = [_in_units(chip.peak_flops.get(dtype), 1e12) for dtype in ("float32", "bfloat16")]
         memory = [_in_units(chip.bandwidth_bytes_per_s, 1e9), _in_units(chip.memory_bytes, 1e9)]
-        table.add_row(name.removeprefix("Huawei "), target, chip.status, str(chip.vector_bits), *peaks, *memory)
+        status = f"{chip.status} {chip.since_triton}".strip()
+        table.add_row(name.removeprefix("Huawei "), target, status, str(chip.vector_bits), *peaks, *memory)
     return table
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 import torch
+from packaging.version import Version
 
 from tessera.core.chip import Chip, chip_as_dict
 from tessera.core.chip_rows import CHIPS
@@ -138,11 +143,8 @@ def test_unlisted_accelerator_is_described_by_what_it_reports(
     assert (chip.name, chip.vendor, str(chip.target), chip.status) == (name, vendor, target, "untested")
 
 
-GPU_TARGETS = {chip.target: chip for chip in CHIPS if chip.target.backend in ("cuda", "hip")}
-
-
-@pytest.mark.parametrize("chip", GPU_TARGETS.values(), ids=lambda chip: str(chip.target))
-def test_status_of_a_gpu_is_what_the_released_triton_does(chip: Chip, capfd: pytest.CaptureFixture[str]) -> None:
+def compile_add(chip: Chip) -> set[str]:
+    """The stages that compiling a small kernel for the chip gives."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -151,16 +153,40 @@ def test_status_of_a_gpu_is_what_the_released_triton_does(chip: Chip, capfd: pyt
 
     source = ASTSource(_add, {**dict.fromkeys(("x", "y", "out"), "*fp32"), "size": "i32"}, constexprs={"BLOCK": 256})
     target = GPUTarget(chip.target.backend, chip.target.arch, chip.target.warp_size)
-    if chip.status == "compiles":
-        assert set(triton.compile(source, target=target).asm) & {"cubin", "hsaco"}
+    return set(triton.compile(source, target=target).asm)
+
+
+GPU_TARGETS = {chip.target: chip for chip in CHIPS if chip.target.backend in ("cuda", "hip")}
+CPU_ROWS = [chip for chip in CHIPS if chip.kind == "cpu"]
+
+
+@pytest.mark.parametrize("chip", GPU_TARGETS.values(), ids=lambda chip: str(chip.target))
+def test_status_of_a_gpu_is_what_the_installed_triton_does(chip: Chip, capfd: pytest.CaptureFixture[str]) -> None:
+    import triton
+
+    if chip.status == "compiles" and Version(triton.__version__) >= Version(chip.since_triton or "0"):
+        assert compile_add(chip) & {"cubin", "hsaco"}
     else:
         with pytest.raises(RuntimeError):
-            triton.compile(source, target=target)
+            compile_add(chip)
         assert "unsupported target" in capfd.readouterr().err
 
 
-def test_compiler_has_a_target_for_every_cpu_row() -> None:
-    from tessera.compiler.targets import rows
+@pytest.mark.parametrize("chip", CPU_ROWS, ids=lambda chip: chip.name)
+def test_kernels_compile_for_every_cpu_row(chip: Chip) -> None:
+    assert {"tir", "llir", "asm", "obj"} <= compile_add(chip)
 
-    names = [chip.target.arch for chip in CHIPS if chip.target.backend == "cpu"]
-    assert [rows.by_name(str(name)).name for name in names] == names
+
+@pytest.mark.parametrize("chip", [chip for chip in CPU_ROWS if chip.status == "native"], ids=lambda chip: chip.name)
+def test_kernels_run_on_native_rows_that_this_machine_fulfils(chip: Chip, tmp_path: Path) -> None:
+    import llvmlite.binding
+
+    features = {name for name, present in llvmlite.binding.get_host_cpu_features().items() if present}
+    if not features.issuperset(chip.features):
+        pytest.skip(f"this machine lacks {sorted(set(chip.features) - features)}")
+    environ = {**os.environ, "TRITON_DEFAULT_BACKEND": "cpu", "TRITON_CACHE_DIR": str(tmp_path)}
+    environ["TESSERA_TARGET"] = str(chip.target.arch)
+    done = subprocess.run(
+        [sys.executable, "-m", "tessera.core.self_check"], env=environ, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr

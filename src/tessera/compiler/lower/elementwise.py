@@ -153,7 +153,7 @@ def _poison(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
 
 
 def _maths(name: str) -> Row:
-    return in_float(FUNCTIONS[name])
+    return in_float(lambda b, args: FUNCTIONS[name](b, args))
 
 
 def _sqrt(b: Builder, args: Sequence[V]) -> V:

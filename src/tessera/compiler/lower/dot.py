@@ -206,17 +206,18 @@ def _pack_transposed(low: Sweeper, value: Value, prefix: Index, to: LType, targe
             at = Uniform(low.b.add(row, int_const(number, I64)))
             buffers.write(low.b, target, place(at, Ramp(column, int_const(1, I64))), Vector(vector), size)
 
-    def outer(row: V, carried: list[V]) -> list[V]:
-        def inner(column: V, carried: list[V]) -> list[V]:
+    # Squares along a row of memory follow one another, which is what a prefetcher sees.
+    def outer(column: V, carried: list[V]) -> list[V]:
+        def inner(row: V, carried: list[V]) -> list[V]:
             with low.frame():
                 square(row, column)
             return []
 
-        low.b.counted_loop(columns, size, [], inner)
+        low.b.counted_loop(rows, size, [], inner)
         return []
 
     with low.lanes(size):
-        low.b.counted_loop(rows, size, [], outer)
+        low.b.counted_loop(columns, size, [], outer)
 
 
 def transpose(low: Sweeper, vectors: Sequence[V]) -> list[V]:

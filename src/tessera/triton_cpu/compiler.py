@@ -14,11 +14,12 @@ from triton.backends.compiler import BaseBackend, GPUTarget, Language
 
 from tessera.compiler import pipeline
 from tessera.compiler.targets import rows
+from tessera.triton_cpu.errors import guarded
 
 
 @dataclass(frozen=True)
 class CPUOptions:
-    """What a launch may ask of the CPU compiler. Names are Triton's; warps, stages and clusters have no meaning here."""
+    """What a launch may ask of the CPU compiler. The names are Triton's; warps and stages mean nothing on a CPU."""
 
     num_warps: int = 1
     num_stages: int = 1
@@ -80,11 +81,13 @@ class CPUBackend(BaseBackend):
 
     def add_stages(self, stages: dict[str, Any], options: CPUOptions, language: Language = Language.TRITON) -> None:
         if language is not Language.TRITON:
-            raise ValueError("the CPU back end compiles Triton kernels; a Gluon kernel names a GPU's layouts: run it there")
+            raise ValueError(
+                "a Gluon kernel names a GPU's layouts and cannot run on a CPU; write it in triton.language"
+            )
         target = rows.by_name(self.target.arch)
         stages["ttir"] = lambda module, metadata: self.make_ttir(module)
-        stages["tir"] = lambda module, metadata: self.make_tir(module, metadata)
-        stages["llir"] = lambda tir, metadata: pipeline.make_llir(tir, target)
+        stages["tir"] = guarded(self.make_tir)
+        stages["llir"] = guarded(lambda tir, metadata: pipeline.make_llir(tir, target))
         stages["asm"] = lambda llir, metadata: pipeline.make_asm(llir, target)
         stages["obj"] = lambda asm, metadata: pipeline.make_obj(asm, target)
 

@@ -46,7 +46,9 @@ class FunctionLowering(Sweeper):
         if not first:
             for arg in block.args:
                 if isinstance(arg.type, BlockType):
-                    raise fail("a block value that crosses an early return is not supported on the CPU yet; use if/else")
+                    raise fail(
+                        "a block value that crosses an early return is not supported on the CPU yet; use if/else"
+                    )
                 self.scalars[arg] = V(ltype(element_of(arg.type)), f"%{self.b.fresh('arg')}")
         self.ops(block.ops)
 

@@ -23,7 +23,7 @@ _THRESHOLD = 20
 _INSIDE_A_LOOP = 8
 
 # Operations that are written into the loop of their consumer. `load` is one of them, under the conditions below.
-LAZY = frozenset("""
+_NAMES = """
     constant splat make_range expand_dims broadcast trans reshape join split cat addptr load select bitcast
     addi subi muli divsi divui remsi remui ceildivsi floordivsi ceildivui shli shrsi shrui andi ori xori
     minsi maxsi minui maxui cmpi mulhiui
@@ -31,11 +31,14 @@ LAZY = frozenset("""
     extsi extui trunci sitofp uitofp fptosi fptoui extf truncf fp_to_fp index_cast index_castui int_to_ptr ptr_to_int
     exp exp2 expm1 log log2 log1p log10 sqrt rsqrt sin cos tan tanh erf floor ceil absf absi fma roundeven round trunc
     precise_sqrt precise_divf extern_elementwise poison unsplat ctpop ctlz cttz copysign powf atan2
-""".split())  # fmt: skip
+"""
+LAZY = frozenset(_NAMES.split())
 
 PURE = LAZY | {"get_program_id", "get_num_programs"}
 
-_WRITES = frozenset({"store", "atomic_rmw", "atomic_cas", "call", "print", "debug_barrier", "gpu.barrier", "ttg.barrier"})
+_WRITES = frozenset(
+    {"store", "atomic_rmw", "atomic_cas", "call", "print", "debug_barrier", "gpu.barrier", "ttg.barrier"}
+)
 
 
 @dataclass
@@ -126,7 +129,8 @@ class _Placement:
         return list(found)
 
     def _sites(self, op: Op) -> list[Op]:
-        """The sinks, and the operations placed in scratch, that evaluate `op`. Users come later in the program than `op`,
+        """The sinks, and the operations placed in scratch, that evaluate `op`. Users come later in the program than
+        `op`,
         so that in the backward walk their placement is settled."""
         if op not in self.sites:
             self.sites[op] = list(dict.fromkeys(site for result in op.results for site in self._sites_of(result)))
@@ -136,7 +140,9 @@ class _Placement:
         """How many times too often `op` would be computed without scratch."""
         here = self.places[op].loops
         weight = sum(_INSIDE_A_LOOP if self.places[site].loops != here else 1 for site in dict.fromkeys(sites))
-        weight += _INSIDE_A_LOOP * any(self._spread(user) for result in op.results for user in self.users.get(result, []))
+        weight += _INSIDE_A_LOOP * any(
+            self._spread(user) for result in op.results for user in self.users.get(result, [])
+        )
         return weight - 1
 
     @staticmethod
@@ -167,7 +173,8 @@ class _Placement:
     def _same_elements(load: Op, store: Op) -> bool:
         """Does the store write, element by element, what the load reads, or else memory of another argument?
 
-        Two pointer arguments are taken to be equal or apart, never to overlap in part, as PyTorch's own operators demand.
+        Two pointer arguments are taken to be equal or apart, never to overlap in part, as PyTorch's own operators
+        demand.
         """
         if store.name != "store":
             return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from types import ModuleType
 from typing import Any
@@ -13,8 +14,8 @@ from triton._C.libtriton import ir, passes
 from triton.backends.compiler import BaseBackend, GPUTarget, Language
 
 from tessera.compiler import pipeline
+from tessera.compiler.errors import LoweringError
 from tessera.compiler.targets import rows
-from tessera.triton_cpu.errors import guarded
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,21 @@ class CPUOptions:
     def hash(self) -> str:
         key = "_".join(f"{name}-{value}" for name, value in sorted(self.__dict__.items()))
         return hashlib.sha256(key.encode()).hexdigest()
+
+
+def guarded(stage: Callable[[Any, dict[str, Any]], Any]) -> Callable[[Any, dict[str, Any]], Any]:
+    """A compiler stage whose faults are Triton's `CompilationError`."""
+
+    def run(module: Any, metadata: dict[str, Any]) -> Any:
+        try:
+            return stage(module, metadata)
+        except LoweringError as error:
+            # Triton looks for back ends while it is itself being imported; its errors exist only after that.
+            from tessera.triton_cpu.errors import CPUCompilationError
+
+            raise CPUCompilationError(error.faults) from None
+
+    return run
 
 
 class CPUBackend(BaseBackend):

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import ast
 import linecache
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
 
 from triton.compiler.errors import CompilationError
 
-from tessera.compiler.errors import Fault, LoweringError
+from tessera.compiler.errors import Fault
 
 
 class CPUCompilationError(CompilationError):
@@ -40,22 +37,3 @@ def _describe(fault: Fault) -> str:
     line = linecache.getline(fault.location.file, fault.location.line).rstrip()
     caret = " " * max(fault.location.column - 1, 0) + "^"
     return f"{fault.location}: {fault.message}\n{line}\n{caret}" if line else f"{fault.location}: {fault.message}"
-
-
-@contextmanager
-def as_triton_errors() -> Iterator[None]:
-    """Turn a `LoweringError` raised inside into Triton's error."""
-    try:
-        yield
-    except LoweringError as error:
-        raise CPUCompilationError(error.faults) from None
-
-
-def guarded(stage: Callable[..., Any]) -> Callable[..., Any]:
-    """A compiler stage whose faults are Triton's errors."""
-
-    def run(module: Any, metadata: dict[str, Any]) -> Any:
-        with as_triton_errors():
-            return stage(module, metadata)
-
-    return run

@@ -37,7 +37,8 @@ class FunctionLowering(Sweeper):
         for position, block in enumerate(blocks):
             self._cfg_block(block, first=position == 0)
         self._place_phis()
-        head = f"define internal void @{self.function.name}.body({', '.join([*params, *(f'i32 %{name}' for name in GRID)])}) #0 {{"
+        params += [f"i32 %{name}" for name in GRID]
+        head = f"define internal void @{self.function.name}.body({', '.join(params)}) #0 {{"
         return "\n".join([head, "entry:", *self.b.entry, "  br label %bb0", *self.b.lines, "}"])
 
     def _cfg_block(self, block: Block, first: bool) -> None:

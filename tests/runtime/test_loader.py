@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import KERNEL, compile_ir, make_kernel
+from native_kernels import KERNEL, compile_ir, make_kernel
 
 from tessera.core.errors import UsageError
 from tessera.runtime.arguments import make_packer

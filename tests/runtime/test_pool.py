@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import threading
@@ -9,9 +10,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import KERNEL, compile_ir, make_kernel
+from llvmlite import binding
+from native_kernels import KERNEL, compile_ir, make_kernel
 
 from tessera.core.errors import UsageError
+from tessera.runtime import pool_ir
 from tessera.runtime.arguments import make_packer
 from tessera.runtime.loader import LoadedKernel, load
 from tessera.runtime.pool import launch
@@ -236,6 +239,40 @@ while counts[99] < 10:
     time.sleep(0.001)
 """)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux says where threads run")
+def test_worker_leaves_the_processor_of_the_launch(script: Script) -> None:
+    processors = sorted(os.sched_getaffinity(0))
+    if len(processors) < 2:
+        pytest.skip("there is nowhere to go on one processor")
+    result = script("""
+torch.set_num_threads(2)
+distinct()
+worker, = (thread.native_id for thread in threading.enumerate() if thread.name.startswith("tessera-worker"))
+allowed = os.sched_getaffinity(0)
+here = min(allowed)
+os.sched_setaffinity(0, {here})
+os.sched_setaffinity(worker, {here})
+distinct()
+print(os.sched_getaffinity(worker) == allowed - {here})
+""")
+    assert result.stdout == "True\n", result.stderr
+
+
+@pytest.mark.parametrize(
+    "triple",
+    ["aarch64-unknown-linux-gnu", "arm64-apple-darwin", "riscv64-unknown-linux-gnu", "loongarch64-unknown-linux-gnu",
+     "powerpc64le-unknown-linux-gnu", "x86_64-apple-darwin"],
+)  # fmt: skip
+def test_native_half_compiles_for_other_machines(triple: str) -> None:
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    module = binding.parse_assembly(pool_ir.module_text(triple))
+    module.verify()
+    text = binding.Target.from_triple(triple).create_target_machine(reloc="pic").emit_assembly(module)
+    assert all(f"{name}:" in text for name in pool_ir.EXPORTS)
+    assert module.get_function("sched_getcpu").is_declaration == ("linux" in triple)
 
 
 def test_environment_fixes_the_number_of_threads(script: Script) -> None:

@@ -6,7 +6,7 @@ nothing else disturbs it. Nothing is stored: the next measurement is a new one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -86,10 +86,7 @@ PROBES: tuple[Probe, ...] = (
 )
 
 
-def measure(device: Device, *, on_probe: Callable[[str], object] = lambda name: None) -> dict[str, float]:
-    """Units a second of every probe, by name; `on_probe` is called with the name before each begins."""
-    results: dict[str, float] = {}
+def measure(device: Device) -> Iterator[tuple[str, float]]:
+    """Name and units a second of one probe after the other, each as soon as it is done."""
     for probe in PROBES:
-        on_probe(probe.name)
-        results[probe.name] = probe.run(device)
-    return results
+        yield probe.name, probe.run(device)

@@ -109,13 +109,14 @@ class _Pool:
 def _looks(native: _Native, spin_us: float) -> int:
     """How many looks of a spinning thread take `spin_us`: what one takes differs tenfold between processors."""
     looks = 1000
-    fastest_ns = None
-    for _ in range(3):
+
+    def taken_ns() -> int:
         start = time.perf_counter_ns()
         native.relax(looks)
-        taken_ns = time.perf_counter_ns() - start
-        fastest_ns = taken_ns if fastest_ns is None else min(fastest_ns, taken_ns)
-    return max(1, int(spin_us * 1e3 * looks / max(1, fastest_ns or 1)))
+        return time.perf_counter_ns() - start
+
+    fastest_ns = max(1, min(taken_ns() for _ in range(3)))
+    return max(1, int(spin_us * 1e3 * looks / fastest_ns))
 
 
 def _processors() -> bytes:

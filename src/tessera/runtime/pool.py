@@ -79,7 +79,7 @@ class _Pool:
         self._native = _native()
         address = self._native.create(_looks(self._native, SPIN_US), _processors())
         if address is None:
-            raise MemoryError("no memory for the state of the thread pool, less than 1 KiB")
+            raise MemoryError("no memory for the state of the thread pool, about 1 KiB")
         self.address = address
         self.run = self._native.launch
         self.num_threads = 1

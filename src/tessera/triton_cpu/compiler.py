@@ -83,10 +83,10 @@ class CPUBackend(BaseBackend):
             raise ValueError("the CPU back end compiles Triton kernels; a Gluon kernel names a GPU's layouts: run it there")
         target = rows.by_name(self.target.arch)
         stages["ttir"] = lambda module, metadata: self.make_ttir(module)
-        stages["tir"] = lambda module, metadata: self.make_tir(module, metadata, options)
-        stages["llir"] = lambda tir, metadata: pipeline.make_llir(tir, target, metadata)
+        stages["tir"] = lambda module, metadata: self.make_tir(module, metadata)
+        stages["llir"] = lambda tir, metadata: pipeline.make_llir(tir, target)
         stages["asm"] = lambda llir, metadata: pipeline.make_asm(llir, target)
-        stages["obj"] = lambda asm, metadata: pipeline.make_obj(asm)
+        stages["obj"] = lambda asm, metadata: pipeline.make_obj(asm, target)
 
     @staticmethod
     def make_ttir(module: Any) -> Any:
@@ -107,8 +107,8 @@ class CPUBackend(BaseBackend):
         return module
 
     @staticmethod
-    def make_tir(module: Any, metadata: dict[str, Any], options: CPUOptions) -> Any:
-        tir = pipeline.make_tir(str(module), fp_fusion=options.enable_fp_fusion)
+    def make_tir(module: Any, metadata: dict[str, Any]) -> Any:
+        tir = pipeline.make_tir(str(module))
         metadata["name"] = tir.name
         metadata["shared"] = 0
         return tir

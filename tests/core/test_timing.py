@@ -1,0 +1,55 @@
+"""Timing: candidates take turns, ratios pair by round, and bad arguments are named."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tessera.core.errors import UsageError
+from tessera.core.timing import Timing, compare
+
+
+def test_candidates_take_turns_and_the_order_turns_round() -> None:
+    order: list[str] = []
+
+    def candidate(name: str, seconds: float) -> None:
+        order.append(name)
+        time.sleep(seconds)
+
+    result = compare(
+        {"a": lambda: candidate("a", 0.002), "b": lambda: candidate("b", 0.002)}, min_seconds=0.001, rounds=3
+    )
+    assert list(result) == ["a", "b"]
+    assert order == ["a", "a", "b", "b", "a", "b", "b", "a", "a", "b"]
+    assert [len(timing.rounds_s) for timing in result.values()] == [3, 3]
+
+
+def test_slower_candidate_is_seen_as_slower() -> None:
+    result = compare({"slow": lambda: time.sleep(0.02), "fast": lambda: time.sleep(0.002)}, min_seconds=0.02, rounds=3)
+    assert result["fast"].median_s < result["slow"].median_s
+    assert result["fast"].speedup_over(result["slow"]) > 2
+    assert result["fast"].calls_per_round > result["slow"].calls_per_round == 1
+
+
+def test_median_best_and_speedup_of_given_rounds() -> None:
+    ours = Timing(rounds_s=(1.0, 4.0, 2.0), calls_per_round=1)
+    vendor = Timing(rounds_s=(3.0, 12.0, 2.0), calls_per_round=1)
+    assert ours.median_s == 2.0
+    assert ours.best_s == 1.0
+    assert ours.speedup_over(vendor) == 3.0
+
+
+def test_device_work_is_waited_for_around_every_measurement() -> None:
+    events: list[str] = []
+    compare({"a": lambda: events.append("run")}, min_seconds=1e-9, rounds=1, synchronize=lambda: events.append("wait"))
+    assert events == ["run", "wait", "run", "wait", "wait", "run", "wait"]
+
+
+def test_bad_arguments_are_named() -> None:
+    with pytest.raises(UsageError, match="got no functions; give at least one"):
+        compare({})
+    with pytest.raises(UsageError, match=r"rounds is 0 and min_seconds is 0\.5; rounds must be >= 1"):
+        compare({"a": int}, rounds=0)
+    with pytest.raises(UsageError, match="timings of 1 and 2 rounds do not pair"):
+        Timing(rounds_s=(1.0,), calls_per_round=1).speedup_over(Timing(rounds_s=(1.0, 2.0), calls_per_round=1))

@@ -44,7 +44,8 @@ def make_obj(asm: str, target: Target) -> bytes:
 
 @functools.lru_cache(maxsize=1)
 def fingerprint() -> str:
-    """Changes whenever the compiler's own source does, so that kernels cached by another version are not taken for ours."""
+    """Changes whenever the compiler's own source does, so that kernels cached by another version are not taken for
+    ours."""
     digest = hashlib.sha256()
     package = Path(__file__).parent
     for folder in (package, package.parent / "ir"):

@@ -100,7 +100,9 @@ def if_else(low: FunctionLowering, op: Op) -> None:
     low.buffers.update(outputs)
 
 
-def _branch_results(low: FunctionLowering, block: Block, results: Sequence[Value], outputs: dict[Value, Buffer]) -> list[V]:
+def _branch_results(
+    low: FunctionLowering, block: Block, results: Sequence[Value], outputs: dict[Value, Buffer]
+) -> list[V]:
     scalars = []
     for value, result in zip(block.terminator.operands, results, strict=True):
         if result in outputs:
@@ -159,7 +161,8 @@ def carry(low: FunctionLowering, yielded: Sequence[Value], args: Sequence[Value]
 
 
 def _in_place_first(low: FunctionLowering, moves: list[tuple[Value, Value]]) -> list[tuple[Value, Value]]:
-    """The moves, with those values first copied aside that would read scratch which another move has already overwritten."""
+    """The moves, with those values first copied aside that would read scratch which another move has already
+    overwritten."""
     targets = [arg for _, arg in moves]
     for number, (value, arg) in enumerate(moves):
         others = [low.buffers[target] for target in targets if target is not arg]

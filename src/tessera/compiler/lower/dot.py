@@ -1,9 +1,11 @@
-"""`dot`: operands are packed into scratch, then multiplied by a micro-kernel that keeps a tile of the result in registers.
+"""`dot`: operands are packed into scratch, then multiplied by a micro-kernel that keeps a tile of the result in
+registers.
 
     for each panel of NR columns, for each MR rows:        accumulators = C[MR × NR]
         for k:  accumulators += A[MR, k] ⊗ B[k, NR]        one fused multiply-add a row and vector
 
-A lies row-major, so that the rows are reached from one address; B in panels of NR columns, so that k walks memory in order.
+A lies row-major, so that the rows are reached from one address; B in panels of NR columns, so that k walks memory in
+order.
 (The loop order follows Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008.)
 """
 
@@ -112,7 +114,9 @@ def _destination(low: Sweeper, op: Op, compute: LType) -> Buffer:
 
 def _starts_at_zero(low: Sweeper, c: Value, op: Op) -> bool:
     owner = c.owner
-    return isinstance(owner, Op) and owner.name == "constant" and owner.attrs["value"] == 0 and "carried" not in op.attrs
+    return (
+        isinstance(owner, Op) and owner.name == "constant" and owner.attrs["value"] == 0 and "carried" not in op.attrs
+    )
 
 
 def _fill_converted(low: Sweeper, result: Buffer, value: Value) -> None:
@@ -161,7 +165,9 @@ def _panel_index(low: Sweeper, k: Lanes, n: Lanes, width: int, size: int) -> Ind
     return (digit(low, n, width, size // width), k, digit(low, n, 1, width))
 
 
-def _pack(low: Sweeper, value: Value, prefix: Index, to: LType, target: Buffer, place: Callable[[Lanes, Lanes], Index]) -> None:
+def _pack(
+    low: Sweeper, value: Value, prefix: Index, to: LType, target: Buffer, place: Callable[[Lanes, Lanes], Index]
+) -> None:
     """Write the matrix `value[prefix]` in type `to`; memory runs along its columns."""
     shape = shape_of(value.type)
     rows, columns = shape[-2:]
@@ -206,17 +212,18 @@ def _pack_transposed(low: Sweeper, value: Value, prefix: Index, to: LType, targe
             at = Uniform(low.b.add(row, int_const(number, I64)))
             buffers.write(low.b, target, place(at, Ramp(column, int_const(1, I64))), Vector(vector), size)
 
-    def outer(row: V, carried: list[V]) -> list[V]:
-        def inner(column: V, carried: list[V]) -> list[V]:
+    # Squares along a row of memory follow one another, which is what a prefetcher sees.
+    def outer(column: V, carried: list[V]) -> list[V]:
+        def inner(row: V, carried: list[V]) -> list[V]:
             with low.frame():
                 square(row, column)
             return []
 
-        low.b.counted_loop(columns, size, [], inner)
+        low.b.counted_loop(rows, size, [], inner)
         return []
 
     with low.lanes(size):
-        low.b.counted_loop(rows, size, [], outer)
+        low.b.counted_loop(columns, size, [], outer)
 
 
 def transpose(low: Sweeper, vectors: Sequence[V]) -> list[V]:

@@ -37,7 +37,8 @@ class FunctionLowering(Sweeper):
         for position, block in enumerate(blocks):
             self._cfg_block(block, first=position == 0)
         self._place_phis()
-        head = f"define internal void @{self.function.name}.body({', '.join([*params, *(f'i32 %{name}' for name in GRID)])}) #0 {{"
+        params += [f"i32 %{name}" for name in GRID]
+        head = f"define internal void @{self.function.name}.body({', '.join(params)}) #0 {{"
         return "\n".join([head, "entry:", *self.b.entry, "  br label %bb0", *self.b.lines, "}"])
 
     def _cfg_block(self, block: Block, first: bool) -> None:
@@ -46,7 +47,9 @@ class FunctionLowering(Sweeper):
         if not first:
             for arg in block.args:
                 if isinstance(arg.type, BlockType):
-                    raise fail("a block value that crosses an early return is not supported on the CPU yet; use if/else")
+                    raise fail(
+                        "a block value that crosses an early return is not supported on the CPU yet; use if/else"
+                    )
                 self.scalars[arg] = V(ltype(element_of(arg.type)), f"%{self.b.fresh('arg')}")
         self.ops(block.ops)
 

@@ -26,13 +26,17 @@ def lower_module(module: Module, target: Target) -> str:
     """
     kernel = module.kernel
     if len(module.functions) > 1:
-        raise fail(f"the function {module.functions[1].name!r} is marked noinline, which the CPU compiler does not support yet")
+        raise fail(
+            f"the function {module.functions[1].name!r} is marked noinline, which the CPU compiler does not support yet"
+        )
     lowering = FunctionLowering(kernel, target)
     body = lowering.text()
     entry = _entry(kernel)
     declarations = sorted(set(lowering.b.declarations.values()))
     attributes = 'attributes #0 = { nounwind "no-trapping-math"="true" }'
-    return "\n".join([f'target triple = "{target.triple}"', *lowering.globals, body, entry, *declarations, attributes, ""])
+    return "\n".join(
+        [f'target triple = "{target.triple}"', *lowering.globals, body, entry, *declarations, attributes, ""]
+    )
 
 
 def _entry(kernel: Function) -> str:

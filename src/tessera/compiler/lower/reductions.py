@@ -89,7 +89,9 @@ class _Reduction:
     def _values(self, places: dict[int, Lanes], along: Uniform) -> list[V]:
         """The operands' elements at one place along the axis."""
         full = {**places, self.axis: along}
-        index = self.low.full_index(Plan(self.shape, self.plan.vector_dim, self.plan.width, 1), [full[d] for d in self.plan.order], 0)
+        index = self.low.full_index(
+            Plan(self.shape, self.plan.vector_dim, self.plan.width, 1), [full[d] for d in self.plan.order], 0
+        )
         self.low.trip = index
         return [to_vector(self.b, self.low.evaluate(operand, index), self.low.width) for operand in self.op.operands]
 
@@ -143,7 +145,9 @@ def scan(low: Sweeper, op: Op) -> None:
 
     def body(index: Index) -> None:
         def values(position: V) -> list[V]:
-            return [to_vector(low.b, buffers.read(low.b, source, at(index, position), width), width) for source in inputs]
+            return [
+                to_vector(low.b, buffers.read(low.b, source, at(index, position), width), width) for source in inputs
+            ]
 
         def keep(position: V, found: Sequence[V]) -> None:
             for output, value in zip(outputs, found, strict=True):

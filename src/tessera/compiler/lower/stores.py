@@ -71,7 +71,9 @@ def atomic_cas(low: Sweeper, op: Op) -> None:
     _atomic(low, op, op.operands, [], once)
 
 
-def _atomic(low: Sweeper, op: Op, operands: Sequence[Value], rest: Sequence[Value], once: Callable[[list[V]], V]) -> None:
+def _atomic(
+    low: Sweeper, op: Op, operands: Sequence[Value], rest: Sequence[Value], once: Callable[[list[V]], V]
+) -> None:
     """Run `once` for every element whose mask holds, in index order."""
     mask = rest[0] if rest else None
     result = op.results[0]

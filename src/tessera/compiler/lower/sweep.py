@@ -50,7 +50,9 @@ class Sweeper(Evaluator):
 
     # Planning ---------------------------------------------------------------------------------------------------
 
-    def plan(self, shape: tuple[int, ...], reads: Sequence[Value], stored_to: Value | None = None, fixed: int | None = None) -> Plan:
+    def plan(
+        self, shape: tuple[int, ...], reads: Sequence[Value], stored_to: Value | None = None, fixed: int | None = None
+    ) -> Plan:
         """The best walk for evaluating `reads` and storing through the pointer block `stored_to`, all of `shape`.
 
         `fixed` is a dimension that may not run through the vector.
@@ -151,7 +153,8 @@ class Sweeper(Evaluator):
         return _Filling(self, self._fusable(plan, reads))
 
     def _fusable(self, plan: Plan, reads: Sequence[Value]) -> list[Value]:
-        """Pending values that the walk reads at its own index only. All others that it needs are computed here, before it."""
+        """Pending values that the walk reads at its own index only. All others that it needs are computed here,
+        before it."""
         whole = reach.identity(len(plan.shape))
         in_order = plan.vector_dim in (None, len(plan.shape) - 1)
         while True:
@@ -183,7 +186,9 @@ class Sweeper(Evaluator):
     def fill(self, buffer: Buffer, value: Value, plan: Plan | None = None) -> None:
         """Write every element of `value` into scratch."""
         plan = plan or self.plan(shape_of(value.type), [value])
-        self.sweep(plan, [value], lambda index: buffers.write(self.b, buffer, index, self.evaluate(value, index), self.width))
+        self.sweep(
+            plan, [value], lambda index: buffers.write(self.b, buffer, index, self.evaluate(value, index), self.width)
+        )
 
     def flush(self) -> None:
         """Compute everything that waits: control flow or a write comes next."""

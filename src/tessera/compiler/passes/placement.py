@@ -23,7 +23,7 @@ _THRESHOLD = 20
 _INSIDE_A_LOOP = 8
 
 # Operations that are written into the loop of their consumer. `load` is one of them, under the conditions below.
-LAZY = frozenset("""
+_NAMES = """
     constant splat make_range expand_dims broadcast trans reshape join split cat addptr load select bitcast
     addi subi muli divsi divui remsi remui ceildivsi floordivsi ceildivui shli shrsi shrui andi ori xori
     minsi maxsi minui maxui cmpi mulhiui
@@ -31,11 +31,14 @@ LAZY = frozenset("""
     extsi extui trunci sitofp uitofp fptosi fptoui extf truncf fp_to_fp index_cast index_castui int_to_ptr ptr_to_int
     exp exp2 expm1 log log2 log1p log10 sqrt rsqrt sin cos tan tanh erf floor ceil absf absi fma roundeven round trunc
     precise_sqrt precise_divf extern_elementwise poison unsplat ctpop ctlz cttz copysign powf atan2
-""".split())  # fmt: skip
+"""
+LAZY = frozenset(_NAMES.split())
 
 PURE = LAZY | {"get_program_id", "get_num_programs"}
 
-_WRITES = frozenset({"store", "atomic_rmw", "atomic_cas", "call", "print", "debug_barrier", "gpu.barrier", "ttg.barrier"})
+_WRITES = frozenset(
+    {"store", "atomic_rmw", "atomic_cas", "call", "print", "debug_barrier", "gpu.barrier", "ttg.barrier"}
+)
 
 
 @dataclass
@@ -62,6 +65,7 @@ class _Placement:
         self.places: dict[Op, _Place] = {}
         self.users: dict[Value, list[Op]] = {}
         self.costs: dict[Op, int] = {}
+        self.sites: dict[Op, list[Op]] = {}
         self._number(function.body, ())
         self.writes = [op for op in self.ops if op.name in _WRITES]
 
@@ -91,22 +95,54 @@ class _Placement:
                 sites = self._sites(op)
                 if self._repeats(op, sites) * self.costs[op] > _THRESHOLD or self._overtaken(op, sites):
                     op.placement = "scratch"
+        for op in self.ops:
+            if op.name == "dot":
+                self._accumulate_in_place(op)
+
+    def _accumulate_in_place(self, dot: Op) -> None:
+        """Mark a dot whose result a loop carries on into the very block that the dot adds to: `acc = dot(a, b, acc)`.
+
+        It may then accumulate in the carried scratch, provided that nothing else reads the old contents.
+        """
+        for loop in self.places[dot].loops[-1:]:
+            body = loop.regions[0].block
+            if loop.name != "for" or dot.result not in body.terminator.operands:
+                continue
+            arg = body.args[body.terminator.operands.index(dot.result) + 1]
+            if set(self._sites_of(arg)) == {dot} and self._only_adds_to(dot.operands[2], arg):
+                dot.attrs["carried"] = arg
+
+    def _only_adds_to(self, value: Value, arg: Value) -> bool:
+        """Is element i of `value` computed from element i of `arg` and from no other?"""
+        owner = value.owner
+        if value is arg:
+            return True
+        if not isinstance(owner, Op) or owner.placement or owner.name in _MOVES_ELEMENTS or not is_lazy(owner):
+            return False
+        through = [operand for operand in owner.operands if _reads(operand, arg)]
+        return bool(through) and all(self._only_adds_to(operand, arg) for operand in through)
+
+    def _sites_of(self, value: Value) -> list[Op]:
+        found: dict[Op, None] = {}
+        for user in self.users.get(value, []):
+            found |= dict.fromkeys(self._sites(user) if is_lazy(user) and not user.placement else [user])
+        return list(found)
 
     def _sites(self, op: Op) -> list[Op]:
-        """The sinks, and the operations placed in scratch, that evaluate `op`; one entry for every evaluation."""
-        found: list[Op] = []
-        for result in op.results:
-            for user in self.users.get(result, []):
-                found += self._sites(user) if is_lazy(user) and not user.placement else [user]
-                if len(found) > 64:
-                    return found
-        return found
+        """The sinks, and the operations placed in scratch, that evaluate `op`. Users come later in the program than
+        `op`,
+        so that in the backward walk their placement is settled."""
+        if op not in self.sites:
+            self.sites[op] = list(dict.fromkeys(site for result in op.results for site in self._sites_of(result)))
+        return self.sites[op]
 
     def _repeats(self, op: Op, sites: list[Op]) -> int:
         """How many times too often `op` would be computed without scratch."""
         here = self.places[op].loops
         weight = sum(_INSIDE_A_LOOP if self.places[site].loops != here else 1 for site in dict.fromkeys(sites))
-        weight += _INSIDE_A_LOOP * any(self._spread(user) for result in op.results for user in self.users.get(result, []))
+        weight += _INSIDE_A_LOOP * any(
+            self._spread(user) for result in op.results for user in self.users.get(result, [])
+        )
         return weight - 1
 
     @staticmethod
@@ -137,7 +173,8 @@ class _Placement:
     def _same_elements(load: Op, store: Op) -> bool:
         """Does the store write, element by element, what the load reads, or else memory of another argument?
 
-        Two pointer arguments are taken to be equal or apart, never to overlap in part, as PyTorch's own operators demand.
+        Two pointer arguments are taken to be equal or apart, never to overlap in part, as PyTorch's own operators
+        demand.
         """
         if store.name != "store":
             return False
@@ -149,6 +186,17 @@ class _Placement:
         if root(source) is None or root(target) is None or root(source) is root(target):
             return False
         return all(step(source, d) == step(target, d) is not None for d in range(len(source.type.shape)))
+
+
+_MOVES_ELEMENTS = frozenset({"expand_dims", "broadcast", "trans", "reshape", "join", "split", "cat", "gather", "load"})
+
+
+def _reads(value: Value, arg: Value) -> bool:
+    """Does the expression `value` read `arg`?"""
+    if value is arg:
+        return True
+    owner = value.owner
+    return isinstance(owner, Op) and is_lazy(owner) and any(_reads(operand, arg) for operand in owner.operands)
 
 
 def _long_dims(op: Op) -> list[int]:

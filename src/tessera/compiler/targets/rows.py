@@ -13,7 +13,8 @@ from tessera.core.errors import unknown_name
 class Target:
     """One instruction set as the compiler sees it.
 
-    `vector_bits` is the width of a register, `registers` how many there are, `tile` the rows and columns (in vectors) of the
+    `vector_bits` is the width of a register, `registers` how many there are, `tile` the rows and columns (in vectors)
+    of the
     matrix micro-kernel's accumulators; `features` are LLVM's, `requires` those of them that the host must have.
     """
 
@@ -79,7 +80,9 @@ def host_features(target: Target) -> tuple[str, ...]:
 def _detected() -> Target:
     import platform
 
-    machine = {"amd64": "x86-64", "x86_64": "x86-64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine())
+    machine = {"amd64": "x86-64", "x86_64": "x86-64", "arm64": "aarch64"}.get(
+        platform.machine().lower(), platform.machine()
+    )
     for row in ROWS:
         if row.name.startswith(machine) and set(row.requires) <= _host_features():
             return row

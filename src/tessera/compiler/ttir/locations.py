@@ -26,7 +26,7 @@ class Locations:
         if text not in self._cache:
             frames = self._frames(text)
             own = [frame for frame in frames if not _TRITON_ITSELF.search(frame.file)]
-            self._cache[text] = (own or frames or [None])[0]
+            self._cache[text] = next(iter(own or frames), None)
         return self._cache[text]
 
     def _frames(self, text: str) -> list[Location]:

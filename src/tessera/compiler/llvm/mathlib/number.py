@@ -1,4 +1,5 @@
-"""Values that are written like formulas: `x * y + 1.0` emits instructions through the `Builder`, for scalars and vectors alike.
+"""Values that are written like formulas: `x * y + 1.0` emits instructions through the `Builder`, for scalars and
+vectors alike.
 
 Nothing is re-associated or contracted behind the author's back: what is to be rounded once is written `x.fma(y, z)`.
 """

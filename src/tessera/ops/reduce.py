@@ -198,7 +198,7 @@ def _reduce(
     return out
 
 
-def sum(
+def sum_(
     self: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> torch.Tensor:
     """Σ over dims; integers give int64."""
@@ -228,11 +228,11 @@ def _truth(self: torch.Tensor, dim: Any, keepdim: bool, combine: Any, initial: i
     return _reduce(self, dim, keepdim, torch.bool, combine, initial, compute_type(torch.int32), truth=True)
 
 
-def any(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+def any_(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
     return _truth(self, dim, keepdim, f.maximum, 0)
 
 
-def all(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+def all_(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
     return _truth(self, dim, keepdim, f.minimum, 1)
 
 

@@ -47,6 +47,8 @@ _COMPUTE = {
     torch.uint8: tl.uint8,
     torch.bool: tl.int32,
 }
+# The types whose values are moved in another type than they are computed in.
+_STORAGE = {torch.bool: tl.int1, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 _INT64 = range(-(1 << 63), 1 << 63)
 
 
@@ -55,6 +57,11 @@ def compute_type(dtype: torch.dtype) -> Any:
     if dtype not in _COMPUTE:
         raise Declined(f"no kernel for {str(dtype).removeprefix('torch.')}")
     return _COMPUTE[dtype]
+
+
+def storage_type(dtype: torch.dtype) -> Any:
+    """The Triton type in which a value of `dtype` is moved without a change of its bits."""
+    return _STORAGE.get(dtype) or compute_type(dtype)
 
 
 def common_type(operands: tuple[Operand, ...]) -> torch.dtype:

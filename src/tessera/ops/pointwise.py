@@ -13,7 +13,7 @@ import torch
 
 from tessera.ops import functions as f
 from tessera.ops.declined import Declined
-from tessera.ops.generate import Operand, Promotion, apply, compute_type, run
+from tessera.ops.generate import Operand, Promotion, apply, compute_type, run, storage_type
 
 Entry = Callable[..., torch.Tensor]
 
@@ -202,21 +202,6 @@ def copy_(
     if src.is_complex() or self.is_complex():
         raise Declined("no kernel for complex types")
     return run(f.identity, (src,), storage_type(src.dtype), self.dtype, out)
-
-
-def storage_type(dtype: torch.dtype) -> Any:
-    """The Triton type in which a value is moved without a change of its bits."""
-    compute_type(dtype)
-    return _STORAGE.get(dtype) or compute_type(dtype)
-
-
-def _storage() -> dict[torch.dtype, Any]:
-    import triton.language as tl
-
-    return {torch.bool: tl.int1, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
-
-
-_STORAGE = _storage()
 
 
 def fill_(self: torch.Tensor, value: Operand, *, out: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 S = scale · Q Kᵀ + mask,  P = softmax(S),  out = P V,  logsumexp = log Σ exp(S)
 Shapes: q [B, H, T, D], k [B, G, S, D], v [B, G, S, D] with H a multiple of G (each group of H / G query heads shares one head of
-k and v); mask [B, H, T, S] with any strides, added to the scores; out like q, laid out as [B, T, H, D] in memory; logsumexp
+k and v); mask [B, H, T, S] with any strides, added to the scores; out like q, also in memory; logsumexp
 [B, H, T] in float32. A row whose every score is -inf gives 0 for both, as PyTorch's kernel does.
 Source: "FlashAttention-2", Dao, 2023; "Online normalizer calculation for softmax", Milakov and Gimelshein, 2018.
 """
@@ -25,7 +25,7 @@ LONGEST_HEAD = 256
 @triton.jit
 def forward(
     q, k, v, mask, out, logsumexp, T, S, D, H, shared, scale,
-    q_b, q_h, q_t, q_d, k_b, k_h, k_s, k_d, v_b, v_h, v_s, v_d, m_b, m_h, m_t, m_s,
+    q_b, q_h, q_t, q_d, k_b, k_h, k_s, k_d, v_b, v_h, v_s, v_d, o_b, o_h, o_t, o_d, m_b, m_h, m_t, m_s,
     CAUSAL: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
     """BT queries of one head a program; `shared` query heads use one head of k. Grid: (cdiv(T, BT), B · H)."""
@@ -76,7 +76,7 @@ def forward(
         top = higher
     result = acc / tl.where(total == 0.0, 1.0, total)[:, None]
     tl.store(
-        out + ((batch * T + t) * (H * D) + head * D)[:, None] + d[None, :], result.to(out.dtype.element_ty),
+        out + batch * o_b + head * o_h + (t * o_t)[:, None] + (d * o_d)[None, :], result.to(out.dtype.element_ty),
         mask=in_t[:, None] & in_d[None, :],
     )  # fmt: skip
     level = tl.where(total == 0.0, 0.0, top + tl.log(total))
@@ -110,7 +110,7 @@ def flash_attention_for_cpu(
     _check(query, key, value, attn_mask, dropout_p)
     batch, heads, length, width = query.shape
     keys = key.shape[2]
-    out = torch.empty((batch, length, heads, width), dtype=query.dtype, device=query.device).transpose(1, 2)
+    out = torch.empty_like(query)
     logsumexp = torch.empty((batch, length, heads), dtype=torch.float32, device=query.device).transpose(1, 2)
     try:
         mask = None if attn_mask is None else attn_mask.expand(batch, heads, length, keys)
@@ -123,7 +123,8 @@ def flash_attention_for_cpu(
     launch(
         forward, (triton.cdiv(length, block_t), batch * heads), query, key, value, mask, out, logsumexp,
         length, keys, width, heads, heads // key.shape[1], scale if scale is not None else 1 / math.sqrt(width),
-        *query.stride(), *key.stride(), *value.stride(), *(mask.stride() if mask is not None else (0, 0, 0, 0)),
+        *query.stride(), *key.stride(), *value.stride(), *out.stride(),
+        *(mask.stride() if mask is not None else (0, 0, 0, 0)),
         CAUSAL=is_causal, BT=block_t, BS=block_s, BD=max(row.min_dot, tiles.power_of_2(width)), num_warps=row.num_warps,
     )  # fmt: skip
     return out, logsumexp

@@ -1,9 +1,9 @@
 """Reading by index: index_select, gather, index with integer tensors; and the gradient of an embedding table.
 
-take:  out[…] = x[… + Σ_k wrap(i_k[…]) · s_k], with up to 3 index tensors, each broadcast over the output. gather, index_select and
+take:  out[…] = x[… + Σ_k i_k[…] · s_k], with up to 3 index tensors, each broadcast over the output. gather, index_select and
        advanced indexing differ only in the strides that they give to `take`.
 select_rows: out[r, :] = x[i[r], :], the embedding's case, with contiguous rows.
-An index outside [-size, size) is an error: kernels raise a flag and write 0, and the entry raises IndexError.
+Only `index` counts negative indices from the end. An index outside is an error: kernels raise a flag and write 0, and the entry raises IndexError.
 Source: torch.gather, torch.index_select, "Tensor indexing" in PyTorch's notes.
 """
 
@@ -28,9 +28,9 @@ MOST_INDICES = 3
 
 
 @triton.jit
-def wrapped(index, size, mask, flag):
-    """`index` counted from the end where negative, and whether it is inside; raises the flag where it is not."""
-    place = tl.where(index < 0, index + size, index)
+def wrapped(index, size, mask, flag, WRAP: tl.constexpr):
+    """The place that `index` names, and whether it is inside; raises the flag where it is not."""
+    place = tl.where(index < 0, index + size, index) if WRAP else index
     inside = (place >= 0) & (place < size)
     bad = tl.max(tl.ravel((mask & (inside == 0)).to(tl.int32)), axis=0)
     tl.store(flag, bad, mask=bad != 0)
@@ -38,13 +38,13 @@ def wrapped(index, size, mask, flag):
 
 
 @triton.jit
-def step(offsets, index, place, size, stride, row_offsets, mask, flag):
+def step(offsets, index, place, size, stride, mask, flag, WRAP: tl.constexpr):
     """Add one index tensor's part to `offsets`; the second result is where all is inside."""
     if index is None:
         return offsets, mask
     else:
-        i = tl.load(index + row_offsets, mask=mask, other=0).to(tl.int64)
-        position, inside = wrapped(i, size, mask, flag)
+        i = tl.load(index + place, mask=mask, other=0).to(tl.int64)
+        position, inside = wrapped(i, size, mask, flag, WRAP)
         return offsets + position * stride, inside
 
 
@@ -52,7 +52,7 @@ def step(offsets, index, place, size, stride, row_offsets, mask, flag):
 def take(
     x, out, i, j, k, flag, numel, d1, d2, d3, d4,
     x0, x1, x2, x3, x4, i0, i1, i2, i3, i4, j0, j1, j2, j3, j4, k0, k1, k2, k3, k4,
-    i_size, i_stride, j_size, j_stride, k_size, k_stride, BLOCK: tl.constexpr,
+    i_size, i_stride, j_size, j_stride, k_size, k_stride, WRAP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The output is [d0, d1, d2, d3, d4], contiguous; grid: (cdiv(numel, BLOCK),)."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -63,9 +63,12 @@ def take(
     c1 = (at // d4 // d3 // d2) % d1
     c0 = at // d4 // d3 // d2 // d1
     offsets = c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3 + c4 * x4
-    offsets, in_i = step(offsets, i, at, i_size, i_stride, c0 * i0 + c1 * i1 + c2 * i2 + c3 * i3 + c4 * i4, mask, flag)
-    offsets, in_j = step(offsets, j, at, j_size, j_stride, c0 * j0 + c1 * j1 + c2 * j2 + c3 * j3 + c4 * j4, mask, flag)
-    offsets, in_k = step(offsets, k, at, k_size, k_stride, c0 * k0 + c1 * k1 + c2 * k2 + c3 * k3 + c4 * k4, mask, flag)
+    place = c0 * i0 + c1 * i1 + c2 * i2 + c3 * i3 + c4 * i4
+    offsets, in_i = step(offsets, i, place, i_size, i_stride, mask, flag, WRAP)
+    place = c0 * j0 + c1 * j1 + c2 * j2 + c3 * j3 + c4 * j4
+    offsets, in_j = step(offsets, j, place, j_size, j_stride, mask, flag, WRAP)
+    place = c0 * k0 + c1 * k1 + c2 * k2 + c3 * k3 + c4 * k4
+    offsets, in_k = step(offsets, k, place, k_size, k_stride, mask, flag, WRAP)
     value = tl.load(x + offsets, mask=in_i & in_j & in_k, other=0)
     tl.store(out + at, value, mask=mask)
 
@@ -77,7 +80,7 @@ def select_rows(x, index, out, flag, num, size, width, x_row, ROWS: tl.constexpr
     cols = tl.program_id(1).to(tl.int64) * COLS + tl.arange(0, COLS)
     in_rows = rows < num
     i = tl.load(index + rows, mask=in_rows, other=0).to(tl.int64)
-    place, inside = wrapped(i, size, in_rows, flag)
+    place, inside = wrapped(i, size, in_rows, flag, False)
     in_cols = (cols < width)[None, :]
     value = tl.load(x + (place * x_row)[:, None] + cols[None, :], mask=inside[:, None] & in_cols, other=0)
     tl.store(out + (rows * width)[:, None] + cols[None, :], value, mask=in_rows[:, None] & in_cols)
@@ -104,15 +107,15 @@ def _flag(device: torch.device) -> torch.Tensor:
 
 
 @contextmanager
-def _checked(size: int, device: torch.device) -> Iterator[torch.Tensor]:
+def _checked(size: int, device: torch.device, wrap: bool = False) -> Iterator[torch.Tensor]:
     """The flag for one launch; IndexError when the kernel raised it."""
     flag = _flag(device)
     yield flag
     if flag.item():
         zero_(flag, out=flag)
         raise IndexError(
-            f"index out of range: the indexed dim has {size} elements, so an index must lie in [{-size}, {size}); "
-            f"compare the index tensor's minimum and maximum with that"
+            f"index out of range: the indexed dim has {size} elements, so an index must lie in "
+            f"[{-size if wrap else 0}, {size}); compare the index tensor's minimum and maximum with that"
         )
 
 
@@ -124,7 +127,9 @@ def _integers(index: torch.Tensor) -> None:
 Index = tuple[torch.Tensor, int, int]  # an index tensor expanded to the output, and the size and stride of the dim it picks
 
 
-def _take(x: torch.Tensor, shape: tuple[int, ...], strides: tuple[int, ...], indices: list[Index]) -> torch.Tensor:
+def _take(
+    x: torch.Tensor, shape: tuple[int, ...], strides: tuple[int, ...], indices: list[Index], wrap: bool = False
+) -> torch.Tensor:
     """`strides` are x's along the output's dims, 0 along those that an index decides."""
     if len(shape) > MOST_DIMS or len(indices) > MOST_INDICES:
         raise Declined(f"more than {MOST_DIMS} dims or {MOST_INDICES} index tensors")
@@ -143,10 +148,10 @@ def _take(x: torch.Tensor, shape: tuple[int, ...], strides: tuple[int, ...], ind
     limits = [value for _, size, stride in given for value in (size, stride)]
     row = tiles.of(x.device)
     block = min(row.flat // 8, tiles.power_of_2(out.numel()))
-    with _checked(indices[0][1], x.device) as flag:
+    with _checked(indices[0][1], x.device, wrap) as flag:
         launch(
             take, (triton.cdiv(out.numel(), block),), x, out, *(t for t, _, _ in given), flag, out.numel(),
-            *sizes[1:], *pad, *strides, *steps, *limits, BLOCK=block, num_warps=row.num_warps,
+            *sizes[1:], *pad, *strides, *steps, *limits, WRAP=wrap, BLOCK=block, num_warps=row.num_warps,
         )  # fmt: skip
     return out
 
@@ -216,7 +221,7 @@ def index(self: torch.Tensor, indices: list[torch.Tensor | None]) -> torch.Tenso
     places = [
         (t.expand(shape), self.shape[d], self.stride(d)) for t, d in zip(spread, picked, strict=True)
     ]
-    return _take(self, shape, strides, places)
+    return _take(self, shape, strides, places, wrap=True)
 
 
 def embedding_dense_backward(

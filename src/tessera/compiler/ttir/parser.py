@@ -18,6 +18,7 @@ _FUNC = re.compile(
 )
 _LABEL = re.compile(r"^\^(bb\d+)(?:\((.*)\))?:")
 _LOC = " loc("
+_TERMINATORS = {"yield", "condition", "reduce.return", "scan.return"}
 
 
 def parse_module(text: str) -> Module:
@@ -118,6 +119,9 @@ class _Parser:
                 current.ops.extend(self._op(line, location))
         if cfg:
             self._link(blocks)
+        elif not current.ops or current.ops[-1].name not in _TERMINATORS:
+            # MLIR leaves out the terminator of a region that yields nothing.
+            current.ops.append(Op("yield", [], []))
         return Region([block for block in blocks.values() if block.ops or block.args])
 
     def _block_arguments(self, block: Block, text: str | None) -> None:

@@ -14,14 +14,39 @@ import torch
 import triton
 import triton.language as tl
 
-from tessera.ops import functions as f
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
+from tessera.ops.functions import maximum, minimum
 from tessera.ops.generate import compute_type
 from tessera.ops.launch import launch
 from tessera.ops.pointwise import fill_
 
 NAN = float("nan")
+
+
+SUM = tl.constexpr(0)
+MAX = tl.constexpr(1)
+MIN = tl.constexpr(2)
+
+
+@triton.jit
+def combine(a, b, KIND: tl.constexpr):
+    if KIND == SUM:
+        return a + b
+    elif KIND == MAX:
+        return maximum(a, b)
+    else:
+        return minimum(a, b)
+
+
+@triton.jit
+def fold(block, AXIS: tl.constexpr, KIND: tl.constexpr):
+    if KIND == SUM:
+        return tl.sum(block, AXIS)
+    elif KIND == MAX:
+        return tl.reduce(block, AXIS, maximum)
+    else:
+        return tl.reduce(block, AXIS, minimum)
 
 
 @triton.jit
@@ -34,10 +59,10 @@ def finish(total, n, out, MEAN: tl.constexpr):
 @triton.jit
 def along_rows(
     x, out, num, kept, n, stride_outer, stride_kept, stride_n, initial,
-    COMBINE: tl.constexpr, TRUTH: tl.constexpr, MEAN: tl.constexpr, COMPUTE: tl.constexpr,
+    KIND: tl.constexpr, TRUTH: tl.constexpr, MEAN: tl.constexpr, COMPUTE: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """out[r] = COMBINE over n elements of row r = outer · kept + k; grid: (cdiv(num, ROWS),)."""
+    """out[r] = KIND over n elements of row r = outer · kept + k; grid: (cdiv(num, ROWS),)."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     starts = ((rows // kept) * stride_outer + (rows % kept) * stride_kept)[:, None]
     cols = tl.arange(0, COLS).to(tl.int64)[None, :]
@@ -47,18 +72,18 @@ def along_rows(
         mask = in_rows & (cols < n - start)
         v = tl.load(x + starts + (start + cols) * stride_n, mask=mask)
         v = (v != 0).to(COMPUTE) if TRUTH else v.to(COMPUTE)
-        acc = tl.where(mask, COMBINE(acc, v), acc)
-    total = tl.reduce(acc, 1, COMBINE)
+        acc = tl.where(mask, combine(acc, v, KIND), acc)
+    total = fold(acc, 1, KIND)
     tl.store(out + rows, finish(total, n, out, MEAN), mask=rows < num)
 
 
 @triton.jit
 def along_columns(
     x, out, kept, n, stride_outer, stride_kept, stride_n, initial,
-    COMBINE: tl.constexpr, TRUTH: tl.constexpr, MEAN: tl.constexpr, COMPUTE: tl.constexpr,
+    KIND: tl.constexpr, TRUTH: tl.constexpr, MEAN: tl.constexpr, COMPUTE: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """out[outer, k] = COMBINE over n elements `stride_n` apart; grid: (cdiv(kept, COLS), outer)."""
+    """out[outer, k] = KIND over n elements `stride_n` apart; grid: (cdiv(kept, COLS), outer)."""
     cols = tl.program_id(0).to(tl.int64) * COLS + tl.arange(0, COLS)
     outer = tl.program_id(1).to(tl.int64)
     in_cols = (cols < kept)[None, :]
@@ -69,8 +94,8 @@ def along_columns(
         mask = (rows < n)[:, None] & in_cols
         v = tl.load(at + (rows * stride_n)[:, None], mask=mask)
         v = (v != 0).to(COMPUTE) if TRUTH else v.to(COMPUTE)
-        acc = tl.where(mask, COMBINE(acc, v), acc)
-    total = tl.reduce(acc, 0, COMBINE)
+        acc = tl.where(mask, combine(acc, v, KIND), acc)
+    total = fold(acc, 0, KIND)
     tl.store(out + outer * kept + cols, finish(total, n, out, MEAN), mask=cols < kept)
 
 
@@ -82,11 +107,11 @@ def smaller(a, b):
 @triton.jit
 def extreme(
     x, values, indices, num, kept, n, stride_outer, stride_kept, stride_n,
-    BEST: tl.constexpr, BEATS: tl.constexpr, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+    KIND: tl.constexpr, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     """The best element of each row and the first place where it stands; either output may be missing.
 
-    BEST(a, b) keeps the better value, BEATS(a, b) says that a is strictly better. Grid: (cdiv(num, ROWS),).
+    KIND is MAX or MIN. Grid: (cdiv(num, ROWS),).
     """
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     starts = ((rows // kept) * stride_outer + (rows % kept) * stride_kept)[:, None]
@@ -98,11 +123,11 @@ def extreme(
     for start in range(COLS, n, COLS):
         mask = in_rows & (cols < n - start)
         v = tl.load(x + starts + (start + cols) * stride_n, mask=mask, other=0).to(COMPUTE)
-        better = mask & (BEATS(v, best) | ((v != v) & (best == best)))
-        better = better & (best == best)
+        beats = v > best if KIND == MAX else v < best
+        better = mask & (beats | (v != v)) & (best == best)
         best = tl.where(better, v, best)
         place = tl.where(better, start + cols, place)
-    top = tl.reduce(best, 1, BEST)[:, None]
+    top = fold(best, 1, KIND)[:, None]
     level = (best == top) | ((best != best) & (top != top))
     first = tl.reduce(tl.where(level, place, 0x7FFFFFFFFFFFFFFF), 1, smaller)
     if values is not None:
@@ -164,7 +189,7 @@ def _reduce(
     dim: Any,
     keepdim: bool,
     dtype: torch.dtype,
-    combine: Any,
+    kind: int,
     initial: float,
     compute: Any,
     truth: bool = False,
@@ -179,7 +204,7 @@ def _reduce(
         return fill_(out, NAN if mean else initial, out=out)
     x, (outer, stride_outer), (kept, stride_kept), (n, stride_n) = _nest(x, dims)
     row = tiles.of(x.device)
-    common = {"COMBINE": combine, "TRUTH": truth, "MEAN": mean, "COMPUTE": compute, "num_warps": row.num_warps}
+    common = {"KIND": kind, "TRUTH": truth, "MEAN": mean, "COMPUTE": compute, "num_warps": row.num_warps}
     if stride_kept and stride_n > stride_kept:
         cols = min(row.row // 4, tiles.power_of_2(kept))
         rows = min(row.row // cols, tiles.power_of_2(n))
@@ -208,7 +233,7 @@ def sum_(
     wide = torch.promote_types(self.dtype, result) if result.is_floating_point else result
     if not result.is_floating_point and self.is_floating_point():
         raise Declined("sums of this type")
-    return _reduce(self, dim, keepdim, result, f.add, 0, compute_type(wide))
+    return _reduce(self, dim, keepdim, result, SUM.value, 0, compute_type(wide))
 
 
 def mean(
@@ -219,21 +244,21 @@ def mean(
     if not result.is_floating_point:
         raise Declined("a mean of integers")
     compute = compute_type(torch.promote_types(self.dtype, result))
-    return _reduce(self, dim, keepdim, result, f.add, 0, compute, mean=True)
+    return _reduce(self, dim, keepdim, result, SUM.value, 0, compute, mean=True)
 
 
-def _truth(self: torch.Tensor, dim: Any, keepdim: bool, combine: Any, initial: int) -> torch.Tensor:
+def _truth(self: torch.Tensor, dim: Any, keepdim: bool, kind: int, initial: int) -> torch.Tensor:
     if self.dtype is torch.uint8:
         raise Declined("uint8 keeps its type in any and all")
-    return _reduce(self, dim, keepdim, torch.bool, combine, initial, compute_type(torch.int32), truth=True)
+    return _reduce(self, dim, keepdim, torch.bool, kind, initial, compute_type(torch.int32), truth=True)
 
 
 def any_(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
-    return _truth(self, dim, keepdim, f.maximum, 0)
+    return _truth(self, dim, keepdim, MAX.value, 0)
 
 
 def all_(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
-    return _truth(self, dim, keepdim, f.minimum, 1)
+    return _truth(self, dim, keepdim, MIN.value, 1)
 
 
 def _extreme(self: torch.Tensor, dim: Any, keepdim: bool, largest: bool, values: bool, indices: bool) -> list[Any]:
@@ -249,11 +274,10 @@ def _extreme(self: torch.Tensor, dim: Any, keepdim: bool, largest: bool, values:
     row = tiles.of(x.device)
     cols = min(row.row // 4, tiles.power_of_2(n))
     rows = min(row.row // cols, tiles.power_of_2(outer * kept))
-    best, beats = (f.maximum, f.gt) if largest else (f.minimum, f.lt)
     launch(
         extreme, (triton.cdiv(outer * kept, rows),), x, *found, outer * kept, kept, n,
         stride_outer, stride_kept, stride_n,
-        BEST=best, BEATS=beats, COMPUTE=compute, ROWS=rows, COLS=cols, num_warps=row.num_warps,
+        KIND=MAX.value if largest else MIN.value, COMPUTE=compute, ROWS=rows, COLS=cols, num_warps=row.num_warps,
     )  # fmt: skip
     return found
 

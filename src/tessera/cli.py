@@ -1,0 +1,278 @@
+"""The command line: one subcommand a folder. `main` is what the installed program `tessera` calls.
+
+Exit status: 0 all is well, 1 the answer is no (a model is not ready, something is missing), 2 the input cannot be used.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tessera.core.chip import Chip, Device, chip_as_dict
+from tessera.core.doctor import Check
+from tessera.core.env import VARIABLES
+from tessera.core.errors import TesseraError, UsageError
+
+# The mark \b keeps the lines of a paragraph apart.
+_ENVIRONMENT = "\n".join(["\b", "Environment:", *(f"  {row.name:<20} {row.help}" for row in VARIABLES)])
+
+app = typer.Typer(
+    name="tessera",
+    epilog=_ENVIRONMENT,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON as well.")]
+
+
+def main() -> None:
+    """Run the program. An error that is the user's to mend is one line on stderr and exit status 2, no traceback."""
+    try:
+        app(prog_name="tessera")
+    except TesseraError as error:
+        message = " ".join(str(error).split())
+        console = Console(stderr=True)
+        console.print("[bold red]error:[/bold red]", end=" ")
+        console.print(message, markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from tessera import __version__
+
+        typer.echo(f"tessera {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """One AI software stack for every chip."""
+
+
+# --- tessera bringup ---
+
+
+@app.command()
+def bringup(
+    model: Annotated[
+        str, typer.Argument(help="builtin:minilm, a Hugging Face model folder, or python:module:function.")
+    ] = "builtin:minilm",
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    batch: Annotated[int, typer.Option(help="Sequences in one call.")] = 8,
+    tokens: Annotated[int, typer.Option(help="Tokens in one sequence.")] = 128,
+    threads: Annotated[int | None, typer.Option(help="Threads to run on; PyTorch's own number if not given.")] = None,
+    json_file: JsonFile = None,
+    report: Annotated[Path, typer.Option(metavar="FILE", help="Where the HTML report goes.")] = Path(
+        "tessera-report.html"
+    ),
+) -> None:
+    """Bring a model up on our kernels: checked, timed, judged.
+
+    Exit status 0 when the model is ready, 1 when it is not, 2 when the input cannot be used.
+
+    \b
+    Examples:
+      tessera bringup
+      tessera bringup builtin:minilm --dtype bfloat16 --report minilm.html
+      tessera bringup ./my-model --tokens 64 --json result.json
+      tessera bringup python:my_package.model:build --threads 1
+    """
+    from tessera.bringup.config import BringupConfig
+    from tessera.bringup.job import run
+
+    config = BringupConfig(
+        model=model, dtype=dtype, batch=batch, tokens=tokens, threads=threads, json=json_file, report=report
+    )
+    result = run(config, Console())
+    raise typer.Exit(0 if result.ready else 1)
+
+
+# --- tessera chips ---
+
+_LEGEND = """\
+[bold]native[/]: kernels run on it, tested. [bold]compiles[/]: kernels are compiled for it in the tests, not run. \
+[bold]plugin[/]: needs another Triton than the released one, as a rule the maker's; not tried.
+Figures are the makers' own, dense; a dash: none is published. A family of CPUs has none: use --measure."""
+
+
+@app.command()
+def chips(
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure arithmetic and bandwidth: seconds a chip.")
+    ] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Show what is in this machine, and which chips are known.
+
+    \b
+    Examples:
+      tessera chips
+      tessera chips --measure
+      tessera chips --measure --json chips.json
+    """
+    from tessera.core.chip_rows import CHIPS
+    from tessera.core.chips import detect
+
+    _check_writable(json_file)
+    console = Console()
+    devices = detect()
+    measured = [_measure(device) for device in devices] if measure else [{} for _ in devices]
+    for device, figures in zip(devices, measured, strict=True):
+        console.print(_device_table(device, figures))
+    console.print(_chips_table(CHIPS))
+    console.print(_LEGEND, highlight=False)
+    here = [
+        {**device.as_dict(), "measured": figures or None} for device, figures in zip(devices, measured, strict=True)
+    ]
+    _write_json(json_file, {"here": here, "known": [chip_as_dict(chip) for chip in CHIPS]})
+
+
+def _measure(device: Device) -> dict[str, float]:
+    from tessera.core.measure import PROBES, measure
+
+    with _progress() as progress:
+        steps = progress.track(measure(device), total=len(PROBES), description=f"measuring {device.torch_device}")
+        return dict(steps)
+
+
+def _device_table(device: Device, measured: dict[str, float]) -> Table:
+    table = Table(box=None, show_header=False, title=device.torch_device, title_justify="left", title_style="bold")
+    unit = {"cpu": "cores", "gpu": "multiprocessors", "npu": "cores"}[device.chip.kind]
+    table.add_row("model", escape(f"{device.model}, {device.num_units} {unit}, {device.memory_bytes / 2**30:.1f} GiB"))
+    table.add_row("chip", f"{device.chip.name}, vectors of {device.chip.vector_bits} bits")
+    table.add_row("triton", f"{device.chip.target}, {device.chip.status}")
+    table.add_row("types", ", ".join(device.dtypes))
+    for name, value in measured.items():
+        table.add_row(name, f"{_scaled(value)}{_unit_of(name)}")
+    return table
+
+
+def _unit_of(probe: str) -> str:
+    from tessera.core.measure import PROBES
+
+    return next(row.unit for row in PROBES if row.name == probe)
+
+
+def _scaled(value: float) -> str:
+    """Three digits and a prefix for the unit that follows: 9.85e11 is `985 G`."""
+    factor, prefix = next(
+        (row for row in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")) if value >= row[0]), (1, "")
+    )
+    return f"{value / factor:.3g} {prefix}"
+
+
+def _chips_table(known: tuple[Chip, ...]) -> Table:
+    table = Table(
+        box=SIMPLE_HEAD, show_edge=False, padding=0, title="known chips", title_justify="left", title_style="bold"
+    )
+    for heading in ("chip", "triton", "kernels"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("vector\nbits", "float32\nTflop/s", "bfloat16\nTflop/s", "\nGB/s", "\nGB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for chip in known:
+        # The target of a CPU is its own name.
+        name, target = (chip.name, "cpu") if chip.kind == "cpu" else (f"{chip.vendor} {chip.name}", str(chip.target))
+        peaks = [_in_units(chip.peak_flops.get(dtype), 1e12) for dtype in ("float32", "bfloat16")]
+        memory = [_in_units(chip.bandwidth_bytes_per_s, 1e9), _in_units(chip.memory_bytes, 1e9)]
+        table.add_row(name.removeprefix("Huawei "), target, chip.status, str(chip.vector_bits), *peaks, *memory)
+    return table
+
+
+def _in_units(value: float | None, unit: float) -> str:
+    return "-" if value is None else f"{value / unit:.4g}"
+
+
+# --- tessera doctor ---
+
+
+@app.command()
+def doctor(json_file: JsonFile = None) -> None:
+    """Show what is installed and what is missing, and what mends it.
+
+    Everything is looked at, also a kernel is compiled and run; one command at the end mends all that a command can.
+    Exit status 0 when all is well, 1 when something is not.
+
+    \b
+    Examples:
+      tessera doctor
+      tessera doctor --json doctor.json
+    """
+    from tessera.core.doctor import examine, mending_command
+
+    _check_writable(json_file)
+    console = Console()
+    with _progress() as progress:
+        task = progress.add_task("looking", total=None)
+        checks = examine(lambda name: progress.update(task, description=f"looking at: {name}"))
+    command = mending_command(checks)
+    healthy = all(check.state == "ok" for check in checks)
+    console.print(_checks_table(checks))
+    if healthy:
+        console.print("[green]All is well.[/]")
+    elif command:
+        console.print("[bold]To mend it:[/]")
+        console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
+    else:
+        console.print("[red]No command mends this: see what was found.[/]")
+    _write_json(json_file, {"ok": healthy, "checks": [asdict(check) for check in checks], "command": command})
+    raise typer.Exit(0 if healthy else 1)
+
+
+def _checks_table(checks: list[Check]) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("what", "state", "found", "needed"):
+        table.add_column(heading, overflow="fold")
+    for check in checks:
+        style = "green" if check.state == "ok" else "bold red"
+        table.add_row(check.name, f"[{style}]{check.state}[/]", escape(check.found), escape(check.expected))
+    return table
+
+
+# --- what the commands share ---
+
+
+def _progress() -> Progress:
+    """A bar on stderr that vanishes when done; nothing where stderr is no terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _check_writable(path: Path | None) -> None:
+    """Say that a file cannot be written before the work, not after it."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise UsageError(
+            f"--json {path} is a folder; give the name of a file in it, for example {path / 'result.json'}"
+        )
+    if not path.parent.is_dir():
+        raise UsageError(f"--json {path}: there is no folder {path.parent}; create it or choose another")
+
+
+def _write_json(path: Path | None, data: dict[str, Any]) -> None:
+    if path is None:
+        return
+    try:
+        path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--json {path} cannot be written: {error.strerror}; choose another place") from error

@@ -1,0 +1,26 @@
+"""The one rule of the architecture: which folder may import which. Data flows down; nothing imports upwards.
+
+The key is a folder (or a file) directly under the package, the value all it may import of ours besides itself.
+"""
+
+from __future__ import annotations
+
+MAY_IMPORT: dict[str, frozenset[str]] = {
+    "core": frozenset(),
+    "ir": frozenset({"core"}),
+    "compiler": frozenset({"core", "ir"}),
+    "runtime": frozenset({"core"}),
+    "triton_cpu": frozenset({"core", "compiler", "runtime"}),
+    "ops": frozenset({"core"}),
+    "aten": frozenset({"core", "ops", "runtime"}),
+    "accuracy": frozenset({"core"}),
+    "bringup": frozenset({"core", "aten", "accuracy"}),
+    "cli": frozenset(
+        {"core", "ir", "compiler", "runtime", "triton_cpu", "ops", "aten", "accuracy", "bringup"},
+    ),
+    # The package's own front: `tessera.enable`, `tessera.disable`, `tessera.use`.
+    "__init__": frozenset({"aten"}),
+}
+
+# Lines that open the docstring of every folder's `__init__.py`, in this order.
+OPENING_LINES = ("In:", "Out:", "May import:", "Start reading:")

@@ -1,4 +1,4 @@
-"""A Hugging Face model folder: `config.json`, safetensors (also sharded), perhaps `tokenizer.json`. Nothing is fetched."""
+"""A Hugging Face model folder: `config.json`, safetensors (also sharded), perhaps `tokenizer.json`; all local."""
 
 from __future__ import annotations
 

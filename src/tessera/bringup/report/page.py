@@ -111,7 +111,8 @@ def _accuracy(result: BringupResult) -> Iterator[str]:
         '<p class="about">Each dot is the relative error of one module’s output against a float64 run of the same '
         f"weights. A layer is inside the rule if our error is at most {ERROR_LIMIT:g} times PyTorch’s own, or that of "
         f"correct rounding where PyTorch’s is smaller, and no single element is off by more than {PEAK_LIMIT:g} times "
-        "PyTorch’s worst element.</p>"
+        "PyTorch’s worst element. Layers run from left to right in the order in which they end; those without any "
+        "error lie on the lower edge.</p>"
     )
     yield (
         '<ul class="legend"><li><i class="ours"></i>ours</li><li><i class="torch"></i>PyTorch</li>'
@@ -152,8 +153,8 @@ def _operators(result: BringupResult) -> Iterator[str]:
     yield "<section><h2>Operators</h2>"
     if operators.times:
         yield (
-            '<p class="about">Time of all calls of an operator in one forward call, slowest first. A clock around every '
-            "call adds some microseconds to each, on both sides alike.</p>"
+            '<p class="about">Time of all calls of an operator in one forward call, slowest first. A clock around '
+            "every call adds some microseconds to each, on both sides alike.</p>"
         )
         yield '<ul class="legend"><li><i class="bar ours"></i>ours</li><li><i class="bar torch"></i>PyTorch</li></ul>'
         yield plots(lambda width: operator_plot(operators.times, width))

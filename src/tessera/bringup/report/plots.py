@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from tessera.accuracy.judge import ERROR_LIMIT, floor
@@ -13,6 +14,8 @@ from tessera.bringup.result import OperatorTime
 
 # Beyond this many operators a plot says nothing more; the table has them all.
 _MOST_BARS = 12
+# Room in pixels that the label of a block of layers needs.
+_BLOCK_LABEL = 14.0
 
 
 def layer_plot(layers: Sequence[LayerResult], dtype: str, width: float) -> Drawing:
@@ -37,17 +40,40 @@ def layer_plot(layers: Sequence[LayerResult], dtype: str, width: float) -> Drawi
         drawing.line(left, y, width - right, y, "grid")
         drawing.text(left - 6, y + 4, power(exponent), "tick", "end")
     step = (width - left - right) / max(len(layers), 1)
+    for number, (block, start, end) in enumerate(_blocks(layers)):
+        if number % 2 == 0:
+            drawing.area(left + start * step, top, (end - start) * step, height - top - bottom, "band")
+        if (end - start) * step >= _BLOCK_LABEL:
+            drawing.text(left + (start + end) / 2 * step, height - bottom + 16, block, "tick", "middle")
     xs = [left + (index + 0.5) * step for index in range(len(layers))]
     _limit_line(drawing, xs, limits, scale, step)
     radius = min(3.2, max(1.6, step * 0.45))
     for x, layer in zip(xs, layers, strict=True):
         judged = layer.judgement
         title = f"{layer.name}: ours {judged.error:.2e}, PyTorch {judged.torch_error:.2e}, ratio {judged.ratio:.2f}"
-        drawing.dot(x, scale(judged.torch_error), radius, "torch", title)
+        # Larger, and below: where both errors are alike it stays visible as a ring.
+        drawing.dot(x, scale(judged.torch_error), 1.5 * radius, "torch", title)
         drawing.dot(x, scale(judged.error), radius, "ours" if judged.ok else "wrong", title)
-    drawing.text(left, height - 12, "first layer", "tick")
-    drawing.text(width - right, height - 12, "last layer", "tick", "end")
     return drawing
+
+
+def _blocks(layers: Sequence[LayerResult]) -> list[tuple[str, int, int]]:
+    """Runs of layers that belong to one numbered block of the model, such as `layer.3`: label, start, end.
+
+    A label names its list (`layer 0`) where a list begins, and is the bare number after that.
+    """
+    blocks: list[tuple[str, int, int]] = []
+    before: tuple[str, str] | None = None
+    for index, layer in enumerate(layers):
+        match = re.search(r"([A-Za-z_]+)\.(\d+)(?=\.|$|\[|#)", layer.name)
+        here = (match[1], match[2]) if match else None
+        if here is not None and here == before and blocks[-1][2] == index:
+            blocks[-1] = (*blocks[-1][:2], index + 1)
+        elif here is not None:
+            same_list = before is not None and here[0] == before[0]
+            blocks.append((here[1] if same_list else " ".join(here), index, index + 1))
+        before = here or before
+    return blocks
 
 
 def _limit_line(drawing: Drawing, xs: Sequence[float], limits: Sequence[float], scale: LogScale, step: float) -> None:
@@ -61,7 +87,7 @@ def operator_plot(times: Sequence[OperatorTime], width: float) -> Drawing:
     """Two bars for each of the slowest operators: milliseconds in one forward call on our and on torch's kernels."""
     rows = times[:_MOST_BARS]
     longest = max((max(row.vendor_ms, row.ours_ms) for row in rows), default=0.0) or 1.0
-    pitch, bar, value_room = 42.0, 8.0, 58.0
+    pitch, bar, value_room = 52.0, 9.0, 58.0
     drawing = Drawing(
         width=width,
         height=pitch * len(rows) + 4,
@@ -76,7 +102,7 @@ def operator_plot(times: Sequence[OperatorTime], width: float) -> Drawing:
         for place, (value, style, who) in enumerate(
             ((row.ours_ms, "ours", "ours"), (row.vendor_ms, "torch", "PyTorch"))
         ):
-            top = y + 19 + place * (bar + 2)
+            top = y + 20 + place * (bar + 3)
             length = room * value / longest
             drawing.bar(0, top, length, bar, style, f"{row.name}, {who}: {ms(value)}")
             drawing.text(max(length, 1) + 6, top + bar, ms(value), "value")

@@ -41,6 +41,11 @@ class Drawing:
         shape = f'x="{x:.1f}" y="{y:.1f}" width="{max(width, 1):.1f}" height="{height:.1f}" rx="1.5"'
         self.parts.append(f'<rect class="{style}" {shape}><title>{html.escape(title)}</title></rect>')
 
+    def area(self, x: float, y: float, width: float, height: float, style: str) -> None:
+        """A plain rectangle behind other parts."""
+        shape = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+        self.parts.append(f'<rect class="{style}" {shape}/>')
+
     def text(self, x: float, y: float, text: str, style: str = "", anchor: str = "start") -> None:
         """Text at a baseline; `anchor` is start, middle or end."""
         opening = f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">'

@@ -109,7 +109,8 @@ def bringup(
 # --- tessera chips ---
 
 _LEGEND = """\
-[bold]native[/]: kernels run on it, tested. [bold]compiles[/]: kernels are compiled for it in the tests, not run. \
+[bold]native[/]: kernels run on it, tested. [bold]compiles[/]: kernels are compiled for it in the tests, not run \
+(the figure is the first Triton that can). \
 [bold]plugin[/]: needs another Triton than the released one, as a rule the maker's; not tried.
 Figures are the makers' own, dense; a dash: none is published. A family of CPUs has none: use --measure."""
 
@@ -137,8 +138,8 @@ def chips(
     devices = detect()
     measured = [_measure(device) for device in devices] if measure else [{} for _ in devices]
     for device, figures in zip(devices, measured, strict=True):
-        console.print(_device_table(device, figures))
-    console.print(_chips_table(CHIPS))
+        console.print(_device_table(device, figures), "")
+    console.print(_chips_table(CHIPS), "")
     console.print(_LEGEND, highlight=False)
     here = [
         {**device.as_dict(), "measured": figures or None} for device, figures in zip(devices, measured, strict=True)
@@ -189,11 +190,12 @@ def _chips_table(known: tuple[Chip, ...]) -> Table:
     for heading in ("vector\nbits", "float32\nTflop/s", "bfloat16\nTflop/s", "\nGB/s", "\nGB"):
         table.add_column(heading, justify="right", no_wrap=True)
     for chip in known:
-        # The target of a CPU is its own name.
+        # The target of a CPU is its own name, near enough.
         name, target = (chip.name, "cpu") if chip.kind == "cpu" else (f"{chip.vendor} {chip.name}", str(chip.target))
         peaks = [_in_units(chip.peak_flops.get(dtype), 1e12) for dtype in ("float32", "bfloat16")]
         memory = [_in_units(chip.bandwidth_bytes_per_s, 1e9), _in_units(chip.memory_bytes, 1e9)]
-        table.add_row(name.removeprefix("Huawei "), target, chip.status, str(chip.vector_bits), *peaks, *memory)
+        status = f"{chip.status} {chip.since_triton}".strip()
+        table.add_row(name.removeprefix("Huawei "), target, status, str(chip.vector_bits), *peaks, *memory)
     return table
 
 
@@ -225,7 +227,7 @@ def doctor(json_file: JsonFile = None) -> None:
         checks = examine(lambda name: progress.update(task, description=f"looking at: {name}"))
     command = mending_command(checks)
     healthy = all(check.state == "ok" for check in checks)
-    console.print(_checks_table(checks))
+    console.print(_checks_table(checks), "")
     if healthy:
         console.print("[green]All is well.[/]")
     elif command:
@@ -262,9 +264,7 @@ def _check_writable(path: Path | None) -> None:
     if path is None:
         return
     if path.is_dir():
-        raise UsageError(
-            f"--json {path} is a folder; give the name of a file in it, for example {path / 'result.json'}"
-        )
+        raise UsageError(f"--json {path} is a folder; name a file in it, for example {path / 'result.json'}")
     if not path.parent.is_dir():
         raise UsageError(f"--json {path}: there is no folder {path.parent}; create it or choose another")
 

@@ -34,7 +34,8 @@ class Chip:
     """One row. A machine's CPU matches by `machine` and `features`, an accelerator by `device_names`.
 
     dtypes: number formats that the chip computes in, by PyTorch's names.
-    vector_bits: one vector register, or one warp's 32-bit lanes; for scalable vectors the least that exists.
+    vector_bits: one vector register, or one warp's 32-bit lanes; for scalable vectors what kernels are compiled for.
+    since_triton: the first release of Triton whose compiler knows the chip; empty when all that we support do.
     peak_flops: flop/s (int8: op/s) by dtype, dense. bandwidth: bytes/s of the main memory.
     machine: as `platform.machine()` says it. features: LLVM's names, all of which the row needs.
     device_names: parts of the name that PyTorch reports for the device.
@@ -47,6 +48,7 @@ class Chip:
     dtypes: tuple[str, ...]
     vector_bits: int
     status: Status
+    since_triton: str = ""
     peak_flops: Mapping[str, float] = field(default_factory=dict)
     bandwidth_bytes_per_s: float | None = None
     memory_bytes: int | None = None

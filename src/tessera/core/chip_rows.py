@@ -14,16 +14,22 @@ _HALF_TYPES = (*_FLOAT_TYPES, "float16")
 _AI_TYPES = (*_HALF_TYPES, "bfloat16", "int8")
 
 
+# Releases before it refuse the target: "unsupported target".
+_SINCE_TRITON = {"gfx906": "3.8"}
+
+
 def _tera(**figures: float) -> dict[str, float]:
     return {dtype: value * 1e12 for dtype, value in figures.items()}
 
 
-def _cpu(name: str, vendor: str, machine: str, features: tuple[str, ...], vector_bits: int, status: Status) -> Chip:
+def _cpu(
+    name: str, vendor: str, machine: str, features: tuple[str, ...], vector_bits: int, status: Status, target: str = ""
+) -> Chip:
     return Chip(
         name=name,
         vendor=vendor,
         kind="cpu",
-        target=TritonTarget(backend="cpu", arch=name, warp_size=1),
+        target=TritonTarget(backend="cpu", arch=target or name, warp_size=1),
         dtypes=_FLOAT_TYPES,
         vector_bits=vector_bits,
         status=status,
@@ -50,8 +56,6 @@ def _nvidia(name: str, arch: int, dtypes: tuple[str, ...], peaks: dict[str, floa
 
 
 def _amd(name: str, arch: str, dtypes: tuple[str, ...], peaks: dict[str, float], gb_per_s: float, gb: int) -> Chip:
-    # The AMD back end of the released Triton refuses gfx906: "unsupported target".
-    released = arch != "gfx906"
     return Chip(
         name=name,
         vendor="AMD",
@@ -59,12 +63,12 @@ def _amd(name: str, arch: str, dtypes: tuple[str, ...], peaks: dict[str, float],
         target=TritonTarget(backend="hip", arch=arch, warp_size=64),
         dtypes=dtypes,
         vector_bits=64 * 32,
-        status="compiles" if released else "plugin",
+        status="compiles",
+        since_triton=_SINCE_TRITON.get(arch, ""),
         peak_flops=peaks,
         bandwidth_bytes_per_s=gb_per_s * 1e9,
         memory_bytes=gb * _GB,
         source=f"AMD {name} data sheet",
-        note="" if released else "needs a Triton that knows gfx906; the released one refuses it",
         device_names=(name,),
     )
 
@@ -72,9 +76,9 @@ def _amd(name: str, arch: str, dtypes: tuple[str, ...], peaks: dict[str, float],
 _CPUS = (
     _cpu("x86-64-avx512", "Intel, AMD", "x86_64", ("avx512f", "avx512bw", "avx512dq", "avx512vl"), 512, "native"),
     _cpu("x86-64-avx2", "Intel, AMD", "x86_64", ("avx2", "fma", "f16c"), 256, "native"),
-    _cpu("aarch64-sve", "Arm", "aarch64", ("sve",), 128, "compiles"),
+    _cpu("aarch64-sve", "Arm", "aarch64", ("sve",), 128, "compiles", target="aarch64-neon"),
     _cpu("aarch64-neon", "Arm", "aarch64", ("neon",), 128, "compiles"),
-    _cpu("riscv64-rvv", "RISC-V", "riscv64", ("v",), 128, "compiles"),
+    _cpu("riscv64-rvv", "RISC-V", "riscv64", ("v",), 256, "compiles"),
     _cpu("loongarch64-lasx", "Loongson", "loongarch64", ("lasx",), 256, "compiles"),
 )
 
@@ -116,7 +120,7 @@ _AMD = (
 _NO_FIGURES = "the maker gives no figures in a public data sheet"
 
 
-def _hygon(name: str, arch: str, dtypes: tuple[str, ...]) -> Chip:
+def _hygon(name: str, arch: str, dtypes: tuple[str, ...], status: Status) -> Chip:
     return Chip(
         name=name,
         vendor="Hygon",
@@ -124,13 +128,17 @@ def _hygon(name: str, arch: str, dtypes: tuple[str, ...]) -> Chip:
         target=TritonTarget(backend="hip", arch=arch, warp_size=64),
         dtypes=dtypes,
         vector_bits=64 * 32,
-        status="plugin",
-        note=f"needs the maker's PyTorch and Triton; {_NO_FIGURES}",
+        status=status,
+        since_triton=_SINCE_TRITON.get(arch, ""),
+        note=f"needs the maker's PyTorch and Triton to run; {_NO_FIGURES}",
         device_names=(name,),
     )
 
 
-_HYGON = (_hygon("Z100", "gfx906", _HALF_TYPES), _hygon("K100_AI", "gfx928", _AI_TYPES))
+_HYGON = (
+    _hygon("Z100", "gfx906", _HALF_TYPES, "compiles"),
+    _hygon("K100_AI", "gfx928", _AI_TYPES, "plugin"),
+)
 
 _HUAWEI = (
     Chip(

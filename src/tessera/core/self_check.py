@@ -7,7 +7,6 @@ Prints the seconds that compiling and running took; any failure is an exit statu
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import torch
 import triton
@@ -18,7 +17,7 @@ _BLOCK = 256
 
 
 @triton.jit
-def _add(x: Any, y: Any, out: Any, size: Any, BLOCK: tl.constexpr) -> None:
+def _add(x: tl.tensor, y: tl.tensor, out: tl.tensor, size: tl.tensor, BLOCK: tl.constexpr) -> None:
     offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = offsets < size
     tl.store(out + offsets, tl.load(x + offsets, mask=inside) + tl.load(y + offsets, mask=inside), mask=inside)

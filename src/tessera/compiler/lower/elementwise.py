@@ -1,0 +1,196 @@
+"""Elementwise operations: one row each, the same for scalars and vectors.
+
+A row takes the builder, the operation, its operands (all of one width) and the LLVM type of the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tessera.compiler.errors import fail
+from tessera.compiler.llvm.builder import Builder, LType, V, const, float_const, int_const
+from tessera.compiler.llvm.mathlib import FUNCTIONS
+from tessera.compiler.lower import conversions
+from tessera.ir.nodes import Op
+
+Row = Callable[[Builder, Op, Sequence[V], LType], V]
+
+_NARROW = ("half", "bfloat")
+
+
+def widen(b: Builder, value: V) -> V:
+    """Half precision as float; anything else as it is."""
+    return b.cast("fpext", value, value.type.with_scalar("float")) if value.type.scalar in _NARROW else value
+
+
+def in_float(compute: Callable[[Builder, Sequence[V]], V]) -> Row:
+    """Half precision is computed in float and rounded once."""
+
+    def row(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
+        if to.scalar not in _NARROW:
+            return compute(b, args)
+        return b.cast("fptrunc", compute(b, [widen(b, arg) for arg in args]), to)
+
+    return row
+
+
+def _float_binary(name: str, contract: bool) -> Row:
+    return in_float(lambda b, args: b.binary(name, args[0], args[1], "contract" if contract else ""))
+
+
+def _intrinsic(name: str) -> Row:
+    return in_float(lambda b, args: b.intrinsic(name, args[0].type, args))
+
+
+def _integer(name: str) -> Row:
+    return lambda b, op, args, to: b.binary(name, args[0], args[1])
+
+
+def _integer_intrinsic(name: str) -> Row:
+    return lambda b, op, args, to: b.intrinsic(name, to, args)
+
+
+def _compare_ints(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
+    return b.icmp(op.attrs["words"][0], args[0], args[1])
+
+
+def _compare_floats(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
+    return b.fcmp(op.attrs["words"][0], widen(b, args[0]), widen(b, args[1]))
+
+
+def _divide(name: str) -> Row:
+    """Integer division. Vectors of up to 32 bits divide in double, which is exact there and many times faster.
+
+    For |a|, |b| < 2³² a quotient that is no integer differs from the next one by at least 2⁻³² of itself, far more than
+    double's rounding, so that truncation gives the integer quotient.
+    """
+    signed, remainder = name[0] == "s", name.endswith("rem")
+
+    def row(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
+        a, d = args
+        if not to.lanes or to.bits > 32 or d.const is not None:
+            return b.binary(name, a, d)
+        wide = to.with_scalar("double")
+        extend, back = ("sitofp", "fptosi") if signed else ("uitofp", "fptoui")
+        # The intermediate i64 keeps −2³¹ / −1 and the range of unsigned numbers defined.
+        quotient = b.fdiv(b.cast(extend, a, wide), b.cast(extend, d, wide))
+        whole = b.intrinsic(f"{back}.sat", to, [quotient], [to, wide])
+        return b.sub(a, b.mul(whole, d)) if remainder else whole
+
+    return row
+
+
+def _round_division(upward: bool) -> Row:
+    """Signed division rounded to −∞ or +∞."""
+
+    def row(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
+        a, d = args
+        quotient, rest = b.binary("sdiv", a, d), b.binary("srem", a, d)
+        inexact = b.icmp("ne", rest, int_const(0, to))
+        differ = b.icmp("slt", b.binary("xor", a, d), int_const(0, to))
+        adjust = b.binary("and", inexact, b.binary("xor", differ, int_const(1, differ.type)) if upward else differ)
+        return b.binary("add" if upward else "sub", quotient, b.cast("zext", adjust, to))
+
+    return row
+
+
+def _shift(name: str) -> Row:
+    """Shifts by at least the width give 0 (or the sign), as on a GPU, where LLVM leaves them undefined."""
+
+    def row(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
+        a, count = args
+        if count.const is not None and 0 <= count.const < to.bits:
+            return b.binary(name, a, count)
+        limit = int_const(to.bits - 1, to)
+        small = b.icmp("ule", count, limit)
+        shifted = b.binary(name, a, b.select(small, count, limit))
+        return shifted if name == "ashr" else b.select(small, shifted, int_const(0, to))
+
+    return row
+
+
+def _select(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
+    return b.select(args[0], args[1], args[2])
+
+
+def _negate(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
+    return b.fneg(args[0])
+
+
+def _absolute_float(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
+    return b.intrinsic("fabs", to, args)
+
+
+def _absolute_int(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
+    return b.intrinsic("abs", to, [args[0], V(LType("i1"), "false")])
+
+
+def _multiply_high(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
+    """The upper half of an unsigned product."""
+    wide = to.with_scalar(f"i{to.bits * 2}")
+    product = b.mul(b.cast("zext", args[0], wide), b.cast("zext", args[1], wide))
+    return b.cast("trunc", b.binary("lshr", product, const(to.bits, wide)), to)
+
+
+def _clamp(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
+    propagate = op.attrs.get("propagateNan") == "all"
+    low, high = ("maximum", "minimum") if propagate else ("maxnum", "minnum")
+    x, minimum, maximum = (widen(b, arg) for arg in args)
+    clamped = b.intrinsic(high, x.type, [b.intrinsic(low, x.type, [x, minimum]), maximum])
+    return conversions.convert_float(b, clamped, to)
+
+
+def _extern(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
+    symbol = op.attrs.get("symbol", "")
+    name = symbol.removeprefix("tessera_")
+    if not symbol.startswith("tessera_") or name not in FUNCTIONS:
+        raise fail(f"the external function {symbol!r} is not known on the CPU; use tl.math or tl.extra.libdevice", op.location)
+    return FUNCTIONS[name](b, args)
+
+
+def _poison(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
+    return V(to, "zeroinitializer" if to.lanes or to.scalar == "ptr" else ("0.0" if to.is_float else "0"))
+
+
+def _maths(name: str) -> Row:
+    return in_float(FUNCTIONS[name])
+
+
+def _sqrt(b: Builder, args: Sequence[V]) -> V:
+    return b.intrinsic("sqrt", args[0].type, args)
+
+
+def _rsqrt(b: Builder, args: Sequence[V]) -> V:
+    return b.fdiv(float_const(1.0, args[0].type), _sqrt(b, args))
+
+
+def _count(name: str) -> Row:
+    return lambda b, op, args, to: b.intrinsic(name, to, [args[0], V(LType("i1"), "false")])
+
+
+ROWS: dict[str, Row] = {
+    "addi": _integer("add"), "subi": _integer("sub"), "muli": _integer("mul"),
+    "andi": _integer("and"), "ori": _integer("or"), "xori": _integer("xor"),
+    "divsi": _divide("sdiv"), "divui": _divide("udiv"), "remsi": _divide("srem"), "remui": _divide("urem"),
+    "ceildivsi": _round_division(True), "floordivsi": _round_division(False),
+    "shli": _shift("shl"), "shrsi": _shift("ashr"), "shrui": _shift("lshr"),
+    "minsi": _integer_intrinsic("smin"), "maxsi": _integer_intrinsic("smax"),
+    "minui": _integer_intrinsic("umin"), "maxui": _integer_intrinsic("umax"),
+    "mulhiui": _multiply_high, "absi": _absolute_int,
+    "ctpop": _integer_intrinsic("ctpop"), "ctlz": _count("ctlz"), "cttz": _count("cttz"),
+    "cmpi": _compare_ints, "cmpf": _compare_floats, "select": _select,
+    "addf": _float_binary("fadd", True), "subf": _float_binary("fsub", True), "mulf": _float_binary("fmul", True),
+    "divf": _float_binary("fdiv", False), "precise_divf": _float_binary("fdiv", False),
+    "remf": _maths("fmod"), "negf": _negate, "absf": _absolute_float, "fma": _intrinsic("fma"), "clampf": _clamp,
+    "maxnumf": _intrinsic("maxnum"), "minnumf": _intrinsic("minnum"),
+    "maximumf": _intrinsic("maximum"), "minimumf": _intrinsic("minimum"),
+    "floor": _intrinsic("floor"), "ceil": _intrinsic("ceil"), "trunc": _intrinsic("trunc"),
+    "roundeven": _intrinsic("roundeven"), "round": _intrinsic("round"), "copysign": _intrinsic("copysign"),
+    "sqrt": in_float(_sqrt), "precise_sqrt": in_float(_sqrt), "rsqrt": in_float(_rsqrt),
+    "powf": _maths("pow"),
+    **{name: _maths(name) for name in (
+        "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "tanh", "erf", "atan2")},
+    "extern_elementwise": _extern, "poison": _poison,
+    **conversions.ROWS,
+}  # fmt: skip
+

@@ -1,0 +1,295 @@
+"""Evaluates block values at an index: the heart of the lowering.
+
+`Evaluator.evaluate(value, index)` writes, at the current place of the LLVM function, the code that computes the elements of
+`value` at `index` (one i64 `Lanes` a dimension) and returns them as `Lanes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from tessera.compiler.errors import LoweringError, fail
+from tessera.compiler.llvm.builder import I64, Builder, LType, V, const, int_const
+from tessera.compiler.lower import buffers, memory
+from tessera.compiler.lower import lanes as ln
+from tessera.compiler.lower.buffers import Buffer
+from tessera.compiler.lower.elementwise import ROWS
+from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, Vector, ltype, size_bytes, to_vector
+from tessera.ir.nodes import Op, Region, Value
+from tessera.ir.types import BlockType, PointerType, element_of, shape_of
+
+Index = tuple[Lanes, ...]
+
+
+class Evaluator:
+    """The state that expressions are evaluated in: scalars known so far, blocks in scratch, what this loop body has computed."""
+
+    def __init__(self, builder: Builder) -> None:
+        self.b = builder
+        self.scalars: dict[Value, V] = {}
+        self.buffers: dict[Value, Buffer] = {}
+        self.width = 0
+        # Values that the sweep in progress also writes to scratch, and the index of its current trip.
+        self.storing: dict[Value, Buffer] = {}
+        self.trip: Index = ()
+        self._frames: list[dict[tuple[Value, Index], Lanes]] = [{}]
+        self.globals: list[str] = []
+
+    @contextmanager
+    def frame(self) -> Iterator[None]:
+        """What is computed inside is forgotten at the end, because its code does not dominate what follows."""
+        self._frames.append({})
+        yield
+        self._frames.pop()
+
+    @contextmanager
+    def lanes(self, width: int) -> Iterator[None]:
+        """Evaluate with vectors of `width` lanes (0: scalars)."""
+        before, self.width = self.width, width
+        saved, self._frames = self._frames, [{}]
+        yield
+        self.width, self._frames = before, saved
+
+    def evaluate(self, value: Value, index: Index) -> Lanes:
+        """The elements of `value` at `index`; a scalar is itself everywhere."""
+        if not isinstance(value.type, BlockType):
+            return Uniform(self.scalar(value))
+        key = (value, index)
+        for known in self._frames:
+            if key in known:
+                return known[key]
+        result = self._compute(value, index)
+        if value in self.storing and index == self.trip:
+            buffers.write(self.b, self.storing[value], index, result, self.width)
+        self._frames[-1][key] = result
+        return result
+
+    def scalar(self, value: Value) -> V:
+        """The LLVM value of a scalar."""
+        if value not in self.scalars:
+            owner = value.owner
+            raise fail(f"%{value.name} is used before it is computed", owner.location if isinstance(owner, Op) else None)
+        return self.scalars[value]
+
+    def _compute(self, value: Value, index: Index) -> Lanes:
+        if value in self.buffers:
+            return buffers.read(self.b, self.buffers[value], index, self.width)
+        op = value.owner
+        assert isinstance(op, Op), f"%{value.name} has no definition that can be evaluated"
+        rule = _RULES.get(op.name)
+        try:
+            if rule is not None:
+                return rule(self, op, index, value)
+            return self.apply(op, [self.evaluate(operand, index) for operand in op.operands])
+        except LoweringError as error:
+            if error.faults[0].location is None:
+                raise fail(error.faults[0].message, op.location) from error
+            raise
+
+    def apply(self, op: Op, args: Sequence[Lanes]) -> Lanes:
+        """An elementwise operation on lanes."""
+        kept = self._evenly_spaced(op, args)
+        if kept is not None:
+            return kept
+        row = ROWS.get(op.name)
+        if row is None:
+            raise fail(f"the operation {op.name!r} is not supported on the CPU yet", op.location)
+        to = ltype(element_of(op.result.type))
+        if all(isinstance(arg, Uniform) for arg in args):
+            return Uniform(row(self.b, op, [arg.value for arg in args if isinstance(arg, Uniform)], to))
+        vectors = [to_vector(self.b, arg, self.width) for arg in args]
+        return Vector(row(self.b, op, vectors, to.with_lanes(self.width)))
+
+    def _evenly_spaced(self, op: Op, args: Sequence[Lanes]) -> Lanes | None:
+        """Integer and pointer arithmetic that keeps ramps ramps."""
+        if op.name in ("addi", "subi", "muli"):
+            combine = {"addi": ln.add, "subi": ln.sub, "muli": ln.mul}[op.name]
+            return combine(self.b, args[0], args[1], self.width)
+        if op.name == "addptr":
+            pointer = element_of(op.result.type)
+            assert isinstance(pointer, PointerType)
+            return ln.add_pointer(self.b, args[0], args[1], size_bytes(ltype(pointer.pointee)), self.width)
+        source = args[0] if args else None
+        if isinstance(source, Ramp) and op.name in ("extsi", "trunci", "index_cast"):
+            to = ltype(element_of(op.result.type))
+            cast = "sext" if to.bits > source.base.type.bits else "trunc"
+            return Ramp(self.b.cast(cast, source.base, to), self.b.cast(cast, source.step, to))
+        if isinstance(source, Ramp) and op.name == "bitcast" and source.base.type.scalar == "ptr":
+            return source
+        return None
+
+    def combine(self, region: Region, args: Sequence[V]) -> list[V]:
+        """The body of a reduction or scan on values of any one width: scalars or vectors."""
+        block = region.block
+        known = dict(zip(block.args, args, strict=True))
+        width = args[0].type.lanes
+        for op in block.ops[:-1]:
+            to = ltype(element_of(op.result.type)).with_lanes(width)
+            if op.name == "constant":
+                known[op.result] = const(op.attrs["value"], to)
+                continue
+            row = ROWS.get(op.name)
+            if row is None:
+                raise fail(f"the operation {op.name!r} is not supported inside a reduction on the CPU yet", op.location)
+            operands = [known[v] if v in known else self.b.splat(self.scalar(v), width) for v in op.operands]
+            known[op.result] = row(self.b, op, operands, to)
+        return [known[v] if v in known else self.b.splat(self.scalar(v), width) for v in block.terminator.operands]
+
+    def table(self, values: Sequence[float | int], element: LType) -> V:
+        """A constant array in the module's data."""
+        name = f"@table.{len(self.globals)}"
+        stored = element if element.bits > 1 else LType("i8")
+        items = ", ".join(str(const(value, stored)) for value in values)
+        self.globals.append(f"{name} = private unnamed_addr constant [{len(values)} x {stored}] [{items}], align 64")
+        return V(LType("ptr"), name)
+
+
+Rule = Callable[[Evaluator, Op, Index, Value], Lanes]
+
+
+def _constant(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
+    to = ltype(element_of(value.type))
+    number = op.attrs["value"]
+    if not isinstance(number, list):
+        return Uniform(const(number, to))
+    pointer = ev.table(number, to)
+    return buffers.read(ev.b, Buffer(pointer, to, shape_of(value.type)), index, ev.width)
+
+
+def _splat(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
+    return Uniform(ev.scalar(op.operands[0]))
+
+
+def _make_range(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
+    to = ltype(element_of(value.type))
+    position = narrow(ev.b, index[0], to)
+    return ln.add(ev.b, position, Uniform(int_const(op.attrs["start"], to)), ev.width)
+
+
+def narrow(b: Builder, index: Lanes, to: LType) -> Lanes:
+    """An i64 index in a smaller integer type."""
+    if isinstance(index, Ramp):
+        return Ramp(b.cast("trunc", index.base, to), b.cast("trunc", index.step, to))
+    if isinstance(index, Vector):
+        return Vector(b.cast("trunc", index.value, to.with_lanes(index.value.type.lanes)))
+    return Uniform(b.cast("trunc", index.value, to))
+
+
+def _expand_dims(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
+    axis = op.attrs["axis"]
+    return ev.evaluate(op.operands[0], index[:axis] + index[axis + 1 :])
+
+
+_ZERO = Uniform(int_const(0, I64))
+
+
+def _broadcast(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
+    source = op.operands[0]
+    inner = tuple(_ZERO if size == 1 else i for size, i in zip(shape_of(source.type), index, strict=True))
+    return ev.evaluate(source, inner)
+
+
+def _trans(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
+    inner: list[Lanes] = [_ZERO] * len(index)
+    for position, origin in enumerate(op.attrs["order"]):
+        inner[origin] = index[position]
+    return ev.evaluate(op.operands[0], tuple(inner))
+
+
+def _reshape(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
+    source = op.operands[0]
+    linear = linearise(ev, index, shape_of(value.type))
+    return ev.evaluate(source, delinearise(ev, linear, shape_of(source.type)))
+
+
+def linearise(ev: Evaluator, index: Index, shape: tuple[int, ...]) -> Lanes:
+    """The row-major position of an index."""
+    linear: Lanes = _ZERO
+    for position, stride in zip(index, buffers.buffer_strides(shape), strict=True):
+        linear = ln.add(ev.b, linear, ln.mul(ev.b, position, Uniform(int_const(stride, I64)), ev.width), ev.width)
+    return linear
+
+
+def delinearise(ev: Evaluator, linear: Lanes, shape: tuple[int, ...]) -> Index:
+    """The index of a row-major position. Sizes are powers of two."""
+    found: list[Lanes] = []
+    for stride, size in zip(buffers.buffer_strides(shape), shape, strict=True):
+        found.append(_digit(ev, linear, stride, size))
+    return tuple(found)
+
+
+def _digit(ev: Evaluator, linear: Lanes, stride: int, size: int) -> Lanes:
+    """(linear // stride) % size"""
+    if size == 1:
+        return _ZERO
+    b = ev.b
+    if isinstance(linear, Ramp):
+        # A vector starts at a multiple of its width, so that it cannot straddle a multiple of something larger.
+        if linear.step.const == 1 and stride % ev.width == 0:
+            return Uniform(_shift_and_mask(b, linear.base, stride, size))
+        if linear.step.const == 1 and stride == 1 and size % ev.width == 0:
+            return Ramp(_shift_and_mask(b, linear.base, stride, size), linear.step)
+        return Vector(_shift_and_mask(b, to_vector(b, linear, ev.width), stride, size))
+    digit = _shift_and_mask(b, linear.value, stride, size)
+    return Vector(digit) if isinstance(linear, Vector) else Uniform(digit)
+
+
+def _shift_and_mask(b: Builder, value: V, stride: int, size: int) -> V:
+    type = value.type
+    if value.const is not None:
+        return int_const(value.const // stride % size, type)
+    if stride > 1:
+        value = b.binary("lshr", value, int_const(stride.bit_length() - 1, type))
+    return b.binary("and", value, int_const(size - 1, type))
+
+
+def _load(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
+    pointer, *rest = (ev.evaluate(operand, index) for operand in op.operands)
+    mask = rest[0] if rest else None
+    other = rest[1] if len(rest) > 1 else None
+    return memory.load(ev.b, pointer, mask, other, ltype(element_of(value.type)), ev.width)
+
+
+def _join(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
+    left, right = (ev.evaluate(operand, index[:-1]) for operand in op.operands)
+    return _choose(ev, index[-1], left, right)
+
+
+def _choose(ev: Evaluator, which: Lanes, left: Lanes, right: Lanes) -> Lanes:
+    """`left` where `which` is 0, else `right`."""
+    width = 0 if all(isinstance(x, Uniform) for x in (which, left, right)) else ev.width
+    selector = to_vector(ev.b, which, width)
+    condition = ev.b.icmp("eq", selector, int_const(0, selector.type))
+    chosen = ev.b.select(condition, to_vector(ev.b, left, width), to_vector(ev.b, right, width))
+    return Vector(chosen) if width else Uniform(chosen)
+
+
+def _split(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
+    side = Uniform(int_const(op.results.index(value), I64))
+    return ev.evaluate(op.operands[0], (*index, side))
+
+
+def _cat(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
+    size = shape_of(op.operands[0].type)[0]
+    within = _digit(ev, index[0], 1, size)
+    left, right = (ev.evaluate(operand, (within, *index[1:])) for operand in op.operands)
+    return _choose(ev, _digit(ev, index[0], size, 2), left, right)
+
+
+
+
+_RULES: dict[str, Rule] = {
+    "constant": _constant,
+    "splat": _splat,
+    "unsplat": _splat,
+    "make_range": _make_range,
+    "expand_dims": _expand_dims,
+    "broadcast": _broadcast,
+    "trans": _trans,
+    "reshape": _reshape,
+    "load": _load,
+    "join": _join,
+    "split": _split,
+    "cat": _cat,
+}

@@ -1,0 +1,109 @@
+"""Loads and stores of lanes: contiguous, the same address, or scattered; with and without a mask."""
+
+from __future__ import annotations
+
+from tessera.compiler.llvm.builder import Builder, LType, V
+from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, Vector, size_bytes, to_vector
+
+
+def load(b: Builder, pointer: Lanes, mask: Lanes | None, other: Lanes | None, type: LType, width: int) -> Lanes:
+    """Elements of `type` at `pointer` where `mask` holds, elsewhere `other` (zero if there is none)."""
+    mask = _simplify(mask)
+    if isinstance(pointer, Uniform) and not isinstance(mask, Vector):
+        return Uniform(_load_scalar(b, pointer.value, mask, other, type))
+    vector, align = type.with_lanes(width), size_bytes(type)
+    passed = to_vector(b, other, width) if other is not None else V(vector, "zeroinitializer")
+    if _contiguous(pointer, type):
+        assert isinstance(pointer, Ramp)
+        if mask is None:
+            return Vector(b.load(vector, pointer.base, align))
+        lanes = to_vector(b, mask, width)
+        return Vector(_masked_load(b, pointer.base, lanes, passed, align))
+    lanes = to_vector(b, mask, width) if mask is not None else _all(width)
+    return Vector(_gather(b, to_vector(b, pointer, width), lanes, passed, align))
+
+
+def store(b: Builder, value: Lanes, pointer: Lanes, mask: Lanes | None, width: int) -> None:
+    """Write `value` at `pointer` where `mask` holds. Of several lanes at one address the last one stays."""
+    mask = _simplify(mask)
+    if isinstance(pointer, Uniform) and not isinstance(mask, Vector) and isinstance(value, Uniform):
+        store_scalar(b, value.value, pointer.value, mask)
+        return
+    data = to_vector(b, value, width)
+    align = size_bytes(data.type)
+    if _contiguous(pointer, data.type):
+        assert isinstance(pointer, Ramp)
+        if mask is None:
+            b.store(data, pointer.base, align)
+        else:
+            _masked(b, "masked.store", data, pointer.base, to_vector(b, mask, width), align)
+        return
+    lanes = to_vector(b, mask, width) if mask is not None else _all(width)
+    _masked(b, "masked.scatter", data, to_vector(b, pointer, width), lanes, align)
+
+
+def store_scalar(b: Builder, value: V, pointer: V, mask: Lanes | None) -> None:
+    """One element, behind a branch where there is a mask."""
+    if mask is None:
+        b.store(value, pointer, size_bytes(value.type))
+        return
+    assert isinstance(mask, Uniform)
+    then, after = b.fresh("then"), b.fresh("after")
+    b.branch_if(mask.value, then, after)
+    b.label(then)
+    b.store(value, pointer, size_bytes(value.type))
+    b.branch(after)
+    b.label(after)
+
+
+def _load_scalar(b: Builder, pointer: V, mask: Lanes | None, other: Lanes | None, type: LType) -> V:
+    if mask is None:
+        return b.load(type, pointer, size_bytes(type))
+    assert isinstance(mask, Uniform)
+    default = other.value if isinstance(other, Uniform) else zero(type)
+    then, after, before = b.fresh("then"), b.fresh("after"), b.current
+    b.branch_if(mask.value, then, after)
+    b.label(then)
+    loaded = b.load(type, pointer, size_bytes(type))
+    b.branch(after)
+    b.label(after)
+    return b.emit(type, f"phi {type} [ {loaded.ref}, %{then} ], [ {default.ref}, %{before} ]")
+
+
+def zero(type: LType) -> V:
+    """Zero of any type."""
+    if type.lanes or type.scalar == "ptr":
+        return V(type, "zeroinitializer" if type.lanes else "null")
+    return V(type, "0.0") if type.is_float else V(type, "false" if type.bits == 1 else "0", 0)
+
+
+def _simplify(mask: Lanes | None) -> Lanes | None:
+    """A mask that always holds is none."""
+    return None if isinstance(mask, Uniform) and mask.value.const not in (None, 0) else mask
+
+
+def _contiguous(pointer: Lanes, type: LType) -> bool:
+    return isinstance(pointer, Ramp) and pointer.step.const == size_bytes(type)
+
+
+def _all(width: int) -> V:
+    return V(LType("i1", width), "splat (i1 true)")
+
+
+def _masked_load(b: Builder, pointer: V, mask: V, passed: V, align: int) -> V:
+    symbol = f"llvm.masked.load.{passed.type.mangled}.p0"
+    b.declarations[symbol] = f"declare {passed.type} @{symbol}(ptr, {mask.type}, {passed.type})"
+    return b.emit(passed.type, f"call {passed.type} @{symbol}(ptr align {align} {pointer.ref}, {mask}, {passed})")
+
+
+def _gather(b: Builder, pointers: V, mask: V, passed: V, align: int) -> V:
+    symbol = f"llvm.masked.gather.{passed.type.mangled}.{pointers.type.mangled}"
+    b.declarations[symbol] = f"declare {passed.type} @{symbol}({pointers.type}, {mask.type}, {passed.type})"
+    pointer_text = f"{pointers.type} align {align} {pointers.ref}"
+    return b.emit(passed.type, f"call {passed.type} @{symbol}({pointer_text}, {mask}, {passed})")
+
+
+def _masked(b: Builder, name: str, data: V, pointer: V, mask: V, align: int) -> None:
+    symbol = f"llvm.{name}.{data.type.mangled}.{pointer.type.mangled}"
+    b.declarations[symbol] = f"declare void @{symbol}({data.type}, {pointer.type}, {mask.type})"
+    b.raw(f"call void @{symbol}({data}, {pointer.type} align {align} {pointer.ref}, {mask})")

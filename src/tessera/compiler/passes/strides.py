@@ -1,0 +1,142 @@
+"""How far an integer or pointer block moves when one index grows by one, as far as the program's text tells.
+
+A step is an `int` (counted in elements), a text for a product or sum that is only known at run time (equal texts are equal
+steps), or `None` when the block is no affine function of that index.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Union
+
+from tessera.ir.nodes import Op, Value
+from tessera.ir.types import BlockType, PointerType, shape_of
+
+Step = Union[int, str, None]  # noqa: UP007
+
+_PASS_THROUGH = {"extsi", "extui", "trunci", "index_cast", "bitcast"}
+
+
+def step(value: Value, dim: int) -> Step:
+    """The step of `value` along `dim` of its shape."""
+    if shape_of(value.type)[dim] == 1:
+        return 0
+    return _step(value, dim)
+
+
+@lru_cache(maxsize=65536)
+def _step(value: Value, dim: int) -> Step:
+    op = value.owner
+    if not isinstance(op, Op):
+        return None
+    rule = _RULES.get(op.name)
+    if rule is not None:
+        return rule(op, dim)
+    if op.name in _PASS_THROUGH:
+        return step(op.operands[0], dim)
+    # Anything else that does not vary along an index has step 0 there.
+    if op.results[0].type != value.type or not op.operands or op.regions:
+        return None
+    blocks = [operand for operand in op.operands if isinstance(operand.type, BlockType)]
+    same_shape = all(shape_of(operand.type) == shape_of(value.type) for operand in blocks)
+    return 0 if blocks and same_shape and all(step(operand, dim) == 0 for operand in blocks) else None
+
+
+def _constant(op: Op, dim: int) -> Step:
+    return None if isinstance(op.attrs["value"], list) else 0
+
+
+def _expand_dims(op: Op, dim: int) -> Step:
+    axis = op.attrs["axis"]
+    return 0 if dim == axis else step(op.operands[0], dim - (dim > axis))
+
+
+def _broadcast(op: Op, dim: int) -> Step:
+    return 0 if shape_of(op.operands[0].type)[dim] == 1 else step(op.operands[0], dim)
+
+
+def _trans(op: Op, dim: int) -> Step:
+    return step(op.operands[0], op.attrs["order"][dim])
+
+
+def _add(op: Op, dim: int) -> Step:
+    return add_steps(step(op.operands[0], dim), step(op.operands[1], dim))
+
+
+def _sub(op: Op, dim: int) -> Step:
+    left, right = (step(operand, dim) for operand in op.operands)
+    if right == 0:
+        return left
+    return left - right if isinstance(left, int) and isinstance(right, int) else None
+
+
+def _mul(op: Op, dim: int) -> Step:
+    steps = [step(operand, dim) for operand in op.operands]
+    if steps == [0, 0]:
+        return 0
+    for moving, factor in ((0, 1), (1, 0)):
+        scale = uniform_scalar(op.operands[factor])
+        if steps[moving] is not None and scale is not None:
+            return _scaled(steps[moving], scale)
+    return None
+
+
+def _scaled(moving: Step, scale: int | Value) -> Step:
+    if isinstance(moving, int) and isinstance(scale, int):
+        return moving * scale
+    return 0 if moving == 0 else f"{moving}*{scale}"
+
+
+def add_steps(left: Step, right: Step) -> Step:
+    if left is None or right is None:
+        return None
+    if isinstance(left, int) and isinstance(right, int):
+        return left + right
+    if left == 0 or right == 0:
+        return left or right
+    return f"({left}+{right})"
+
+
+_RULES = {
+    "make_range": lambda op, dim: 1,
+    "splat": lambda op, dim: 0,
+    "constant": _constant,
+    "expand_dims": _expand_dims,
+    "broadcast": _broadcast,
+    "trans": _trans,
+    "addi": _add,
+    "addptr": _add,
+    "subi": _sub,
+    "muli": _mul,
+}
+
+
+def uniform_scalar(value: Value) -> int | Value | None:
+    """The scalar that every element of a block equals, as far as the text tells: a number, the scalar's value, or None."""
+    if not isinstance(value.type, BlockType):
+        return value
+    op = value.owner
+    if not isinstance(op, Op):
+        return None
+    if op.name == "splat":
+        inner = op.operands[0].owner
+        if isinstance(inner, Op) and inner.name == "constant" and isinstance(inner.attrs["value"], int):
+            return int(inner.attrs["value"])
+        return op.operands[0]
+    if op.name == "constant" and isinstance(op.attrs["value"], int):
+        return int(op.attrs["value"])
+    if op.name in ("broadcast", "expand_dims", "reshape", "trans"):
+        return uniform_scalar(op.operands[0])
+    return None
+
+
+def root(pointer: Value) -> Value | None:
+    """The pointer argument that an address is computed from, or None where that is not known."""
+    owner = pointer.owner
+    if not isinstance(pointer.type, PointerType) and not isinstance(pointer.type, BlockType):
+        return None
+    if not isinstance(owner, Op):
+        return pointer if isinstance(pointer.type, PointerType) else None
+    if owner.name in ("addptr", "splat", "broadcast", "expand_dims", "trans", "reshape", "bitcast"):
+        return root(owner.operands[0])
+    return None

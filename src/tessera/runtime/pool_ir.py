@@ -1,0 +1,391 @@
+"""The native half of the pool, as LLVM IR text: what runs without the interpreter's lock.
+
+In:  the host's architecture.
+Out: a module that exports `tessera_create`, `tessera_relax`, `tessera_work` and `tessera_launch`.
+
+The *door* is one 64-bit word, `generation << 32 | seats << 16 | inside`, and all there is to agree on:
+
+    launch:  write the job; door = (generation + 1, seats, 0); wake sleepers; claim chunks until none is left;
+             seats = 0 (the door is closed); wait until inside == 0
+    worker:  wait until generation is new and seats > 0; in one compare-and-swap seats -= 1, inside += 1;
+             claim chunks until none is left; inside -= 1
+
+So a worker reads the job only while the launch waits for it, a worker that comes late finds no seat and reads nothing,
+and a launch never waits for a worker that did not come. Chunks are claimed from one counter, so a slow thread does not
+hold the others up. Both sides spin for a bounded time and then sleep on a condition variable. Whoever sleeps first
+announces it (`sleepers`, `waiting`) and then looks again, whoever changes the door changes it first and then reads the
+announcement, all sequentially consistent: one of the two sees the other, and no wake-up is lost.
+
+A second launch at the same time finds the pool busy and runs alone on its own thread. Workers take over the caller's
+floating-point mode (flush-to-zero, rounding), so that the result does not depend on who ran a program.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Machine:
+    """What LLVM has no portable word for: the hint to a spinning core, and the floating-point control register."""
+
+    relax: str
+    read_mode: str
+    write_mode: str
+
+
+_NO_MODE = {"read_mode": "store i64 0, ptr %to", "write_mode": ""}
+
+_MACHINES = {
+    "x86_64": _Machine(
+        relax='call void asm sideeffect "pause", "~{memory}"()',
+        read_mode='call void asm sideeffect "stmxcsr $0", "=*m,~{memory}"(ptr elementtype(i32) %to)',
+        write_mode='call void asm sideeffect "ldmxcsr $0", "*m,~{memory}"(ptr elementtype(i32) %from)',
+    ),
+    "aarch64": _Machine(
+        relax='call void asm sideeffect "isb", "~{memory}"()',
+        read_mode='%mode = call i64 asm sideeffect "mrs $0, fpcr", "=r"()\n  store i64 %mode, ptr %to',
+        write_mode='%mode = load i64, ptr %from\n  call void asm sideeffect "msr fpcr, $0", "r"(i64 %mode)',
+    ),
+    # The encoding of `pause`, which assemblers without the extension Zihintpause do not know by name.
+    "riscv64": _Machine(relax='call void asm sideeffect ".4byte 0x0100000f", "~{memory}"()', **_NO_MODE),
+}
+_PLAIN = _Machine(relax='call void asm sideeffect "", "~{memory}"()', **_NO_MODE)
+
+EXPORTS = ("tessera_create", "tessera_relax", "tessera_work", "tessera_launch")
+
+
+def module_text(architecture: str) -> str:
+    """The module for `architecture`, the first part of a target triple."""
+    machine = _MACHINES.get("aarch64" if architecture.startswith("arm64") else architecture, _PLAIN)
+    text = _MODULE.replace("<relax>", machine.relax)
+    return text.replace("<read_mode>", machine.read_mode).replace("<write_mode>", machine.write_mode)
+
+
+# Each part that different threads write has 128 bytes of its own: cores fetch lines of 64 bytes in pairs.
+_MODULE = """
+%Pool = type {
+  i64, [15 x i64],                                        ;  0     the door
+  ptr, ptr, i32, i32, i32, i32, i64, i64, i64, [8 x i64], ;  2-11  job: fn, args, x, y, z, -, programs, chunk, mode
+  i64, [15 x i64],                                        ; 12     next program to claim
+  i32, i32, i32, i32, [14 x i64],                         ; 14-18  sleepers, waiting, busy, -
+  i64, [15 x i64],                                        ; 19     how often to look before sleeping
+  [16 x i64], [16 x i64], [16 x i64]                      ; 21-23  mutex, condition "work", condition "done"
+}
+
+declare i32 @posix_memalign(ptr, i64, i64)
+declare i32 @pthread_mutex_init(ptr, ptr)
+declare i32 @pthread_mutex_lock(ptr)
+declare i32 @pthread_mutex_unlock(ptr)
+declare i32 @pthread_cond_init(ptr, ptr)
+declare i32 @pthread_cond_wait(ptr, ptr)
+declare i32 @pthread_cond_signal(ptr)
+declare i32 @pthread_cond_broadcast(ptr)
+declare i64 @llvm.smin.i64(i64, i64)
+declare i64 @llvm.smax.i64(i64, i64)
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
+
+; A new pool without workers, or null where memory has run out. It is never freed: workers may outlive the interpreter.
+define ptr @tessera_create(i64 %looks) {
+  %slot = alloca ptr
+  %size.ptr = getelementptr %Pool, ptr null, i64 1
+  %size = ptrtoint ptr %size.ptr to i64
+  %failed = call i32 @posix_memalign(ptr %slot, i64 128, i64 %size)
+  %none = icmp ne i32 %failed, 0
+  br i1 %none, label %out_of_memory, label %initialise
+initialise:
+  %pool = load ptr, ptr %slot
+  call void @llvm.memset.p0.i64(ptr align 128 %pool, i8 0, i64 %size, i1 false)
+  %looks.at = getelementptr %Pool, ptr %pool, i64 0, i32 19
+  store i64 %looks, ptr %looks.at
+  %mutex = getelementptr %Pool, ptr %pool, i64 0, i32 21
+  %work = getelementptr %Pool, ptr %pool, i64 0, i32 22
+  %done = getelementptr %Pool, ptr %pool, i64 0, i32 23
+  %r0 = call i32 @pthread_mutex_init(ptr %mutex, ptr null)
+  %r1 = call i32 @pthread_cond_init(ptr %work, ptr null)
+  %r2 = call i32 @pthread_cond_init(ptr %done, ptr null)
+  ret ptr %pool
+out_of_memory:
+  ret ptr null
+}
+
+define internal void @relax() {
+  <relax>
+  ret void
+}
+
+define internal void @read_mode(ptr %to) {
+  <read_mode>
+  ret void
+}
+
+define internal void @write_mode(ptr %from) {
+  <write_mode>
+  ret void
+}
+
+; To measure how long one look takes: %count times what a spinning thread does.
+define void @tessera_relax(i64 %count) {
+entry:
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
+  call void @relax()
+  %next = add i64 %i, 1
+  %more = icmp slt i64 %next, %count
+  br i1 %more, label %loop, label %exit
+exit:
+  ret void
+}
+
+; Claim chunks of the job and run them until none is left.
+define internal void @run(ptr %pool) {
+entry:
+  %fn.at = getelementptr %Pool, ptr %pool, i64 0, i32 2
+  %args.at = getelementptr %Pool, ptr %pool, i64 0, i32 3
+  %x.at = getelementptr %Pool, ptr %pool, i64 0, i32 4
+  %y.at = getelementptr %Pool, ptr %pool, i64 0, i32 5
+  %z.at = getelementptr %Pool, ptr %pool, i64 0, i32 6
+  %programs.at = getelementptr %Pool, ptr %pool, i64 0, i32 8
+  %chunk.at = getelementptr %Pool, ptr %pool, i64 0, i32 9
+  %next.at = getelementptr %Pool, ptr %pool, i64 0, i32 12
+  %fn = load ptr, ptr %fn.at
+  %args = load ptr, ptr %args.at
+  %x = load i32, ptr %x.at
+  %y = load i32, ptr %y.at
+  %z = load i32, ptr %z.at
+  %programs = load i64, ptr %programs.at
+  %chunk = load i64, ptr %chunk.at
+  br label %claim
+claim:
+  %begin = atomicrmw add ptr %next.at, i64 %chunk monotonic
+  %some = icmp slt i64 %begin, %programs
+  br i1 %some, label %execute, label %exit
+execute:
+  %stop = add i64 %begin, %chunk
+  %end = call i64 @llvm.smin.i64(i64 %stop, i64 %programs)
+  call void %fn(ptr %args, i64 %begin, i64 %end, i32 %x, i32 %y, i32 %z)
+  br label %claim
+exit:
+  ret void
+}
+
+; Go in if the door shows a new generation and a free seat: the generation, or -1 if not.
+define internal i64 @enter(ptr %pool, i64 %seen) {
+  br label %look
+look:
+  %door = load atomic i64, ptr %pool seq_cst, align 8
+  %generation = lshr i64 %door, 32
+  %low = lshr i64 %door, 16
+  %seats = and i64 %low, 65535
+  %new = icmp ne i64 %generation, %seen
+  %free = icmp ne i64 %seats, 0
+  %open = and i1 %new, %free
+  br i1 %open, label %try, label %no
+try:
+  %inside = sub i64 %door, 65535                          ; one seat (1 << 16) less, one inside more
+  %swap = cmpxchg ptr %pool, i64 %door, i64 %inside seq_cst seq_cst
+  %won = extractvalue { i64, i1 } %swap, 1
+  br i1 %won, label %yes, label %look
+yes:
+  ret i64 %generation
+no:
+  ret i64 -1
+}
+
+; What a worker thread does, for ever.
+define void @tessera_work(ptr %pool) {
+entry:
+  %mode.at = getelementptr %Pool, ptr %pool, i64 0, i32 10
+  %sleepers.at = getelementptr %Pool, ptr %pool, i64 0, i32 14
+  %waiting.at = getelementptr %Pool, ptr %pool, i64 0, i32 15
+  %looks.at = getelementptr %Pool, ptr %pool, i64 0, i32 19
+  %mutex = getelementptr %Pool, ptr %pool, i64 0, i32 21
+  %work = getelementptr %Pool, ptr %pool, i64 0, i32 22
+  %done = getelementptr %Pool, ptr %pool, i64 0, i32 23
+  %looks = load i64, ptr %looks.at
+  br label %idle
+idle:
+  %seen = phi i64 [ -1, %entry ], [ %generation, %leave ], [ %generation, %wake_launch ]
+  br label %spin
+spin:
+  %i = phi i64 [ 0, %idle ], [ %i.next, %again ]
+  %spun = call i64 @enter(ptr %pool, i64 %seen)
+  %spun.in = icmp sge i64 %spun, 0
+  br i1 %spun.in, label %inside, label %again
+again:
+  call void @relax()
+  %i.next = add i64 %i, 1
+  %more = icmp slt i64 %i.next, %looks
+  br i1 %more, label %spin, label %sleep
+sleep:
+  %r0 = call i32 @pthread_mutex_lock(ptr %mutex)
+  %r1 = atomicrmw add ptr %sleepers.at, i32 1 seq_cst
+  br label %asleep
+asleep:
+  %slept = call i64 @enter(ptr %pool, i64 %seen)
+  %slept.in = icmp sge i64 %slept, 0
+  br i1 %slept.in, label %awake, label %wait
+wait:
+  %r2 = call i32 @pthread_cond_wait(ptr %work, ptr %mutex)
+  br label %asleep
+awake:
+  %r3 = atomicrmw sub ptr %sleepers.at, i32 1 seq_cst
+  %r4 = call i32 @pthread_mutex_unlock(ptr %mutex)
+  br label %inside
+inside:
+  %generation = phi i64 [ %spun, %spin ], [ %slept, %awake ]
+  call void @write_mode(ptr %mode.at)
+  call void @run(ptr %pool)
+  %door = atomicrmw sub ptr %pool, i64 1 seq_cst
+  br label %leave
+leave:
+  %inside.count = and i64 %door, 65535
+  %last = icmp eq i64 %inside.count, 1
+  %waiting = load atomic i32, ptr %waiting.at seq_cst, align 4
+  %awaited = icmp ne i32 %waiting, 0
+  %wake = and i1 %last, %awaited
+  br i1 %wake, label %wake_launch, label %idle
+wake_launch:
+  %r5 = call i32 @pthread_mutex_lock(ptr %mutex)
+  %r6 = call i32 @pthread_cond_signal(ptr %done)
+  %r7 = call i32 @pthread_mutex_unlock(ptr %mutex)
+  br label %idle
+}
+
+; Wake as many sleepers as there are seats.
+define internal void @wake_workers(ptr %pool, i64 %seats, i64 %sleepers) {
+entry:
+  %mutex = getelementptr %Pool, ptr %pool, i64 0, i32 21
+  %work = getelementptr %Pool, ptr %pool, i64 0, i32 22
+  %r0 = call i32 @pthread_mutex_lock(ptr %mutex)
+  %all = icmp sge i64 %seats, %sleepers
+  br i1 %all, label %every, label %some
+every:
+  %r1 = call i32 @pthread_cond_broadcast(ptr %work)
+  br label %exit
+some:
+  %i = phi i64 [ 0, %entry ], [ %next, %some ]
+  %r2 = call i32 @pthread_cond_signal(ptr %work)
+  %next = add i64 %i, 1
+  %more = icmp slt i64 %next, %seats
+  br i1 %more, label %some, label %exit
+exit:
+  %r3 = call i32 @pthread_mutex_unlock(ptr %mutex)
+  ret void
+}
+
+; Wait until nobody is inside: a worker reads the job and runs its last chunk for as long as it is.
+define internal void @wait_until_empty(ptr %pool) {
+entry:
+  %waiting.at = getelementptr %Pool, ptr %pool, i64 0, i32 15
+  %looks.at = getelementptr %Pool, ptr %pool, i64 0, i32 19
+  %mutex = getelementptr %Pool, ptr %pool, i64 0, i32 21
+  %done = getelementptr %Pool, ptr %pool, i64 0, i32 23
+  %looks = load i64, ptr %looks.at
+  br label %spin
+spin:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %again ]
+  %door = load atomic i64, ptr %pool seq_cst, align 8
+  %inside = and i64 %door, 65535
+  %some = icmp ne i64 %inside, 0
+  br i1 %some, label %again, label %exit
+again:
+  call void @relax()
+  %i.next = add i64 %i, 1
+  %more = icmp slt i64 %i.next, %looks
+  br i1 %more, label %spin, label %sleep
+sleep:
+  %r0 = call i32 @pthread_mutex_lock(ptr %mutex)
+  store atomic i32 1, ptr %waiting.at seq_cst, align 4
+  br label %asleep
+asleep:
+  %door.now = load atomic i64, ptr %pool seq_cst, align 8
+  %inside.now = and i64 %door.now, 65535
+  %some.now = icmp ne i64 %inside.now, 0
+  br i1 %some.now, label %wait, label %awake
+wait:
+  %r1 = call i32 @pthread_cond_wait(ptr %done, ptr %mutex)
+  br label %asleep
+awake:
+  store atomic i32 0, ptr %waiting.at seq_cst, align 4
+  %r2 = call i32 @pthread_mutex_unlock(ptr %mutex)
+  br label %exit
+exit:
+  ret void
+}
+
+; Run the grid on up to %threads threads, the caller's being one.
+define void @tessera_launch(ptr %pool, ptr %fn, ptr %args, i32 %x, i32 %y, i32 %z, i32 %threads.32) {
+entry:
+  %x.64 = zext i32 %x to i64
+  %y.64 = zext i32 %y to i64
+  %z.64 = zext i32 %z to i64
+  %xy = mul i64 %x.64, %y.64
+  %programs = mul i64 %xy, %z.64
+  %threads = zext i32 %threads.32 to i64
+  %seats.wanted = sub i64 %threads, 1
+  %others = sub i64 %programs, 1
+  %seats = call i64 @llvm.smin.i64(i64 %seats.wanted, i64 %others)
+  %parallel = icmp sgt i64 %seats, 0
+  br i1 %parallel, label %occupy, label %alone
+occupy:
+  %busy.at = getelementptr %Pool, ptr %pool, i64 0, i32 16
+  %swap = cmpxchg ptr %busy.at, i32 0, i32 1 acquire monotonic
+  %free = extractvalue { i32, i1 } %swap, 1
+  br i1 %free, label %together, label %alone
+alone:
+  call void %fn(ptr %args, i64 0, i64 %programs, i32 %x, i32 %y, i32 %z)
+  ret void
+together:
+  ; Eight chunks a thread: a thread that is held up keeps the others waiting for an eighth of its share at most.
+  %shares = shl i64 %threads, 3
+  %chunk.even = udiv i64 %programs, %shares
+  %chunk = call i64 @llvm.smax.i64(i64 %chunk.even, i64 1)
+  %fn.at = getelementptr %Pool, ptr %pool, i64 0, i32 2
+  %args.at = getelementptr %Pool, ptr %pool, i64 0, i32 3
+  %x.at = getelementptr %Pool, ptr %pool, i64 0, i32 4
+  %y.at = getelementptr %Pool, ptr %pool, i64 0, i32 5
+  %z.at = getelementptr %Pool, ptr %pool, i64 0, i32 6
+  %programs.at = getelementptr %Pool, ptr %pool, i64 0, i32 8
+  %chunk.at = getelementptr %Pool, ptr %pool, i64 0, i32 9
+  %mode.at = getelementptr %Pool, ptr %pool, i64 0, i32 10
+  %next.at = getelementptr %Pool, ptr %pool, i64 0, i32 12
+  %sleepers.at = getelementptr %Pool, ptr %pool, i64 0, i32 14
+  store ptr %fn, ptr %fn.at
+  store ptr %args, ptr %args.at
+  store i32 %x, ptr %x.at
+  store i32 %y, ptr %y.at
+  store i32 %z, ptr %z.at
+  store i64 %programs, ptr %programs.at
+  store i64 %chunk, ptr %chunk.at
+  call void @read_mode(ptr %mode.at)
+  store i64 0, ptr %next.at
+  %door.old = load atomic i64, ptr %pool monotonic, align 8
+  %generation.old = lshr i64 %door.old, 32
+  %generation = add i64 %generation.old, 1
+  %generation.high = shl i64 %generation, 32
+  %seats.high = shl i64 %seats, 16
+  %door = or i64 %generation.high, %seats.high
+  store atomic i64 %door, ptr %pool seq_cst, align 8
+  %sleepers.32 = load atomic i32, ptr %sleepers.at seq_cst, align 4
+  %asleep = icmp ne i32 %sleepers.32, 0
+  br i1 %asleep, label %wake, label %work
+wake:
+  %sleepers = zext i32 %sleepers.32 to i64
+  call void @wake_workers(ptr %pool, i64 %seats, i64 %sleepers)
+  br label %work
+work:
+  call void @run(ptr %pool)
+  %door.last = atomicrmw and ptr %pool, i64 -4294901761 seq_cst ; no seats: 0xFFFFFFFF0000FFFF
+  %inside = and i64 %door.last, 65535
+  %some = icmp ne i64 %inside, 0
+  br i1 %some, label %wait, label %finish
+wait:
+  call void @wait_until_empty(ptr %pool)
+  br label %finish
+finish:
+  store atomic i32 0, ptr %busy.at release, align 4
+  ret void
+}
+"""

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from tessera.accuracy.call import Call
@@ -182,7 +183,7 @@ def test_a_cache_is_seen_and_not_shared_between_runs() -> None:
 
 
 def test_training_mode_and_models_without_floats_are_refused(model: Block, call: Call) -> None:
-    with pytest.raises(UsageError, match="call model.eval"):
+    with pytest.raises(UsageError, match=r"call model\.eval"):
         check_layers(model.train(), call, nullcontext)
     with pytest.raises(UsageError, match="no module of the model has a floating output"):
         check_layers(nn.Identity().eval(), Call.of(torch.arange(4)), nullcontext)
@@ -202,3 +203,30 @@ def test_candidate_context_is_entered_once_a_run(model: Block, call: Call) -> No
 
     check_layers(model, call, counting)
     assert len(entered) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_decode_step_with_a_cache(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=100,
+    )
+    llama = transformers.LlamaForCausalLM(config).eval().to(dtype)
+    ids = torch.randint(100, (4, 12))
+    with torch.no_grad():
+        cache = llama(ids[:, :11]).past_key_values
+    call = Call.of({"input_ids": ids[:, 11:], "past_key_values": cache})
+    assert call.has_state
+    check = check_layers(llama, call, nullcontext)
+    assert check.ok
+    assert check.reference_error == ""
+    assert "(model)[past_key_values][1][0]" in [layer.name for layer in check.layers]
+    assert cache.get_seq_length() == 11
+    scaled = check_layers(llama, call, faulty(llama.model.layers[1].mlp.up_proj, 1.1))
+    assert scaled.first_fault is not None
+    assert scaled.first_fault.name == "model.layers.1.mlp.up_proj"

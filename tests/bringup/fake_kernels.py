@@ -39,7 +39,7 @@ class _Mode(TorchDispatchMode):
         args: Sequence[object] = (),
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
-        name = func._schema.name.removeprefix("aten::")
+        name = func._name.removeprefix("aten::")
         result = func(*args, **(kwargs or {}))
         if self.record is not None and not func.is_view:
             count = self.record.calls.setdefault(name, Count())

@@ -33,7 +33,7 @@ def make():
 
 @pytest.fixture(autouse=True)
 def quick_timing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tessera.bringup.job._TIMING_SECONDS", 0.2)
+    monkeypatch.setattr("tessera.bringup.speed.TIMING_SECONDS", 0.2)
 
 
 def bring_up(model: str, kernels: FakeKernels | None = None, **values: Any) -> tuple[BringupResult, str]:

@@ -25,17 +25,14 @@ from tessera.bringup.operators import count_operators, time_operators
 from tessera.bringup.report.page import render
 from tessera.bringup.result import BringupResult, Operators, Search, Speed
 from tessera.bringup.search import answer_queries
+from tessera.bringup.speed import measure_speed
 from tessera.bringup.terminal import Stages, print_result
 from tessera.bringup.trial import try_call
 from tessera.bringup.verdict import reasons_against
 from tessera.core.chips import detect_cpu
 from tessera.core.env import NUM_THREADS
 from tessera.core.errors import TesseraError, UsageError
-from tessera.core.timing import compare
 
-# How long the two sides of a timing may take together, and within what bounds of rounds.
-_TIMING_SECONDS = 12.0
-_ROUNDS = (3, 11)
 T = TypeVar("T")
 
 _PACKAGES = ("tessera", "torch", "triton", "llvmlite", "transformers", "numpy")
@@ -84,7 +81,7 @@ def _bring_up(config: BringupConfig, kernels: Kernels, stages: Stages) -> Bringu
     search: Search | None = None
     if first_s is not None and not accuracy.candidate_error:
         operators = attempts.run("operators", lambda: _operators(subject, kernels))
-        speed = attempts.run("speed", lambda: _speed(subject, kernels, first_s))
+        speed = attempts.run("speed", lambda: measure_speed(subject, kernels, first_s=first_s))
         search = attempts.run("search", lambda: answer_queries(subject, kernels))
     return BringupResult(
         chip=_chip(),
@@ -142,29 +139,6 @@ def _operators(subject: Subject, kernels: Kernels) -> Operators:
     once = _seconds(lambda: _run_ours(subject, kernels))
     times = time_operators(subject.model, subject.call, kernels, rounds=5 if once < 1 else 2)
     return replace(counted, times=times)
-
-
-def _speed(subject: Subject, kernels: Kernels, first_s: float) -> Speed:
-    """Both ways in turns. Warm by now; inputs that a call changes are copied anew for each, on both sides."""
-    stateful = subject.call.has_state
-
-    def vendor() -> None:
-        (subject.call.copy() if stateful else subject.call).run(subject.model)
-
-    def ours() -> None:
-        with switched_on(kernels):
-            vendor()
-
-    once = _seconds(vendor) + _seconds(ours)
-    rounds = max(_ROUNDS[0], min(_ROUNDS[1], int(_TIMING_SECONDS / once)))
-    timings = compare({"vendor": vendor, "ours": ours}, min_seconds=_TIMING_SECONDS / 6, rounds=rounds)
-    return Speed(
-        vendor_ms=1e3 * timings["vendor"].median_s,
-        ours_ms=1e3 * timings["ours"].median_s,
-        ratio=timings["ours"].speedup_over(timings["vendor"]),
-        first_ms=1e3 * first_s,
-        rounds=rounds,
-    )
 
 
 def _notes(subject: Subject, accuracy: LayerCheck) -> Iterator[str]:

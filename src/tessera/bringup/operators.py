@@ -76,7 +76,7 @@ def _median_ms(samples: Sequence[Mapping[str, float]], name: str) -> float:
 
 
 class _Clock(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the seconds and the calls of every compute operator, by its name without the overload."""
+    """Adds up the seconds and the calls of every compute operator, by its name as `add.Tensor`."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -91,7 +91,7 @@ class _Clock(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
         """Run one operator and note how long it took."""
-        name = func._schema.name
+        name = func._name
         start = time.perf_counter()
         result: object = func(*args, **(kwargs or {}))
         elapsed = time.perf_counter() - start

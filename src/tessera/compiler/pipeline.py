@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import hashlib
+from pathlib import Path
+
+from tessera.compiler.llvm import codegen
+from tessera.compiler.lower.module import lower_module
+from tessera.compiler.passes import carried, placement
+from tessera.compiler.targets.rows import Target
+from tessera.compiler.ttir.parser import parse_module
+from tessera.ir.nodes import Module
 
 
-def make_tir(ttir: str, fp_fusion: bool) -> Any:
-    raise NotImplementedError
+def make_tir(ttir: str) -> Module:
+    """Parse Triton's IR and run our own passes.
+
+    Raises:
+        LoweringError: something is not supported on the CPU; all that was found, with source locations.
+    """
+    module = parse_module(ttir)
+    carried.run(module)
+    carried.remove_dead(module, placement.PURE)
+    placement.run(module)
+    return module
 
 
-def make_llir(tir: Any, target: Any, metadata: dict[str, Any]) -> str:
-    raise NotImplementedError
+def make_llir(tir: Module, target: Target) -> str:
+    """Lower to LLVM IR and optimise it."""
+    return codegen.optimise(lower_module(tir, target), target)
 
 
-def make_asm(llir: str, target: Any) -> str:
-    raise NotImplementedError
+def make_asm(llir: str, target: Target) -> str:
+    """Compile optimised LLVM IR."""
+    return codegen.assembly(llir, target)
 
 
-def make_obj(asm: str) -> bytes:
-    raise NotImplementedError
+def make_obj(asm: str, target: Target) -> bytes:
+    """Assemble."""
+    return codegen.assemble(asm, target)
 
 
+@functools.lru_cache(maxsize=1)
 def fingerprint() -> str:
-    return "0"
+    """Changes whenever the compiler's own source does, so that kernels cached by another version are not taken for
+    ours."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parent
+    for folder in (package, package.parent / "ir"):
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

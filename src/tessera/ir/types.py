@@ -94,10 +94,14 @@ def parse_element(text: str) -> ElementType:
         pointee = parse_type(inner)
         # A pointer to a block only occurs before Triton's own pass rewrites it to a block of pointers.
         if isinstance(pointee, BlockType):
-            raise ValueError(f"{text!r} is a block pointer; the CPU compiler expects them rewritten to blocks of pointers")
+            raise ValueError(
+                f"{text!r} is a block pointer; the CPU compiler expects them rewritten to blocks of pointers"
+            )
         return PointerType(pointee)
     if not _SCALAR.match(text):
-        raise ValueError(f"{text!r} is not a type of the tile IR; known are {', '.join([*INTEGERS, *FLOATS])} and pointers")
+        raise ValueError(
+            f"{text!r} is not a type of the tile IR; known are {', '.join([*INTEGERS, *FLOATS])} and pointers"
+        )
     return ScalarType(text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from types import ModuleType
 from typing import Any
@@ -13,12 +14,13 @@ from triton._C.libtriton import ir, passes
 from triton.backends.compiler import BaseBackend, GPUTarget, Language
 
 from tessera.compiler import pipeline
+from tessera.compiler.errors import LoweringError
 from tessera.compiler.targets import rows
 
 
 @dataclass(frozen=True)
 class CPUOptions:
-    """What a launch may ask of the CPU compiler. Names are Triton's; warps, stages and clusters have no meaning here."""
+    """What a launch may ask of the CPU compiler. The names are Triton's; warps and stages mean nothing on a CPU."""
 
     num_warps: int = 1
     num_stages: int = 1
@@ -45,6 +47,21 @@ class CPUOptions:
     def hash(self) -> str:
         key = "_".join(f"{name}-{value}" for name, value in sorted(self.__dict__.items()))
         return hashlib.sha256(key.encode()).hexdigest()
+
+
+def guarded(stage: Callable[[Any, dict[str, Any]], Any]) -> Callable[[Any, dict[str, Any]], Any]:
+    """A compiler stage whose faults are Triton's `CompilationError`."""
+
+    def run(module: Any, metadata: dict[str, Any]) -> Any:
+        try:
+            return stage(module, metadata)
+        except LoweringError as error:
+            # Triton looks for back ends while it is itself being imported; its errors exist only after that.
+            from tessera.triton_cpu.errors import CPUCompilationError
+
+            raise CPUCompilationError(error.faults) from None
+
+    return run
 
 
 class CPUBackend(BaseBackend):
@@ -80,13 +97,15 @@ class CPUBackend(BaseBackend):
 
     def add_stages(self, stages: dict[str, Any], options: CPUOptions, language: Language = Language.TRITON) -> None:
         if language is not Language.TRITON:
-            raise ValueError("the CPU back end compiles Triton kernels; a Gluon kernel names a GPU's layouts: run it there")
+            raise ValueError(
+                "a Gluon kernel names a GPU's layouts and cannot run on a CPU; write it in triton.language"
+            )
         target = rows.by_name(self.target.arch)
         stages["ttir"] = lambda module, metadata: self.make_ttir(module)
-        stages["tir"] = lambda module, metadata: self.make_tir(module, metadata, options)
-        stages["llir"] = lambda tir, metadata: pipeline.make_llir(tir, target, metadata)
+        stages["tir"] = guarded(self.make_tir)
+        stages["llir"] = guarded(lambda tir, metadata: pipeline.make_llir(tir, target))
         stages["asm"] = lambda llir, metadata: pipeline.make_asm(llir, target)
-        stages["obj"] = lambda asm, metadata: pipeline.make_obj(asm)
+        stages["obj"] = lambda asm, metadata: pipeline.make_obj(asm, target)
 
     @staticmethod
     def make_ttir(module: Any) -> Any:
@@ -107,8 +126,8 @@ class CPUBackend(BaseBackend):
         return module
 
     @staticmethod
-    def make_tir(module: Any, metadata: dict[str, Any], options: CPUOptions) -> Any:
-        tir = pipeline.make_tir(str(module), fp_fusion=options.enable_fp_fusion)
+    def make_tir(module: Any, metadata: dict[str, Any]) -> Any:
+        tir = pipeline.make_tir(str(module))
         metadata["name"] = tir.name
         metadata["shared"] = 0
         return tir

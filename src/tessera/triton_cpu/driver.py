@@ -31,8 +31,6 @@ class CPUUtils:
         return kernel, kernel.address, 0, 0, _NO_LIMIT
 
 
-
-
 class CPULauncher:
     """Packs the arguments of one compiled kernel and runs its grid over the threads."""
 

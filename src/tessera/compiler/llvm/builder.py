@@ -1,6 +1,7 @@
 """A writer of LLVM IR text: one function at a time, values as (type, reference) pairs, constants folded on the way.
 
-llvmlite has a builder of its own, which knows neither bfloat nor masked intrinsics nor scalable vectors; text has them all.
+llvmlite has a builder of its own, which knows neither bfloat nor masked intrinsics nor scalable vectors; text has
+them all.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class LType:
     @property
     def mangled(self) -> str:
         """The type as intrinsics spell it in their names, for example `v16f32`."""
-        short = {"half": "f16", "bfloat": "bf16", "float": "f32", "double": "f64", "ptr": "p0"}.get(self.scalar, self.scalar)
+        short = {"half": "f16", "bfloat": "bf16", "float": "f32", "double": "f64", "ptr": "p0"}.get(
+            self.scalar, self.scalar
+        )
         return f"v{self.lanes}{short}" if self.lanes else short
 
     def with_lanes(self, lanes: int) -> LType:
@@ -58,7 +61,8 @@ F16, BF16, F32, F64, PTR = (LType(name) for name in ("half", "bfloat", "float", 
 
 @dataclass(frozen=True)
 class V:
-    """An LLVM value: its type and how an instruction refers to it. `const` is the Python value of an integer constant or splat."""
+    """An LLVM value: its type and how an instruction refers to it. `const` is the Python value of an integer constant
+    or splat."""
 
     type: LType
     ref: str
@@ -115,7 +119,8 @@ def _bfloat_bits(value: float) -> int:
 
 
 class Builder:
-    """Writes the body of one function. Blocks are opened by `label`; `declare`d intrinsics gather for the module's end."""
+    """Writes the body of one function. Blocks are opened by `label`; `declare`d intrinsics gather for the module's
+    end."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -228,7 +233,8 @@ class Builder:
         return self.call(f"llvm.{name}{suffix}", result, operands)
 
     def call(self, symbol: str, result: LType | None, operands: Sequence[V]) -> V:
-        """Call a function by symbol, declaring it once. A `None` result is void (the returned value is then unusable)."""
+        """Call a function by symbol, declaring it once. A `None` result is void (the returned value is then
+        unusable)."""
         returns = str(result) if result is not None else "void"
         self.declarations[symbol] = f"declare {returns} @{symbol}({', '.join(str(v.type) for v in operands)})"
         text = f"call {returns} @{symbol}({', '.join(map(str, operands))})"
@@ -268,7 +274,8 @@ class Builder:
     # Memory -----------------------------------------------------------------------------------------------------
 
     def offset(self, pointer: V, index: V, scale_bytes: int) -> V:
-        """pointer + index · scale_bytes; `index` is signed and any integer width, a vector index gives a vector of pointers."""
+        """pointer + index · scale_bytes; `index` is signed and any integer width, a vector index gives a vector of
+        pointers."""
         wide = self.cast("sext", index, index.type.with_scalar("i64"))
         if wide.const == 0 and not wide.type.lanes:
             return pointer

@@ -58,7 +58,10 @@ def _float_to_float(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
     assert isinstance(source, ScalarType) and isinstance(target, ScalarType)
     for kind in (source, target):
         if kind.name.startswith("f8"):
-            raise fail(f"the 8-bit float {kind} is not supported on the CPU yet; convert to float16 outside the kernel", op.location)
+            raise fail(
+                f"the 8-bit float {kind} is not supported on the CPU yet; convert to float16 outside the kernel",
+                op.location,
+            )
     if op.attrs.get("rounding") == "rtz" and target.bits < source.bits:
         return _towards_zero(b, args[0], to, op)
     return convert_float(b, args[0], to)

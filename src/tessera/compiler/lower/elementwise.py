@@ -144,7 +144,9 @@ def _extern(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
     symbol = op.attrs.get("symbol", "")
     name = symbol.removeprefix("tessera_")
     if not symbol.startswith("tessera_") or name not in FUNCTIONS:
-        raise fail(f"the external function {symbol!r} is not known on the CPU; use tl.math or tl.extra.libdevice", op.location)
+        raise fail(
+            f"the external function {symbol!r} is not known on the CPU; use tl.math or tl.extra.libdevice", op.location
+        )
     return FUNCTIONS[name](b, args)
 
 
@@ -153,7 +155,7 @@ def _poison(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
 
 
 def _maths(name: str) -> Row:
-    return in_float(FUNCTIONS[name])
+    return in_float(lambda b, args: FUNCTIONS[name](b, args))
 
 
 def _sqrt(b: Builder, args: Sequence[V]) -> V:
@@ -193,4 +195,3 @@ ROWS: dict[str, Row] = {
     "extern_elementwise": _extern, "poison": _poison,
     **conversions.ROWS,
 }  # fmt: skip
-

@@ -1,6 +1,7 @@
 """Evaluates block values at an index: the heart of the lowering.
 
-`Evaluator.evaluate(value, index)` writes, at the current place of the LLVM function, the code that computes the elements of
+`Evaluator.evaluate(value, index)` writes, at the current place of the LLVM function, the code that computes the
+elements of
 `value` at `index` (one i64 `Lanes` a dimension) and returns them as `Lanes`.
 """
 
@@ -23,7 +24,8 @@ Index = tuple[Lanes, ...]
 
 
 class Evaluator:
-    """The state that expressions are evaluated in: scalars known so far, blocks in scratch, what this loop body has computed."""
+    """The state that expressions are evaluated in: scalars known so far, blocks in scratch, what this loop body has
+    computed."""
 
     def __init__(self, builder: Builder) -> None:
         self.b = builder
@@ -69,7 +71,9 @@ class Evaluator:
         """The LLVM value of a scalar."""
         if value not in self.scalars:
             owner = value.owner
-            raise fail(f"%{value.name} is used before it is computed", owner.location if isinstance(owner, Op) else None)
+            raise fail(
+                f"%{value.name} is used before it is computed", owner.location if isinstance(owner, Op) else None
+            )
         return self.scalars[value]
 
     def _compute(self, value: Value, index: Index) -> Lanes:
@@ -215,11 +219,11 @@ def delinearise(ev: Evaluator, linear: Lanes, shape: tuple[int, ...]) -> Index:
     """The index of a row-major position. Sizes are powers of two."""
     found: list[Lanes] = []
     for stride, size in zip(buffers.buffer_strides(shape), shape, strict=True):
-        found.append(_digit(ev, linear, stride, size))
+        found.append(digit(ev, linear, stride, size))
     return tuple(found)
 
 
-def _digit(ev: Evaluator, linear: Lanes, stride: int, size: int) -> Lanes:
+def digit(ev: Evaluator, linear: Lanes, stride: int, size: int) -> Lanes:
     """(linear // stride) % size"""
     if size == 1:
         return _ZERO
@@ -272,11 +276,9 @@ def _split(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
 
 def _cat(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
     size = shape_of(op.operands[0].type)[0]
-    within = _digit(ev, index[0], 1, size)
+    within = digit(ev, index[0], 1, size)
     left, right = (ev.evaluate(operand, (within, *index[1:])) for operand in op.operands)
-    return _choose(ev, _digit(ev, index[0], size, 2), left, right)
-
-
+    return _choose(ev, digit(ev, index[0], size, 2), left, right)
 
 
 _RULES: dict[str, Rule] = {

@@ -26,7 +26,8 @@ class Visit:
 
 
 def visits(value: Value, dims: Dims, stop: Callable[[Value], bool]) -> Iterator[Visit]:
-    """Every block that evaluating `value` at `dims` evaluates, itself first; nothing beyond values where `stop` holds."""
+    """Every block that evaluating `value` at `dims` evaluates, itself first; nothing beyond values where `stop`
+    holds."""
     seen: set[Visit] = set()
     waiting = [Visit(value, dims)]
     while waiting:

@@ -1,6 +1,7 @@
 """How far an integer or pointer block moves when one index grows by one, as far as the program's text tells.
 
-A step is an `int` (counted in elements), a text for a product or sum that is only known at run time (equal texts are equal
+A step is an `int` (counted in elements), a text for a product or sum that is only known at run time (equal texts are
+equal
 steps), or `None` when the block is no affine function of that index.
 """
 
@@ -112,7 +113,8 @@ _RULES = {
 
 
 def uniform_scalar(value: Value) -> int | Value | None:
-    """The scalar that every element of a block equals, as far as the text tells: a number, the scalar's value, or None."""
+    """The scalar that every element of a block equals, as far as the text tells: a number, the scalar's value, or
+    None."""
     if not isinstance(value.type, BlockType):
         return value
     op = value.owner

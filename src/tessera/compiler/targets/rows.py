@@ -1,11 +1,95 @@
+"""The table of instruction sets. Adding one is adding a row."""
+
 from __future__ import annotations
 
-from typing import Any
+import functools
+from dataclasses import dataclass, field
+
+from tessera.core import env
+from tessera.core.errors import unknown_name
 
 
-def by_name(name: str) -> Any:
-    raise NotImplementedError
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One instruction set as the compiler sees it.
+
+    `vector_bits` is the width of a register, `registers` how many there are, `tile` the rows and columns (in vectors)
+    of the
+    matrix micro-kernel's accumulators; `features` are LLVM's, `requires` those of them that the host must have.
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    vector_bits: int
+    registers: int
+    tile: tuple[int, int]
+    requires: tuple[str, ...] = ()
+    features: tuple[str, ...] = field(default=())
+
+    @property
+    def lanes(self) -> int:
+        """32-bit elements in a register."""
+        return self.vector_bits // 32
 
 
-def host() -> Any:
-    raise NotImplementedError
+_AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "fma", "avx2", "bmi2", "f16c")
+_AVX2 = ("avx2", "fma", "bmi", "bmi2", "f16c", "lzcnt", "popcnt")
+
+ROWS: tuple[Target, ...] = (
+    Target(name="x86-64-avx512", triple="x86_64-unknown-linux-gnu", cpu="x86-64-v4", vector_bits=512, registers=32,
+           tile=(8, 2), requires=_AVX512),
+    Target(name="x86-64-avx2", triple="x86_64-unknown-linux-gnu", cpu="x86-64-v3", vector_bits=256, registers=16,
+           tile=(4, 2), requires=_AVX2),
+    Target(name="aarch64-neon", triple="aarch64-unknown-linux-gnu", cpu="generic", vector_bits=128, registers=32,
+           tile=(6, 4), requires=("neon",)),
+    Target(name="riscv64-rvv", triple="riscv64-unknown-linux-gnu", cpu="generic-rv64", vector_bits=256, registers=16,
+           tile=(4, 2), requires=("v",), features=("v", "m", "a", "f", "d", "c", "zvl256b")),
+    Target(name="loongarch64-lasx", triple="loongarch64-unknown-linux-gnu", cpu="la464", vector_bits=256, registers=32,
+           tile=(6, 2), requires=("lasx",), features=("lasx", "lsx", "f", "d")),
+)  # fmt: skip
+
+_BY_NAME = {row.name: row for row in ROWS}
+
+
+def by_name(name: str) -> Target:
+    """The row of a name.
+
+    Raises:
+        UsageError: there is none; the message lists those that there are.
+    """
+    if name not in _BY_NAME:
+        raise unknown_name("compiler target", name, list(_BY_NAME))
+    return _BY_NAME[name]
+
+
+@functools.lru_cache(maxsize=1)
+def _host_features() -> frozenset[str]:
+    import llvmlite.binding as llvm
+
+    return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
+
+
+def host_features(target: Target) -> tuple[str, ...]:
+    """What this machine offers beyond the row, if it is the row's machine: LLVM may use all of it."""
+    features = _host_features()
+    return tuple(sorted(features)) if set(target.requires) <= features else ()
+
+
+@functools.lru_cache(maxsize=1)
+def _detected() -> Target:
+    import platform
+
+    machine = {"amd64": "x86-64", "x86_64": "x86-64", "arm64": "aarch64"}.get(
+        platform.machine().lower(), platform.machine()
+    )
+    for row in ROWS:
+        if row.name.startswith(machine) and set(row.requires) <= _host_features():
+            return row
+    raise unknown_name("processor", f"{machine} with {', '.join(sorted(_host_features()))}", list(_BY_NAME))
+
+
+def host() -> Target:
+    """The widest row that this machine can run, or the one that TESSERA_TARGET names."""
+    asked = env.TARGET.read()
+    return by_name(asked) if asked else _detected()

@@ -1,4 +1,5 @@
-"""What is particular about the text of each operation: which attributes it takes before its types, and its result type."""
+"""What is particular about the text of each operation: which attributes it takes before its types, and its result
+type."""
 
 from __future__ import annotations
 

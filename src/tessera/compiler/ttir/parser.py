@@ -1,4 +1,5 @@
-"""TTIR text → tile IR. MLIR prints one operation a line; regions open with `{` at a line's end and close on a line of their own."""
+"""TTIR text → tile IR. MLIR prints one operation a line; regions open with `{` at a line's end and close on a line of
+their own."""
 
 from __future__ import annotations
 
@@ -12,9 +13,12 @@ from tessera.ir.nodes import Block, Function, Location, Module, Op, Region, Valu
 from tessera.ir.types import Type, parse_type
 
 _RESULTS = re.compile(r"^(%[\w.$-]+(?::\d+)?(?:, %[\w.$-]+(?::\d+)?)*) = ")
-_FUNC = re.compile(r"^tt\.func (public |private |nested )?@([\w.$\"<>-]+)\((.*)\)(?: -> (.*?))?(?: attributes \{.*\})? \{$")
+_FUNC = re.compile(
+    r"^tt\.func (public |private |nested )?@([\w.$\"<>-]+)\((.*)\)(?: -> (.*?))?(?: attributes \{.*\})? \{$"
+)
 _LABEL = re.compile(r"^\^(bb\d+)(?:\((.*)\))?:")
 _LOC = " loc("
+_TERMINATORS = {"yield", "condition", "reduce.return", "scan.return"}
 
 
 def parse_module(text: str) -> Module:
@@ -42,7 +46,8 @@ def strip_locations(line: str) -> tuple[str, str]:
 
 
 class _Scope(dict[str, Value]):
-    """Values by name. A name is missing only when the operation that makes it could not be read, which was said there."""
+    """Values by name. A name is missing only when the operation that makes it could not be read, which was said
+    there."""
 
     def __missing__(self, name: str) -> Value:
         raise LoweringError([])
@@ -114,6 +119,9 @@ class _Parser:
                 current.ops.extend(self._op(line, location))
         if cfg:
             self._link(blocks)
+        elif not current.ops or current.ops[-1].name not in _TERMINATORS:
+            # MLIR leaves out the terminator of a region that yields nothing.
+            current.ops.append(Op("yield", [], []))
         return Region([block for block in blocks.values() if block.ops or block.args])
 
     def _block_arguments(self, block: Block, text: str | None) -> None:
@@ -225,7 +233,9 @@ class _Parser:
         op.regions = [self._region()]
         closing = self._close()
         result_text = split_top(closing.split(") : ", 1)[1], " -> ")[1]
-        return self._finish(op, names, [parse_type(part) for part in split_top(_unwrap(result_text), ",") if part.strip()])
+        return self._finish(
+            op, names, [parse_type(part) for part in split_top(_unwrap(result_text), ",") if part.strip()]
+        )
 
     def _close(self) -> str:
         return strip_locations(self._next())[0]
@@ -243,5 +253,3 @@ def _result_names(text: str) -> list[str]:
         name, _, count = part.partition(":")
         names += [f"{name}#{i}" for i in range(int(count))] if count else [name]
     return names
-
-

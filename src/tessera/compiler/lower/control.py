@@ -1,0 +1,198 @@
+"""Structured control flow. A block that a loop carries, or that a branch yields, lives in scratch of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tessera.compiler.llvm.builder import V
+from tessera.compiler.lower import reach
+from tessera.compiler.lower.buffers import Buffer
+from tessera.compiler.lower.function import FunctionLowering
+from tessera.ir.nodes import Block, Op, Value
+from tessera.ir.types import BlockType, shape_of
+
+
+def for_loop(low: FunctionLowering, op: Op) -> None:
+    """`for index = lower to upper step by, carried…`"""
+    low.flush()
+    b = low.b
+    body = op.regions[0].block
+    index, *carried = body.args
+    lower, upper, by = (low.scalar(operand) for operand in op.operands[:3])
+    slots = enter(low, op.operands[3:], carried)
+    head, inside, leave, before = b.fresh("for"), b.fresh("body"), b.fresh("end"), b.current
+    b.branch(head)
+    b.label(head)
+    at = len(b.lines)
+    phis = [(index, lower), *((arg, init) for arg, init in slots.scalars)]
+    for arg, init in phis:
+        low.scalars[arg] = V(init.type, f"%{b.fresh('loop')}")
+    predicate = "ult" if op.attrs.get("unsigned") else "slt"
+    b.branch_if(b.icmp(predicate, low.scalars[index], upper), inside, leave)
+    b.label(inside)
+    low.ops(body.ops[:-1])
+    low.flush()
+    following = carry(low, body.terminator.operands, carried)
+    following[index] = b.add(low.scalars[index], by)
+    tail = b.current
+    b.branch(head)
+    b.lines[at:at] = [
+        f"  {low.scalars[arg].ref} = phi {init.type} [ {init.ref}, %{before} ], [ {following[arg].ref}, %{tail} ]"
+        for arg, init in phis
+    ]
+    b.label(leave)
+    publish(low, carried, op.results)
+
+
+def while_loop(low: FunctionLowering, op: Op) -> None:
+    """`while`: the first region computes the condition and what it passes on, the second the next carried values."""
+    low.flush()
+    b = low.b
+    condition, body = op.regions[0].block, op.regions[1].block
+    slots = enter(low, op.operands, condition.args)
+    head, inside, leave, before = b.fresh("while"), b.fresh("body"), b.fresh("end"), b.current
+    b.branch(head)
+    b.label(head)
+    at = len(b.lines)
+    for arg, init in slots.scalars:
+        low.scalars[arg] = V(init.type, f"%{b.fresh('loop')}")
+    low.ops(condition.ops[:-1])
+    low.flush()
+    proceed, *passed = condition.terminator.operands
+    for source, targets in zip(passed, zip(body.args, op.results, strict=True), strict=True):
+        hand_over(low, source, targets)
+    b.branch_if(low.scalar(proceed), inside, leave)
+    b.label(inside)
+    low.ops(body.ops[:-1])
+    low.flush()
+    following = carry(low, body.terminator.operands, condition.args)
+    tail = b.current
+    b.branch(head)
+    b.lines[at:at] = [
+        f"  {low.scalars[arg].ref} = phi {init.type} [ {init.ref}, %{before} ], [ {following[arg].ref}, %{tail} ]"
+        for arg, init in slots.scalars
+    ]
+    b.label(leave)
+
+
+def if_else(low: FunctionLowering, op: Op) -> None:
+    """`if`: both branches write their block results to the same scratch; scalars meet in phis."""
+    low.flush()
+    b = low.b
+    then, otherwise, after = b.fresh("then"), b.fresh("else"), b.fresh("endif")
+    outputs = {result: low.scratch(result) for result in op.results if isinstance(result.type, BlockType)}
+    b.branch_if(low.scalar(op.operands[0]), then, otherwise if len(op.regions) > 1 else after)
+    ends: list[tuple[str, list[V]]] = []
+    for label, region in zip((then, otherwise), op.regions, strict=False):
+        b.label(label)
+        block = region.block
+        low.ops(block.ops[:-1])
+        low.flush()
+        ends.append((b.current, _branch_results(low, block, op.results, outputs)))
+        b.branch(after)
+    # The last label seen by `current` must be the join.
+    b.label(after)
+    scalars = [result for result in op.results if result not in outputs]
+    for number, result in enumerate(scalars):
+        type = ends[0][1][number].type
+        sources = ", ".join(f"[ {values[number].ref}, %{label} ]" for label, values in ends)
+        low.scalars[result] = b.emit(type, f"phi {type} {sources}")
+    low.buffers.update(outputs)
+
+
+def _branch_results(
+    low: FunctionLowering, block: Block, results: Sequence[Value], outputs: dict[Value, Buffer]
+) -> list[V]:
+    scalars = []
+    for value, result in zip(block.terminator.operands, results, strict=True):
+        if result in outputs:
+            low.fill(outputs[result], value)
+        else:
+            scalars.append(low.scalar(value))
+    return scalars
+
+
+class Slots:
+    """What a loop carries: scalars with their first values. Blocks are already in scratch."""
+
+    def __init__(self) -> None:
+        self.scalars: list[tuple[Value, V]] = []
+
+
+def enter(low: FunctionLowering, inits: Sequence[Value], args: Sequence[Value]) -> Slots:
+    """Give every carried block its scratch, holding its first value."""
+    slots = Slots()
+    for init, arg in zip(inits, args, strict=True):
+        if isinstance(arg.type, BlockType):
+            buffer = low.scratch(arg)
+            low.fill(buffer, init)
+            low.buffers[arg] = buffer
+        else:
+            slots.scalars.append((arg, low.scalar(init)))
+    return slots
+
+
+def hand_over(low: FunctionLowering, source: Value, targets: tuple[Value, Value]) -> None:
+    """What a `while` condition passes to its body and, at the end, to its results."""
+    if not isinstance(source.type, BlockType):
+        for target in targets:
+            low.scalars[target] = low.scalar(source)
+        return
+    if source not in low.buffers:
+        buffer = low.scratch(source)
+        low.fill(buffer, source)
+        low.buffers[source] = buffer
+    for target in targets:
+        low.buffers[target] = low.buffers[source]
+
+
+def carry(low: FunctionLowering, yielded: Sequence[Value], args: Sequence[Value]) -> dict[Value, V]:
+    """Move the yielded blocks into the carried scratch, as if all at once; return the yielded scalars."""
+    scalars: dict[Value, V] = {}
+    moves: list[tuple[Value, Value]] = []
+    for value, arg in zip(yielded, args, strict=True):
+        if not isinstance(arg.type, BlockType):
+            scalars[arg] = low.scalar(value)
+        elif value is not arg and low.buffers.get(value) != low.buffers[arg]:
+            moves.append((value, arg))
+    for value, arg in _in_place_first(low, moves):
+        low.fill(low.buffers[arg], value)
+    return scalars
+
+
+def _in_place_first(low: FunctionLowering, moves: list[tuple[Value, Value]]) -> list[tuple[Value, Value]]:
+    """The moves, with those values first copied aside that would read scratch which another move has already
+    overwritten."""
+    targets = [arg for _, arg in moves]
+    for number, (value, arg) in enumerate(moves):
+        others = [low.buffers[target] for target in targets if target is not arg]
+        if _reads(low, value, others) or _reads_elsewhere(low, value, low.buffers[arg]):
+            aside = low.scratch(value)
+            low.fill(aside, value)
+            copy = Value(f"{value.name}.next", value.type)
+            low.buffers[copy] = aside
+            moves[number] = (copy, arg)
+    return moves
+
+
+def _reads(low: FunctionLowering, value: Value, buffers: Sequence[Buffer]) -> bool:
+    return any(low.buffers.get(visit.value) in buffers for visit in _visits(low, value))
+
+
+def _reads_elsewhere(low: FunctionLowering, value: Value, own: Buffer) -> bool:
+    """Does computing one element of `value` read another element of its own scratch?"""
+    whole = reach.identity(len(shape_of(value.type)))
+    return any(low.buffers.get(visit.value) == own and visit.dims != whole for visit in _visits(low, value))
+
+
+def _visits(low: FunctionLowering, value: Value) -> list[reach.Visit]:
+    return list(reach.visits(value, reach.identity(len(shape_of(value.type))), lambda v: v in low.buffers))
+
+
+def publish(low: FunctionLowering, args: Sequence[Value], results: Sequence[Value]) -> None:
+    """After a loop its results are what it last carried."""
+    for arg, result in zip(args, results, strict=True):
+        if isinstance(arg.type, BlockType):
+            low.buffers[result] = low.buffers[arg]
+        else:
+            low.scalars[result] = low.scalars[arg]

@@ -1,0 +1,177 @@
+"""Reductions and scans along one axis, with any associative combiner and any number of operands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tessera.compiler.llvm.builder import I64, V, int_const
+from tessera.compiler.lower import buffers
+from tessera.compiler.lower.buffers import Buffer
+from tessera.compiler.lower.evaluate import Index
+from tessera.compiler.lower.lanes import Lanes, Uniform, Vector, to_vector
+from tessera.compiler.lower.sweep import Plan, Sweeper
+from tessera.ir.nodes import Op, Value
+from tessera.ir.types import BlockType, shape_of
+
+
+def reduce(low: Sweeper, op: Op) -> None:
+    """Every slice along the axis becomes one element; the combiner must be associative and commutative."""
+    _Reduction(low, op).run()
+
+
+class _Reduction:
+    def __init__(self, low: Sweeper, op: Op) -> None:
+        self.low, self.b, self.op = low, low.b, op
+        self.axis: int = op.attrs["axis"]
+        self.shape = shape_of(op.operands[0].type)
+        self.plan = low.plan(self.shape, op.operands)
+        self.outputs: list[Buffer | None] = [
+            low.scratch(result) if isinstance(result.type, BlockType) else None for result in op.results
+        ]
+
+    def run(self) -> None:
+        with self.low.filling(self.plan, self.op.operands), self.low.lanes(self.plan.width):
+            self._outer({})
+        for result, output in zip(self.op.results, self.outputs, strict=True):
+            if output is not None:
+                self.low.buffers[result] = output
+
+    def _outer(self, places: dict[int, Lanes]) -> None:
+        """Loops over all dimensions but the axis, the vector's innermost."""
+        dims = [dim for dim in self.plan.order if dim != self.axis]
+        if len(places) == len(dims):
+            self._slice(places)
+            return
+        dim = dims[len(places)]
+
+        def inside(position: V, carried: list[V]) -> list[V]:
+            with self.low.frame():
+                self._outer({**places, dim: Uniform(position)})
+            return []
+
+        # A vector of neighbouring slices at a time; the unrolling is along the axis.
+        step = self.plan.width if dim == self.plan.vector_dim else 1
+        self.b.counted_loop(self.shape[dim], step, [], inside)
+
+    def _slice(self, places: dict[int, Lanes]) -> None:
+        """One slice, or a vector of slices that lie side by side."""
+        if self.plan.vector_dim == self.axis:
+            step, ways = self.plan.width, self.plan.unroll
+        else:
+            step, ways = 1, min(4, self.shape[self.axis])
+        first = [self._values(places, Uniform(int_const(way * step, I64))) for way in range(ways)]
+        flat = [value for values in first for value in values]
+        total = self._rest(places, flat, step, ways)
+        count = len(self.op.operands)
+        groups = [total[i : i + count] for i in range(0, len(total), count)]
+        while len(groups) > 1:
+            groups = [self._join(groups[i], groups[i + 1]) for i in range(0, len(groups), 2)]
+        self._finish(groups[0], places)
+
+    def _rest(self, places: dict[int, Lanes], accumulators: list[V], step: int, ways: int) -> list[V]:
+        """Combine everything after the first `ways` trips into the accumulators."""
+        size = self.shape[self.axis]
+        count = len(self.op.operands)
+        if size == step * ways:
+            return accumulators
+
+        def inside(position: V, carried: list[V]) -> list[V]:
+            found: list[V] = []
+            with self.low.frame():
+                for way in range(ways):
+                    offset = self.b.add(position, int_const((ways + way) * step, I64))
+                    values = self._values(places, Uniform(offset))
+                    found += self._join(carried[way * count : (way + 1) * count], values)
+            return found
+
+        return self.b.counted_loop(size - step * ways, step * ways, accumulators, inside)
+
+    def _values(self, places: dict[int, Lanes], along: Uniform) -> list[V]:
+        """The operands' elements at one place along the axis."""
+        full = {**places, self.axis: along}
+        index = self.low.full_index(
+            Plan(self.shape, self.plan.vector_dim, self.plan.width, 1), [full[d] for d in self.plan.order], 0
+        )
+        self.low.trip = index
+        return [to_vector(self.b, self.low.evaluate(operand, index), self.low.width) for operand in self.op.operands]
+
+    def _join(self, left: Sequence[V], right: Sequence[V]) -> list[V]:
+        return self.low.combine(self.op.regions[0], [*left, *right])
+
+    def _finish(self, values: list[V], places: dict[int, Lanes]) -> None:
+        """Fold the lanes if the axis ran through the vector, and keep the result."""
+        if self.plan.vector_dim == self.axis:
+            while values[0].type.lanes > 1:
+                half = values[0].type.lanes // 2
+                low = [self.b.shuffle(value, None, range(half)) for value in values]
+                high = [self.b.shuffle(value, None, range(half, 2 * half)) for value in values]
+                values = self._join(low, high)
+            values = [self.b.extract(value, 0) for value in values]
+        for value, result, output in zip(values, self.op.results, self.outputs, strict=True):
+            if output is None:
+                self.low.scalars[result] = value
+            else:
+                self._write(output, value, places)
+
+    def _write(self, output: Buffer, value: V, places: dict[int, Lanes]) -> None:
+        dims = [dim for dim in range(len(self.shape)) if dim != self.axis]
+        index = [places[dim] for dim in dims]
+        if value.type.lanes:
+            whole = self.low.full_index(
+                Plan(self.shape, self.plan.vector_dim, self.plan.width, 1),
+                [{**places, self.axis: Uniform(int_const(0, I64))}[d] for d in self.plan.order],
+                0,
+            )
+            index = [whole[dim] for dim in dims]
+        lanes: Lanes = Vector(value) if value.type.lanes else Uniform(value)
+        buffers.write(self.b, output, index, lanes, self.low.width if value.type.lanes else 0)
+
+
+def scan(low: Sweeper, op: Op) -> None:
+    """Running combination along the axis, from its start or, reversed, from its end."""
+    low.flush()
+    axis, shape = op.attrs["axis"], shape_of(op.operands[0].type)
+    inputs = [_in_scratch(low, operand) for operand in op.operands]
+    outputs = [low.scratch(result) for result in op.results]
+    last = len(shape) - 1
+    vector_dim = last if axis != last and shape[last] > 1 else None
+    width = min(low.target.lanes, shape[last]) if vector_dim is not None else 0
+    plan = Plan((*shape[:axis], 1, *shape[axis + 1 :]), vector_dim, width, 1)
+    size = shape[axis]
+
+    def at(index: Index, position: V) -> Index:
+        place = low.b.sub(int_const(size - 1, I64), position) if op.attrs.get("reverse") else position
+        return (*index[:axis], Uniform(place), *index[axis + 1 :])
+
+    def body(index: Index) -> None:
+        def values(position: V) -> list[V]:
+            return [
+                to_vector(low.b, buffers.read(low.b, source, at(index, position), width), width) for source in inputs
+            ]
+
+        def keep(position: V, found: Sequence[V]) -> None:
+            for output, value in zip(outputs, found, strict=True):
+                lanes: Lanes = Vector(value) if value.type.lanes else Uniform(value)
+                buffers.write(low.b, output, at(index, position), lanes, width)
+
+        def advance(position: V, carried: list[V]) -> list[V]:
+            following = low.b.add(position, int_const(1, I64))
+            found = low.combine(op.regions[0], [*carried, *values(following)])
+            keep(following, found)
+            return found
+
+        start = values(int_const(0, I64))
+        keep(int_const(0, I64), start)
+        if size > 1:
+            low.b.counted_loop(size - 1, 1, start, advance)
+
+    low.sweep(plan, [], body)
+    low.buffers.update(zip(op.results, outputs, strict=True))
+
+
+def _in_scratch(low: Sweeper, value: Value) -> Buffer:
+    if value not in low.buffers:
+        buffer = low.scratch(value)
+        low.fill(buffer, value)
+        return buffer
+    return low.buffers[value]

@@ -1,0 +1,112 @@
+"""Sinks that write to the user's memory: stores and atomics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tessera.compiler.llvm.builder import V
+from tessera.compiler.lower import buffers, memory
+from tessera.compiler.lower.evaluate import Index
+from tessera.compiler.lower.lanes import Uniform, size_bytes
+from tessera.compiler.lower.memory import zero
+from tessera.compiler.lower.sweep import Plan, Sweeper
+from tessera.ir.nodes import Op, Value
+from tessera.ir.types import BlockType, ScalarType, element_of, shape_of
+
+
+def store(low: Sweeper, op: Op) -> None:
+    """`store pointer, value[, mask]`"""
+    pointer, value, *rest = op.operands
+    mask = rest[0] if rest else None
+    if not isinstance(pointer.type, BlockType):
+        condition = Uniform(low.scalar(mask)) if mask is not None else None
+        memory.store(low.b, Uniform(low.scalar(value)), Uniform(low.scalar(pointer)), condition, 0)
+        return
+    low.flush()
+
+    def body(index: Index) -> None:
+        place = low.evaluate(pointer, index)
+        condition = low.evaluate(mask, index) if mask is not None else None
+        memory.store(low.b, low.evaluate(value, index), place, condition, low.width)
+
+    low.sweep(low.plan(pointer.type.shape, op.operands[1:], stored_to=pointer), op.operands, body)
+
+
+_ORDERS = {"relaxed": "monotonic", "acquire": "acquire", "release": "release", "acq_rel": "acq_rel"}
+_KINDS = {
+    "fadd": "fadd", "add": "add", "and": "and", "or": "or", "xor": "xor", "max": "max", "min": "min", "umax": "umax",
+    "umin": "umin", "exch": "xchg",
+}  # fmt: skip
+
+
+def atomic_rmw(low: Sweeper, op: Op) -> None:
+    """`atomic_rmw kind, order, scope, pointer, value[, mask]`: the old value where the mask holds, else 0."""
+    kind, order = op.attrs["words"][:2]
+    pointer, value, *rest = op.operands
+    element = element_of(value.type)
+    name = _KINDS[kind]
+    if isinstance(element, ScalarType) and element.is_float and name in ("max", "min"):
+        name = f"f{name}"
+
+    def once(values: list[V]) -> V:
+        text = f"atomicrmw {name} {values[0]}, {values[1]} {_ORDERS[order]}, align {size_bytes(values[1].type)}"
+        return low.b.emit(values[1].type, text)
+
+    _atomic(low, op, [pointer, value], rest, once)
+
+
+def atomic_cas(low: Sweeper, op: Op) -> None:
+    """`atomic_cas order, scope, pointer, expected, desired`: the old value."""
+    order = _ORDERS[op.attrs["words"][0]]
+    failure = {"acq_rel": "acquire", "release": "monotonic"}.get(order, order)
+
+    def once(values: list[V]) -> V:
+        pointer, expected, desired = values
+        as_int = expected.type.with_scalar(f"i{expected.type.bits}") if expected.type.is_float else expected.type
+        old, new = (low.b.cast("bitcast", v, as_int) for v in (expected, desired))
+        pair = low.b.fresh("pair")
+        low.b.raw(f"%{pair} = cmpxchg {pointer}, {old}, {new} {order} {failure}, align {size_bytes(as_int)}")
+        return low.b.cast("bitcast", low.b.emit(as_int, f"extractvalue {{ {as_int}, i1 }} %{pair}, 0"), expected.type)
+
+    _atomic(low, op, op.operands, [], once)
+
+
+def _atomic(
+    low: Sweeper, op: Op, operands: Sequence[Value], rest: Sequence[Value], once: Callable[[list[V]], V]
+) -> None:
+    """Run `once` for every element whose mask holds, in index order."""
+    mask = rest[0] if rest else None
+    result = op.results[0]
+    if not isinstance(operands[0].type, BlockType):
+        condition = low.scalar(mask) if mask is not None else None
+        low.scalars[result] = _guarded(low, condition, [low.scalar(v) for v in operands], once)
+        return
+    low.flush()
+    old = low.scratch(result)
+
+    def body(index: Index) -> None:
+        condition = _one(low, mask, index) if mask is not None else None
+        values = [_one(low, operand, index) for operand in operands]
+        buffers.write(low.b, old, index, Uniform(_guarded(low, condition, values, once)), 0)
+
+    shape = shape_of(operands[0].type)
+    low.sweep(Plan(shape, None, 0, 1), [*operands, *rest], body)
+    low.buffers[result] = old
+
+
+def _one(low: Sweeper, value: Value, index: Index) -> V:
+    lanes = low.evaluate(value, index)
+    assert isinstance(lanes, Uniform), "a walk element by element has one lane"
+    return lanes.value
+
+
+def _guarded(low: Sweeper, mask: V | None, values: list[V], once: Callable[[list[V]], V]) -> V:
+    if mask is None or mask.const == 1:
+        return once(values)
+    b, then, after, before = low.b, low.b.fresh("then"), low.b.fresh("after"), low.b.current
+    b.branch_if(mask, then, after)
+    b.label(then)
+    old = once(values)
+    b.branch(after)
+    b.label(after)
+    return b.emit(old.type, f"phi {old.type} [ {old.ref}, %{then} ], [ {zero(old.type).ref}, %{before} ]")

@@ -1,0 +1,217 @@
+"""Loops over the index space of a block: which dimension runs through the vector, how wide, how often unrolled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tessera.compiler.llvm.builder import I64, Builder, V, int_const
+from tessera.compiler.lower import buffers, reach
+from tessera.compiler.lower.buffers import Buffer
+from tessera.compiler.lower.evaluate import Evaluator, Index
+from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, ltype
+from tessera.compiler.passes.strides import step
+from tessera.compiler.targets.rows import Target
+from tessera.ir.nodes import Op, Value
+from tessera.ir.types import BlockType, element_of, shape_of
+
+# Expressions up to this many operations are worth several vectors a trip.
+_LIGHT, _MEDIUM = 16, 48
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to walk a shape. `vector_dim` is None for a walk element by element."""
+
+    shape: tuple[int, ...]
+    vector_dim: int | None
+    width: int
+    unroll: int
+
+    def chunk(self, dim: int) -> int:
+        """Elements of `dim` in one trip."""
+        return self.width * self.unroll if dim == self.vector_dim else 1
+
+    @property
+    def order(self) -> list[int]:
+        """The loops' dimensions, outermost first: the vector's dimension is innermost."""
+        rest = [dim for dim in range(len(self.shape)) if dim != self.vector_dim]
+        return rest if self.vector_dim is None else [*rest, self.vector_dim]
+
+
+class Sweeper(Evaluator):
+    """An evaluator that can walk whole blocks and compute values into scratch."""
+
+    def __init__(self, builder: Builder, target: Target) -> None:
+        super().__init__(builder)
+        self.target = target
+        # Values that belong in scratch and wait for the first sweep that reads them anyway.
+        self.pending: dict[Value, None] = {}
+
+    # Planning ---------------------------------------------------------------------------------------------------
+
+    def plan(
+        self, shape: tuple[int, ...], reads: Sequence[Value], stored_to: Value | None = None, fixed: int | None = None
+    ) -> Plan:
+        """The best walk for evaluating `reads` and storing through the pointer block `stored_to`, all of `shape`.
+
+        `fixed` is a dimension that may not run through the vector.
+        """
+        long = [dim for dim, size in enumerate(shape) if size > 1 and dim != fixed]
+        if not long:
+            return Plan(shape, None, 0, 1)
+        scores, operations = self._scores(shape, reads)
+        if stored_to is not None:
+            scores = [score + 8 * (step(stored_to, dim) == 1) for dim, score in enumerate(scores)]
+        best = max(long, key=lambda dim: (min(shape[dim], 4), scores[dim], dim))
+        width = min(self.target.lanes, shape[best])
+        unroll = 4 if operations <= _LIGHT else 2 if operations <= _MEDIUM else 1
+        return Plan(shape, best, width, max(1, min(unroll, shape[best] // width)))
+
+    def _scores(self, shape: tuple[int, ...], values: Sequence[Value]) -> tuple[list[int], int]:
+        """For each dimension how well memory accesses run along it, and the number of operations evaluated."""
+        scores, operations = [0] * len(shape), 0
+        for value in values:
+            if shape_of(value.type) != shape:
+                continue
+            for visit in reach.visits(value, reach.identity(len(shape)), self._stored_except(value)):
+                operations += 1
+                scores = [score + self._moves_along(visit, dim, value) for dim, score in enumerate(scores)]
+        return scores, operations
+
+    def _stored_except(self, root: Value) -> Callable[[Value], bool]:
+        return lambda value: value in self.buffers or (value in self.pending and value is not root)
+
+    def _moves_along(self, visit: reach.Visit, dim: int, root: Value) -> int:
+        """4 for a contiguous access along `dim`, 1 for one that stands still."""
+        if self._stored_except(root)(visit.value):
+            return 4 if visit.dims[-1] == dim else int(dim not in visit.dims)
+        owner = visit.value.owner
+        if not isinstance(owner, Op) or owner.name != "load":
+            return 0
+        if dim not in visit.dims:
+            return 1
+        moved = step(owner.operands[0], visit.dims.index(dim))
+        return 4 if moved == 1 else int(moved == 0)
+
+    # Walking ----------------------------------------------------------------------------------------------------
+
+    def sweep(self, plan: Plan, reads: Sequence[Value], body: Callable[[Index], None]) -> None:
+        """Run `body` at every index of the plan. Pending values among `reads` go to scratch before, or on the way."""
+        with self.filling(plan, reads), self.lanes(plan.width):
+            self._walk(plan, [], reads, body)
+
+    def _walk(self, plan: Plan, index: list[Lanes], reads: Sequence[Value], body: Callable[[Index], None]) -> None:
+        order = plan.order
+        if len(index) == len(order):
+            for number in range(plan.unroll):
+                self.trip = self.full_index(plan, index, number)
+                body(self.trip)
+            return
+        axis = order[len(index)]
+        if len(index) == len(order) - 1:
+            self.hoist(plan, index, reads)
+
+        def inside(position: V, carried: list[V]) -> list[V]:
+            with self.frame():
+                self._walk(plan, [*index, Uniform(position)], reads, body)
+            return []
+
+        self.b.counted_loop(plan.shape[axis], plan.chunk(axis), [], inside)
+
+    def full_index(self, plan: Plan, places: Sequence[Lanes], number: int) -> Index:
+        """The index of the `number`th vector of a trip, from the loops' positions in the order of the walk."""
+        found: list[Lanes] = list(places)
+        for place, dim in zip(places, plan.order, strict=True):
+            assert isinstance(place, Uniform)
+            found[dim] = place
+            if dim == plan.vector_dim:
+                base = self.b.add(place.value, int_const(number * plan.width, I64))
+                found[dim] = Ramp(base, int_const(1, I64))
+        return tuple(found)
+
+    def hoist(self, plan: Plan, outer: Sequence[Lanes], reads: Sequence[Value]) -> None:
+        """Before the innermost loop, evaluate what does not depend on it."""
+        places = dict(zip(plan.order, outer, strict=False))
+        inner = plan.order[-1]
+        for value in reads:
+            if not places or shape_of(value.type) != plan.shape:
+                continue
+            for dims, read in self._read_at(value, len(plan.shape)):
+                known = [d for d in dims if d is not None and d >= 0]
+                if known and None not in dims and inner not in dims:
+                    self.evaluate(read, tuple(places[d] if d is not None and d >= 0 else _ZERO for d in dims))
+
+    def _read_at(self, value: Value, rank: int) -> list[tuple[reach.Dims, Value]]:
+        found = reach.visits(value, reach.identity(rank), lambda v: v in self.buffers)
+        return [(visit.dims, visit.value) for visit in found]
+
+    # Scratch ----------------------------------------------------------------------------------------------------
+
+    def filling(self, plan: Plan, reads: Sequence[Value]) -> _Filling:
+        """For the time of a walk: pending values that it computes at every index anyway are also written to scratch."""
+        return _Filling(self, self._fusable(plan, reads))
+
+    def _fusable(self, plan: Plan, reads: Sequence[Value]) -> list[Value]:
+        """Pending values that the walk reads at its own index only. All others that it needs are computed here,
+        before it."""
+        whole = reach.identity(len(plan.shape))
+        in_order = plan.vector_dim in (None, len(plan.shape) - 1)
+        while True:
+            fusable: dict[Value, None] = {}
+            forced: list[Value] = []
+            for value in reads:
+                if not isinstance(value.type, BlockType):
+                    continue
+                same = shape_of(value.type) == plan.shape
+                for dims, read in self._read_at(value, len(shape_of(value.type))):
+                    if read in self.pending:
+                        (fusable.setdefault(read) if same and in_order and dims == whole else forced.append(read))
+            if not forced:
+                return list(fusable)
+            self.materialise(forced[-1])
+
+    def materialise(self, value: Value) -> None:
+        """Compute a pending value into scratch now."""
+        plan = self.plan(shape_of(value.type), [value])
+        buffer = self.scratch(value)
+        del self.pending[value]
+        self.fill(buffer, value, plan)
+        self.buffers[value] = buffer
+
+    def scratch(self, value: Value) -> Buffer:
+        """Fresh scratch for a block."""
+        return buffers.allocate(self.b, ltype(element_of(value.type)), shape_of(value.type))
+
+    def fill(self, buffer: Buffer, value: Value, plan: Plan | None = None) -> None:
+        """Write every element of `value` into scratch."""
+        plan = plan or self.plan(shape_of(value.type), [value])
+        self.sweep(
+            plan, [value], lambda index: buffers.write(self.b, buffer, index, self.evaluate(value, index), self.width)
+        )
+
+    def flush(self) -> None:
+        """Compute everything that waits: control flow or a write comes next."""
+        while self.pending:
+            self.materialise(next(iter(self.pending)))
+
+
+_ZERO = Uniform(int_const(0, I64))
+
+
+class _Filling:
+    """`with` block around a walk that writes some of the values it computes to scratch."""
+
+    def __init__(self, sweeper: Sweeper, values: Sequence[Value]) -> None:
+        self._sweeper = sweeper
+        self._storing = {value: sweeper.scratch(value) for value in values}
+
+    def __enter__(self) -> None:
+        self._before = self._sweeper.storing
+        self._sweeper.storing = self._storing
+        for value in self._storing:
+            del self._sweeper.pending[value]
+
+    def __exit__(self, *error: object) -> None:
+        self._sweeper.storing = self._before
+        self._sweeper.buffers.update(self._storing)

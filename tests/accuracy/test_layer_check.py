@@ -216,11 +216,12 @@ def test_a_decode_step_with_a_cache(dtype: torch.dtype) -> None:
         num_key_value_heads=2,
         vocab_size=100,
     )
-    llama = transformers.LlamaForCausalLM(config).eval().to(dtype)
+    llama = transformers.LlamaForCausalLM(config).eval()
     ids = torch.randint(100, (4, 12))
     with torch.no_grad():
         cache = llama(ids[:, :11]).past_key_values
-    call = Call.of({"input_ids": ids[:, 11:], "past_key_values": cache})
+    call = Call.of({"input_ids": ids[:, 11:], "past_key_values": cache}).cast(dtype)
+    llama.to(dtype)
     assert call.has_state
     check = check_layers(llama, call, nullcontext)
     assert check.ok

@@ -34,7 +34,7 @@ class Call:
         )
 
     def cast(self, dtype: torch.dtype) -> Call:
-        """The same call with every floating tensor in `dtype`; integers and other objects are kept."""
+        """The same call with every floating tensor in `dtype`, also those in caches; integers are kept."""
         return Call(
             args=tuple(_cast(value, dtype) for value in self.args),
             kwargs={name: _cast(value, dtype) for name, value in self.kwargs.items()},
@@ -80,12 +80,19 @@ def floating_tensors(value: object, path: str = "") -> Iterator[tuple[str, torch
 def _cast(value: object, dtype: torch.dtype) -> object:
     if isinstance(value, torch.Tensor):
         return value.to(dtype) if value.is_floating_point() else value
+    if isinstance(value, torch.dtype):
+        return dtype if value.is_floating_point else value
     if isinstance(value, dict):
         return {name: _cast(item, dtype) for name, item in value.items()}
     if type(value) in (tuple, list):
         items = [_cast(item, dtype) for item in value]  # type: ignore[attr-defined]
         return tuple(items) if isinstance(value, tuple) else items
-    return value
+    if isinstance(value, (type, nn.Module)) or not hasattr(value, "__dict__"):
+        return value
+    # An object such as a key-value cache: a copy whose attributes are cast, and the type that it notes for itself.
+    made = copy.copy(value)
+    vars(made).update({name: _cast(item, dtype) for name, item in vars(value).items()})
+    return made
 
 
 def _plain(value: object) -> bool:

@@ -14,8 +14,8 @@ small ones by the size of the tensor (they come from cancellation, and nothing c
 Its factor is wider because a maximum fluctuates from one order of summation to the next where a norm does not.
 
 **The floor** is u = eps / 2 of the type. A *correctly rounded* result has |x_i - r_i| <= u |r_i| in every element,
-hence error <= u and peak <= u. Where PyTorch happens to lose less (copies, embeddings, exact zeros) a result that is right
-to the last bit must still pass. Below the smallest normal number rounding is absolute, so no norm counts as less.
+hence error <= u and peak <= u. Where PyTorch happens to lose less (copies, embeddings, exact zeros) a result that is
+right to the last bit must still pass. Below the smallest normal number rounding is absolute, so no norm counts as less.
 
 **Small tensors.** Two independent roundings of n numbers differ in norm by more than 2x by chance: 30 % of the time
 for n = 1, 6 % for n = 4, 0.4 % for n = 16, below 1e-6 for n = 64. Below 64 elements torch's own error is too small a

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -34,7 +34,9 @@ class Kernels(Protocol):
 
     def disable(self) -> None: ...
 
-    def use(self) -> AbstractContextManager[Record]: ...
+    # A property, because a module may have a class of this name as well as a function.
+    @property
+    def use(self) -> Callable[[], AbstractContextManager[Record]]: ...
 
 
 @contextmanager

@@ -13,11 +13,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tessera.accuracy.call import Call
+from tessera.aten.record import NOT_COMPUTE
 from tessera.bringup.kernels import Kernels, switched_on
 from tessera.bringup.result import Operators, OperatorTime, VendorCalls
-
-# Operators that only make or alias memory; views are told apart by their schema.
-_NO_COMPUTE = ("aten::empty", "aten::detach", "aten::alias", "aten::lift_fresh")
 
 
 def count_operators(model: nn.Module, call: Call, kernels: Kernels) -> Operators:
@@ -95,7 +93,7 @@ class _Clock(TorchDispatchMode):  # type: ignore[no-untyped-call]
         start = time.perf_counter()
         result: object = func(*args, **(kwargs or {}))
         elapsed = time.perf_counter() - start
-        if not func.is_view and not name.startswith(_NO_COMPUTE):
+        if not func.is_view and name not in NOT_COMPUTE:
             self.seconds[name.removeprefix("aten::")] += elapsed
             self.calls[name.removeprefix("aten::")] += 1
         return result

@@ -14,9 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tessera.compiler.errors import fail
 from tessera.compiler.llvm.builder import F32, F64, I32, I64, LType, V, int_const
-from tessera.compiler.lower import buffers
+from tessera.compiler.lower import buffers, float8
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.conversions import convert_float
 from tessera.compiler.lower.evaluate import Index, digit
@@ -79,10 +78,6 @@ def _batches(low: Sweeper, sizes: tuple[int, ...], prefix: Index, one: Callable[
 def _compute_type(op: Op) -> LType:
     element = element_of(op.result.type)
     assert isinstance(element, ScalarType)
-    operand = element_of(op.operands[0].type)
-    assert isinstance(operand, ScalarType)
-    if operand.name.startswith("f8"):
-        raise fail("dot of 8-bit floats is not supported on the CPU yet", op.location)
     if element.is_float:
         return F64 if element.name == "f64" else F32
     return I32
@@ -143,9 +138,11 @@ def _publish(low: Sweeper, op: Op, result: Buffer) -> None:
     low.buffers[op.result] = narrow
 
 
-def _converted(low: Sweeper, lanes: Lanes, to: LType) -> Lanes:
+def _converted(low: Sweeper, lanes: Lanes, to: LType, kind: float8.Kind | None = None) -> Lanes:
     vector = isinstance(lanes, (Vector, Ramp))
     value = to_vector(low.b, lanes, low.width if vector else 0)
+    if kind is not None:
+        value = float8.decode(low.b, value, kind)
     if value.type.scalar != to.scalar:
         target = to.with_lanes(value.type.lanes)
         value = convert_float(low.b, value, target) if to.is_float else low.b.cast("sext", value, target)
@@ -176,6 +173,7 @@ def _pack(
     if low.plan(shape, [value]).vector_dim == rank - 2 and square > 1:
         _pack_transposed(low, value, prefix, to, target, place, square)
         return
+    kind = _float8(value)
     width = min(low.target.lanes, columns)
     ways = max(1, min(4, columns // width))
 
@@ -184,7 +182,7 @@ def _pack(
             start = low.b.add(column, int_const(way * width, I64))
             along: Lanes = Ramp(start, int_const(1, I64)) if width > 1 else Uniform(start)
             found = low.evaluate(value, (*prefix, row, along))
-            buffers.write(low.b, target, place(row, along), _converted(low, found, to), low.width)
+            buffers.write(low.b, target, place(row, along), _converted(low, found, to, kind), low.width)
         return []
 
     def outer(row: V, carried: list[V]) -> list[V]:
@@ -200,13 +198,14 @@ def _pack_transposed(low: Sweeper, value: Value, prefix: Index, to: LType, targe
                      place: Callable[[Lanes, Lanes], Index], size: int) -> None:  # fmt: skip
     """The same where memory runs along the rows: read size × size squares and turn them in registers."""
     rows, columns = shape_of(value.type)[-2:]
+    kind = _float8(value)
 
     def square(row: V, column: V) -> None:
         down = Ramp(row, int_const(1, I64))
         vectors = []
         for number in range(size):
             across = Uniform(low.b.add(column, int_const(number, I64)))
-            lanes = _converted(low, low.evaluate(value, (*prefix, down, across)), to)
+            lanes = _converted(low, low.evaluate(value, (*prefix, down, across)), to, kind)
             vectors.append(to_vector(low.b, lanes, size))
         for number, vector in enumerate(transpose(low, vectors)):
             at = Uniform(low.b.add(row, int_const(number, I64)))
@@ -224,6 +223,11 @@ def _pack_transposed(low: Sweeper, value: Value, prefix: Index, to: LType, targe
 
     with low.lanes(size):
         low.b.counted_loop(columns, size, [], outer)
+
+
+def _float8(value: Value) -> float8.Kind | None:
+    element = element_of(value.type)
+    return float8.KINDS.get(element.name) if isinstance(element, ScalarType) else None
 
 
 def transpose(low: Sweeper, vectors: Sequence[V]) -> list[V]:

@@ -160,6 +160,14 @@ class Builder:
         self.entry.append(f"  {name} = alloca [{count} x {type}], align {align}")
         return V(PTR, name)
 
+    def constant_array(self, name: str, type: LType, values: Sequence[V]) -> V:
+        """The address of a table of constants in the module, written once however often it is asked for."""
+        elements = ", ".join(map(str, values))
+        self.declarations[name] = (
+            f"@{name} = private unnamed_addr constant [{len(values)} x {type}] [{elements}], align 64"
+        )
+        return V(PTR, f"@{name}")
+
     # Arithmetic -------------------------------------------------------------------------------------------------
 
     def binary(self, op: str, a: V, b: V, flags: str = "") -> V:

@@ -40,7 +40,7 @@ _BY_OWN_NAME: tuple[Callable[..., Num], ...] = (
     inverse.asin, inverse.acos, inverse.atan, inverse.atan2,
     hyperbolic.sinh, hyperbolic.cosh, hyperbolic.tanh, hyperbolic.asinh, hyperbolic.acosh, hyperbolic.atanh,
     error.erf, error.erfc, error.erfcx, error.normcdf,
-    power.pow, power.sqrt, power.rsqrt, power.cbrt, power.rcbrt, power.hypot, power.rhypot,
+    power.pow, power.powi, power.sqrt, power.rsqrt, power.cbrt, power.rcbrt, power.hypot, power.rhypot,
     power.norm3d, power.rnorm3d, power.norm4d, power.rnorm4d,
     division.fmod, division.remainder,
     bits.isnan, bits.isinf, bits.isfinite, bits.signbit, bits.copysign, bits.fma, bits.fdim, bits.nextafter,

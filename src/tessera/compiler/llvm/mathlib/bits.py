@@ -31,7 +31,8 @@ def isfinite(x: Num) -> Num:
 
 
 def signbit(x: Num) -> Num:
-    return x.is_negative()
+    """1 where the sign bit is set, as i32."""
+    return x.is_negative().cast("zext", "i32")
 
 
 def copysign(x: Num, y: Num) -> Num:

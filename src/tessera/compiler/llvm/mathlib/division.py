@@ -8,6 +8,8 @@ from tessera.compiler.llvm.mathlib.number import Num, in_double, while_any
 
 # Bits of quotient that one step of the division takes off; a double's quotient is a whole number up to 53.
 _STEP_BITS = 50
+# The two factors of 2^shift must both be normal numbers. The longest distance, 2097, leaves a quotient of 53 bits.
+_LARGEST_SHIFT = 2045
 
 
 def exponent_of(x: Num) -> Num:
@@ -22,7 +24,7 @@ def _modulo(x: Num, y: Num) -> Num:
     y_exponent = exponent_of(y)
 
     def step(rest: Num) -> Num:
-        shift = (exponent_of(rest) - y_exponent - _STEP_BITS).at_least_int(0)
+        shift = (exponent_of(rest) - y_exponent - _STEP_BITS).at_least_int(0).at_most_int(_LARGEST_SHIFT)
         # Two factors, as 2^shift itself may be out of range.
         half = shift.logical_shift_right(1)
         factors = [((part + 1023) << 52).as_float() for part in (half, shift - half)]
@@ -55,7 +57,9 @@ def remainder(x: Num, y: Num) -> Num:
     valid = _valid(size, divisor)
     double = divisor + divisor
     rest = _modulo(valid.pick(size, 0.0), valid.pick(double, 1.0))
-    rest = ((rest + rest) > divisor).pick(rest - divisor, rest)
-    rest = (((rest + rest) >= divisor) & (divisor < math.inf)).pick(rest - divisor, rest)
+    over = (rest + rest) > divisor
+    once = rest - divisor
+    twice = ((once + once) >= divisor).pick(once - divisor, once)
+    rest = over.pick(twice, rest)
     signed = (rest.bits() ^ (x.bits() & -(1 << 63))).as_float()
     return valid.pick(signed, math.nan)

@@ -130,6 +130,12 @@ def pow(x: Num, y: Num) -> Num:
     return unit.pick(x.of(1.0), real.pick(signed, math.nan))
 
 
+def powi(x: Num, n: Num) -> Num:
+    """x^n for an i32 n."""
+    wide = x.cast("fpext", "double")
+    return pow(wide, n.cast("sitofp", "double")).cast("fptrunc", x.scalar)
+
+
 def sqrt(x: Num) -> Num:
     return x.call("sqrt")
 

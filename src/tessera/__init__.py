@@ -1,3 +1,23 @@
-"""Tessera: one AI software stack for every chip."""
+"""Tessera: one AI software stack for every chip.
+
+`tessera.enable()` and `tessera.disable()` switch our operators on and off over PyTorch's, and `with tessera.use() as record:` does so for
+a block and counts what ran where. `import tessera` alone imports neither torch nor triton.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tessera.aten.switch import disable, enable, use
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "disable", "enable", "use"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("enable", "disable", "use"):
+        from tessera.aten import switch
+
+        return getattr(switch, name)
+    raise AttributeError(f"module 'tessera' has no attribute {name!r}")

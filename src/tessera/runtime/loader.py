@@ -51,9 +51,11 @@ class _Linker:
             try:
                 library = builder.link(self._jit, f"{names[0]}.{next(self._serial)}")
             except RuntimeError as error:
+                # Which function is missing LLVM says itself, on stderr.
                 raise UsageError(
                     f"kernel {names[0]!r} could not be loaded from {len(obj)} bytes of object code: {error}; they must "
-                    "be an object file for this machine that exports this name: clear Triton's cache and compile again"
+                    "be an object file for this machine that exports this name and calls only what this process has: "
+                    "clear Triton's cache and compile again"
                 ) from error
         return [LoadedKernel(name, library[name], library) for name in names]
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from tessera.runtime.loader import LoadedKernel, load_all
 
 # After a launch a worker looks this long for the next one before it sleeps, and a launch this long for its last worker:
 # longer than the Python between two launches of a busy program, too short to take a core from anybody.
-SPIN_US = 20.0
+SPIN_US = 100.0
 # Kernels keep their scratch on the stack, a few MB of it.
 WORKER_STACK_BYTES = 64 * 1024 * 1024
 MAX_THREADS = 1024
@@ -41,7 +42,7 @@ _MAX_PROGRAMS = 2**62
 class _Native:
     """The functions of `pool_ir`, compiled and callable; `loaded` keeps their code in memory."""
 
-    create: Callable[[int], int | None]
+    create: Callable[[int, bytes], int | None]
     relax: Callable[[int], None]
     work: Callable[[int], None]
     launch: Callable[[int, int, PackedArgs, int, int, int, int], None]
@@ -55,16 +56,15 @@ def _native() -> _Native:
 
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    binding.initialize_native_asmparser()
     target = binding.Target.from_default_triple()
-    module = binding.parse_assembly(pool_ir.module_text(target.triple.split("-")[0]))
+    module = binding.parse_assembly(pool_ir.module_text(target.triple))
     module.verify()
     obj = target.create_target_machine(opt=2, reloc="pic").emit_object(module)
     loaded = load_all(obj, pool_ir.EXPORTS)
     create, relax, work, launch = (kernel.address for kernel in loaded)
     pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
     return _Native(
-        create=ctypes.CFUNCTYPE(pointer, i64)(create),
+        create=ctypes.CFUNCTYPE(pointer, i64, ctypes.c_char_p)(create),
         relax=ctypes.CFUNCTYPE(None, i64)(relax),
         work=ctypes.CFUNCTYPE(None, pointer)(work),
         launch=ctypes.CFUNCTYPE(None, pointer, pointer, ctypes.c_char_p, i32, i32, i32, i32)(launch),
@@ -77,9 +77,9 @@ class _Pool:
 
     def __init__(self) -> None:
         self._native = _native()
-        address = self._native.create(_looks(self._native, SPIN_US))
+        address = self._native.create(_looks(self._native, SPIN_US), _processors())
         if address is None:
-            raise MemoryError("no memory for the state of the thread pool, less than 1 KiB")
+            raise MemoryError("no memory for the state of the thread pool, about 1 KiB")
         self.address = address
         self.run = self._native.launch
         self.num_threads = 1
@@ -109,13 +109,22 @@ class _Pool:
 def _looks(native: _Native, spin_us: float) -> int:
     """How many looks of a spinning thread take `spin_us`: what one takes differs tenfold between processors."""
     looks = 1000
-    fastest_ns = None
-    for _ in range(3):
+
+    def taken_ns() -> int:
         start = time.perf_counter_ns()
         native.relax(looks)
-        taken_ns = time.perf_counter_ns() - start
-        fastest_ns = taken_ns if fastest_ns is None else min(fastest_ns, taken_ns)
-    return max(1, int(spin_us * 1e3 * looks / max(1, fastest_ns or 1)))
+        return time.perf_counter_ns() - start
+
+    fastest_ns = max(1, min(taken_ns() for _ in range(3)))
+    return max(1, int(spin_us * 1e3 * looks / fastest_ns))
+
+
+def _processors() -> bytes:
+    """The processors that this process may use, a bit each; none where the system does not tell."""
+    mask = 0
+    if hasattr(os, "sched_getaffinity"):
+        mask = sum(1 << cpu for cpu in os.sched_getaffinity(0) if cpu < 8 * pool_ir.MASK_BYTES)
+    return mask.to_bytes(pool_ir.MASK_BYTES, sys.byteorder)
 
 
 def _thread_count() -> Callable[[], int]:

@@ -1,6 +1,6 @@
 """The native half of the pool, as LLVM IR text: what runs without the interpreter's lock.
 
-In:  the host's architecture.
+In:  the host's triple.
 Out: a module that exports `tessera_create`, `tessera_relax`, `tessera_work` and `tessera_launch`.
 
 The *door* is one 64-bit word, `generation << 32 | seats << 16 | inside`, and all there is to agree on:
@@ -18,6 +18,10 @@ announcement, all sequentially consistent: one of the two sees the other, and no
 
 A second launch at the same time finds the pool busy and runs alone on its own thread. Workers take over the caller's
 floating-point mode (flush-to-zero, rounding), so that the result does not depend on who ran a program.
+
+Some schedulers wake a worker on the processor of the thread that woke it and leave it there, beside an idle one: two
+threads then take longer than one. A worker that finds itself on the launch's processor therefore moves away, and stays
+away from that processor until the launch is met elsewhere.
 """
 
 from __future__ import annotations
@@ -36,29 +40,43 @@ class _Machine:
 
 _NO_MODE = {"read_mode": "store i64 0, ptr %to", "write_mode": ""}
 
+# Intrinsics, not inline assembly: LLVM parses assembly for the host only, and these compile for every machine here.
 _MACHINES = {
     "x86_64": _Machine(
-        relax='call void asm sideeffect "pause", "~{memory}"()',
-        read_mode='call void asm sideeffect "stmxcsr $0", "=*m,~{memory}"(ptr elementtype(i32) %to)',
-        write_mode='call void asm sideeffect "ldmxcsr $0", "*m,~{memory}"(ptr elementtype(i32) %from)',
+        relax="call void @llvm.x86.sse2.pause()",
+        read_mode="call void @llvm.x86.sse.stmxcsr(ptr %to)",
+        write_mode="call void @llvm.x86.sse.ldmxcsr(ptr %from)",
     ),
     "aarch64": _Machine(
-        relax='call void asm sideeffect "isb", "~{memory}"()',
-        read_mode='%mode = call i64 asm sideeffect "mrs $0, fpcr", "=r"()\n  store i64 %mode, ptr %to',
-        write_mode='%mode = load i64, ptr %from\n  call void asm sideeffect "msr fpcr, $0", "r"(i64 %mode)',
+        relax="call void @llvm.aarch64.isb(i32 15)",  # the hint `yield` takes no time on most of these
+        read_mode="%mode = call i64 @llvm.aarch64.get.fpcr()\n  store i64 %mode, ptr %to",
+        write_mode="%mode = load i64, ptr %from\n  call void @llvm.aarch64.set.fpcr(i64 %mode)",
     ),
-    # The encoding of `pause`, which assemblers without the extension Zihintpause do not know by name.
-    "riscv64": _Machine(relax='call void asm sideeffect ".4byte 0x0100000f", "~{memory}"()', **_NO_MODE),
 }
-_PLAIN = _Machine(relax='call void asm sideeffect "", "~{memory}"()', **_NO_MODE)
+_PLAIN = _Machine(relax="", **_NO_MODE)
+
+# Where threads run is Linux's own interface; elsewhere nobody knows where he is, so nobody moves.
+_LINUX = """declare i32 @sched_getcpu()
+declare i32 @sched_setaffinity(i32, i64, ptr)"""
+_ELSEWHERE = """define internal i32 @sched_getcpu() {
+  ret i32 -1
+}
+
+define internal i32 @sched_setaffinity(i32 %thread, i64 %size, ptr %mask) {
+  ret i32 0
+}"""
+
+MASK_BYTES = 128
+"""Size of a set of processors, a bit each, as glibc has it."""
 
 EXPORTS = ("tessera_create", "tessera_relax", "tessera_work", "tessera_launch")
 
 
-def module_text(architecture: str) -> str:
-    """The module for `architecture`, the first part of a target triple."""
+def module_text(triple: str) -> str:
+    """The module for the machine and system of `triple`, for example `x86_64-unknown-linux-gnu`."""
+    architecture = triple.split("-")[0]
     machine = _MACHINES.get("aarch64" if architecture.startswith("arm64") else architecture, _PLAIN)
-    text = _MODULE.replace("<relax>", machine.relax)
+    text = _MODULE.replace("<relax>", machine.relax).replace("<places>", _LINUX if "linux" in triple else _ELSEWHERE)
     return text.replace("<read_mode>", machine.read_mode).replace("<write_mode>", machine.write_mode)
 
 
@@ -66,11 +84,12 @@ def module_text(architecture: str) -> str:
 _MODULE = """
 %Pool = type {
   i64, [15 x i64],                                        ;  0     the door
-  ptr, ptr, i32, i32, i32, i32, i64, i64, i64, [8 x i64], ;  2-11  job: fn, args, x, y, z, -, programs, chunk, mode
+  ptr, ptr, i32, i32, i32, i32, i64, i64, i64, [8 x i64], ;  2-11  job: fn, args, x, y, z, cpu, programs, chunk, mode
   i64, [15 x i64],                                        ; 12     next program to claim
   i32, i32, i32, i32, [14 x i64],                         ; 14-18  sleepers, waiting, busy, -
   i64, [15 x i64],                                        ; 19     how often to look before sleeping
-  [16 x i64], [16 x i64], [16 x i64]                      ; 21-23  mutex, condition "work", condition "done"
+  [16 x i64], [16 x i64], [16 x i64],                     ; 21-23  mutex, condition "work", condition "done"
+  [128 x i8]                                              ; 24     the processors that workers may use
 }
 
 declare i32 @posix_memalign(ptr, i64, i64)
@@ -84,9 +103,11 @@ declare i32 @pthread_cond_broadcast(ptr)
 declare i64 @llvm.smin.i64(i64, i64)
 declare i64 @llvm.smax.i64(i64, i64)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+<places>
 
 ; A new pool without workers, or null where memory has run out. It is never freed: workers may outlive the interpreter.
-define ptr @tessera_create(i64 %looks) {
+define ptr @tessera_create(i64 %looks, ptr %processors) {
   %slot = alloca ptr
   %size.ptr = getelementptr %Pool, ptr null, i64 1
   %size = ptrtoint ptr %size.ptr to i64
@@ -98,6 +119,8 @@ initialise:
   call void @llvm.memset.p0.i64(ptr align 128 %pool, i8 0, i64 %size, i1 false)
   %looks.at = getelementptr %Pool, ptr %pool, i64 0, i32 19
   store i64 %looks, ptr %looks.at
+  %processors.at = getelementptr %Pool, ptr %pool, i64 0, i32 24
+  call void @llvm.memcpy.p0.p0.i64(ptr %processors.at, ptr %processors, i64 128, i1 false)
   %mutex = getelementptr %Pool, ptr %pool, i64 0, i32 21
   %work = getelementptr %Pool, ptr %pool, i64 0, i32 22
   %done = getelementptr %Pool, ptr %pool, i64 0, i32 23
@@ -193,6 +216,34 @@ no:
   ret i64 -1
 }
 
+; Leave the launch's processor to it, if this is it and there is another. Processors above 1023 stay where they are.
+define internal void @step_aside(ptr %pool) {
+  %cpu.at = getelementptr %Pool, ptr %pool, i64 0, i32 7
+  %cpu = load i32, ptr %cpu.at
+  %here = call i32 @sched_getcpu()
+  %same = icmp eq i32 %cpu, %here
+  %known = icmp ult i32 %here, 1024
+  %beside = and i1 %same, %known
+  br i1 %beside, label %move, label %exit
+move:
+  %mask = alloca [128 x i8], align 8
+  %processors.at = getelementptr %Pool, ptr %pool, i64 0, i32 24
+  call void @llvm.memcpy.p0.p0.i64(ptr %mask, ptr %processors.at, i64 128, i1 false)
+  %index = lshr i32 %here, 3
+  %byte.at = getelementptr i8, ptr %mask, i32 %index
+  %position.32 = and i32 %here, 7
+  %position = trunc i32 %position.32 to i8
+  %bit = shl i8 1, %position
+  %others = xor i8 %bit, -1
+  %byte = load i8, ptr %byte.at
+  %without = and i8 %byte, %others
+  store i8 %without, ptr %byte.at
+  %r0 = call i32 @sched_setaffinity(i32 0, i64 128, ptr %mask) ; an empty set is refused, and we stay
+  br label %exit
+exit:
+  ret void
+}
+
 ; What a worker thread does, for ever.
 define void @tessera_work(ptr %pool) {
 entry:
@@ -235,6 +286,7 @@ awake:
   br label %inside
 inside:
   %generation = phi i64 [ %spun, %spin ], [ %slept, %awake ]
+  call void @step_aside(ptr %pool)
   call void @write_mode(ptr %mode.at)
   call void @run(ptr %pool)
   %door = atomicrmw sub ptr %pool, i64 1 seq_cst
@@ -347,6 +399,7 @@ together:
   %x.at = getelementptr %Pool, ptr %pool, i64 0, i32 4
   %y.at = getelementptr %Pool, ptr %pool, i64 0, i32 5
   %z.at = getelementptr %Pool, ptr %pool, i64 0, i32 6
+  %cpu.at = getelementptr %Pool, ptr %pool, i64 0, i32 7
   %programs.at = getelementptr %Pool, ptr %pool, i64 0, i32 8
   %chunk.at = getelementptr %Pool, ptr %pool, i64 0, i32 9
   %mode.at = getelementptr %Pool, ptr %pool, i64 0, i32 10
@@ -357,6 +410,8 @@ together:
   store i32 %x, ptr %x.at
   store i32 %y, ptr %y.at
   store i32 %z, ptr %z.at
+  %cpu = call i32 @sched_getcpu()
+  store i32 %cpu, ptr %cpu.at
   store i64 %programs, ptr %programs.at
   store i64 %chunk, ptr %chunk.at
   call void @read_mode(ptr %mode.at)

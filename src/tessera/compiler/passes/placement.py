@@ -10,16 +10,20 @@ from dataclasses import dataclass
 
 from tessera.compiler.passes.strides import root, step
 from tessera.ir.nodes import Function, Module, Op, Region, Value
-from tessera.ir.types import BlockType, shape_of
+from tessera.ir.types import BlockType, PointerType, element_of, shape_of
 
 # Rough cost of one element, in vector instructions a vector.
 _COSTS = {
     "exp": 16, "exp2": 14, "log": 20, "log2": 20, "sin": 30, "cos": 30, "erf": 28, "tanh": 28, "sqrt": 8, "rsqrt": 8,
     "divf": 8, "remf": 40, "divsi": 30, "divui": 30, "remsi": 30, "remui": 30, "extern_elementwise": 30, "gather": 30,
     "precise_divf": 8, "precise_sqrt": 8, "mulhiui": 4, "load": 3,
+    "splat": 0, "broadcast": 0, "expand_dims": 0, "trans": 0, "reshape": 0,
 }  # fmt: skip
 _GATHERED_LOAD = 24
-_THRESHOLD = 20
+_MASKING = 2
+# What reading from scratch costs instead, and how much must be saved before it is worth the trouble.
+_SCRATCH_READ = 3
+_WORTHWHILE = 3
 _INSIDE_A_LOOP = 8
 
 # Operations that are written into the loop of their consumer. `load` is one of them, under the conditions below.
@@ -83,17 +87,22 @@ class _Placement:
     def _cost(self, op: Op) -> int:
         if not is_lazy(op):
             return 0
+        if _is_address(op):
+            return 0
         inherited = sum(self.costs.get(operand.owner, 0) for operand in op.operands if isinstance(operand.owner, Op))
         own = _COSTS.get(op.name, 1 if op.operands else 0)
         if op.name == "load" and all(step(op.operands[0], dim) not in (1, -1) for dim in _long_dims(op)):
             own = _GATHERED_LOAD
+        elif op.name == "load":
+            own += _MASKING * (len(op.operands) > 1)
         return min(own + inherited, 10_000)
 
     def run(self) -> None:
         for op in reversed(self.ops):
             if is_lazy(op):
                 sites = self._sites(op)
-                if self._repeats(op, sites) * self.costs[op] > _THRESHOLD or self._overtaken(op, sites):
+                saved = self._repeats(op, sites) * (self.costs[op] - _SCRATCH_READ)
+                if saved > _WORTHWHILE or self._overtaken(op, sites):
                     op.placement = "scratch"
         for op in self.ops:
             if op.name == "dot":
@@ -197,6 +206,14 @@ def _reads(value: Value, arg: Value) -> bool:
         return True
     owner = value.owner
     return isinstance(owner, Op) and is_lazy(owner) and any(_reads(operand, arg) for operand in owner.operands)
+
+
+def _is_address(op: Op) -> bool:
+    """Is this an affine function of the index? Then it is computed on scalars, once for a whole vector."""
+    value = op.results[0]
+    element = element_of(value.type)
+    whole = isinstance(element, PointerType) or not element.is_float
+    return whole and op.name != "load" and all(step(value, dim) is not None for dim in range(len(shape_of(value.type))))
 
 
 def _long_dims(op: Op) -> list[int]:

@@ -35,7 +35,8 @@ class Locations:
         if text.startswith("#"):
             return self._frames(self._table.get(text[1:], "unknown"))
         if match := _FILE.match(text):
-            return [Location(match[1], int(match[2]), int(match[3]))]
+            # Triton counts columns from 0.
+            return [Location(match[1], int(match[2]), int(match[3]) + 1)]
         if match := _NAMED.match(text):
             return self._frames(match[1])
         if match := _CALLSITE.match(text):

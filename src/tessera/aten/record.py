@@ -1,0 +1,129 @@
+"""What ran where: per operator, how many calls ran on our kernels, how many on the vendor's, and why.
+
+A call is one ATen operator with a kernel of its own, made by the program; composites are counted by what they call, and what a
+kernel calls inside itself is not counted. Views, metadata and allocation are no compute and are not counted.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+NO_KERNEL = "no kernel of ours"
+
+# Operators with a CPU kernel that compute nothing: allocation, sizes, aliases, one number handed to Python, book-keeping.
+NOT_COMPUTE = frozenset(
+    "aten::" + name
+    for name in """
+    empty.memory_format empty_strided empty_like new_empty new_empty_strided resize_ resize_as_ set_.source_Tensor
+    set_.source_Storage set_.source_Storage_storage_offset set_ _local_scalar_dense lift_fresh lift lift_fresh_copy detach detach_
+    alias _fused_sdp_choice is_same_size _has_compatible_shallow_copy_type _resize_output_ record_stream equal scalar_tensor
+    _nested_tensor_size is_set_to _assert_async _assert_async.msg _assert_scalar is_pinned
+    """.split()
+)
+_COMPOSITES = ("CompositeImplicitAutograd", "CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional")
+
+
+@dataclass
+class Calls:
+    """Calls of one operator; `reasons` says, for those on the vendor's kernel, why and how often."""
+
+    ours: int = 0
+    vendor: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+
+
+class Record:
+    """The counts of one `with tessera.use() as record:` block; `calls` maps "add.Tensor" to its counts."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, Calls] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def calls(self) -> Mapping[str, Calls]:
+        return self._calls
+
+    @property
+    def ours(self) -> int:
+        """Calls on our kernels."""
+        return sum(calls.ours for calls in self._calls.values())
+
+    @property
+    def vendor(self) -> int:
+        """Calls on the vendor's kernels."""
+        return sum(calls.vendor for calls in self._calls.values())
+
+    def add(self, name: str, reason: str | None) -> None:
+        """Count one call of `name`: ours, or the vendor's for `reason`."""
+        with self._lock:
+            calls = self._calls.setdefault(name, Calls())
+            if reason is None:
+                calls.ours += 1
+                return
+            calls.vendor += 1
+            calls.reasons[reason] = calls.reasons.get(reason, 0) + 1
+
+
+class _Depth(threading.local):
+    """How many recorded operators this thread is inside of."""
+
+    value = 0
+
+
+ACTIVE: list[Record] = []
+DEPTH = _Depth()
+
+
+def count(name: str, reason: str | None) -> None:
+    """Tell every active record, unless the call was made by a kernel."""
+    if DEPTH.value == 0:
+        for record in ACTIVE:
+            record.add(name, reason)
+
+
+class Watch(TorchDispatchMode):
+    """Counts what no row of ours serves, while a record is active. `served` are full names that count themselves."""
+
+    def __init__(self, served: frozenset[str]) -> None:
+        super().__init__()
+        self._served = served
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = func._name
+        if name in self._served or name in NOT_COMPUTE or not name.startswith("aten::"):
+            return func(*args, **kwargs)
+        composite = _composite_key(name, func.is_view)
+        if composite is not None:
+            with self:
+                return func._op_dk(composite, *args, **kwargs)
+        if func.is_view:
+            return func(*args, **kwargs)
+        count(name.removeprefix("aten::"), NO_KERNEL)
+        DEPTH.value += 1
+        try:
+            return func(*args, **kwargs)
+        finally:
+            DEPTH.value -= 1
+
+
+def _composite_key(name: str, is_view: bool) -> Any:
+    """The key under which `name` is written in terms of other operators, where it has no CPU kernel; None for a leaf.
+
+    Views are written for every device as well, but there only the first kind is made of other operators.
+    """
+    has = torch._C._dispatch_has_kernel_for_dispatch_key
+    if has(name, "CPU"):
+        return None
+    for key in _COMPOSITES[:1] if is_view else _COMPOSITES:
+        if has(name, key):
+            return getattr(torch._C.DispatchKey, key)
+    return None

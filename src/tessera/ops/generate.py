@@ -1,0 +1,232 @@
+"""The pointwise generator: a scalar function and a promotion rule make an operator.
+
+In:  operands that are tensors (any strides, any broadcastable shapes) or Python numbers.
+Out: a tensor with the dtype, the shape and the strides that PyTorch's TensorIterator would give it.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import struct
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from tessera.ops import pointwise_kernels as kernels
+from tessera.ops import tiles
+from tessera.ops.declined import Declined
+from tessera.ops.launch import launch
+from tessera.ops.layout import Layout, Plan, plan
+
+Operand = torch.Tensor | bool | int | float
+
+EACH, ONE, NUMBER, BITS = (kernels.EACH.value, kernels.ONE.value, kernels.NUMBER.value, kernels.BITS.value)
+
+
+class Promotion(enum.Enum):
+    """What an operator computes in and returns, given the common type of its operands."""
+
+    SAME = enum.auto()  # the common type
+    FLOAT = enum.auto()  # the default floating type for integers
+    BOOL = enum.auto()  # computed in the common type, returns bool
+
+
+# The type that a kernel computes in: half types in float32, bool as 0 and 1.
+_COMPUTE = {
+    torch.float64: tl.float64,
+    torch.float32: tl.float32,
+    torch.float16: tl.float32,
+    torch.bfloat16: tl.float32,
+    torch.int64: tl.int64,
+    torch.int32: tl.int32,
+    torch.int16: tl.int16,
+    torch.int8: tl.int8,
+    torch.uint8: tl.uint8,
+    torch.bool: tl.int32,
+}
+# The types whose values are moved in another type than they are computed in.
+_STORAGE = {torch.bool: tl.int1, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
+_INT64 = range(-(1 << 63), 1 << 63)
+
+
+def compute_type(dtype: torch.dtype) -> Any:
+    """The Triton type that a kernel computes in for tensors of `dtype`."""
+    if dtype not in _COMPUTE:
+        raise Declined(f"no kernel for {str(dtype).removeprefix('torch.')}")
+    return _COMPUTE[dtype]
+
+
+def storage_type(dtype: torch.dtype) -> Any:
+    """The Triton type in which a value of `dtype` is moved without a change of its bits."""
+    return _STORAGE.get(dtype) or compute_type(dtype)
+
+
+def common_type(operands: tuple[Operand, ...]) -> torch.dtype:
+    """PyTorch's promotion over tensors, 0-dim tensors and numbers."""
+    if len(operands) == 1:
+        only = operands[0]
+        return only.dtype if isinstance(only, torch.Tensor) else torch.result_type(only, only)
+    result = torch.result_type(operands[0], operands[1])
+    if len(operands) == 2:
+        return result
+    dtypes = {x.dtype for x in operands if isinstance(x, torch.Tensor)}
+    if all(torch.result_type(a, b) == result for a, b in zip(operands, operands[1:], strict=False)):
+        return result
+    if len(dtypes) == 1 and any(isinstance(x, torch.Tensor) and x.dim() for x in operands):
+        return functools.reduce(torch.promote_types, (torch.result_type(operands[0], x) for x in operands[1:]))
+    raise Declined("three operands of mixed types")
+
+
+def types(promotion: Promotion, operands: tuple[Operand, ...]) -> tuple[torch.dtype, torch.dtype]:
+    """(type that is computed in, type of the result), as torch types."""
+    common = common_type(operands)
+    if promotion is Promotion.BOOL:
+        return common, torch.bool
+    if promotion is Promotion.FLOAT and not common.is_floating_point and not common.is_complex:
+        common = torch.get_default_dtype()
+    return common, common
+
+
+def apply(
+    fn: Any, operands: tuple[Operand, ...], promotion: Promotion, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """`fn` over `operands`, into a new tensor or into `out`."""
+    compute, result = types(promotion, operands)
+    if out is not None and not torch.can_cast(result, out.dtype):
+        raise Declined("the result type cannot be cast to the output's")
+    return run(fn, operands, compute_type(compute), result, out)
+
+
+def run(
+    fn: Any, operands: tuple[Operand, ...], compute: Any, result: torch.dtype, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """`fn` over `operands` computed in the Triton type `compute`; a new output has the torch type `result`."""
+    tensors = [x for x in operands if isinstance(x, torch.Tensor)]
+    for x in tensors:
+        compute_type(x.dtype)
+    layouts = tuple((tuple(x.shape), x.stride()) for x in tensors)
+    out, loops = _prepare_output(tensors, layouts, result, out)
+    if out.numel() == 0:
+        return out
+    compute_type(out.dtype)
+    fill = (None,) * (4 - len(operands))
+    steps = iter(loops.strides)
+    strides = [next(steps) if isinstance(x, torch.Tensor) else () for x in operands] + [loops.strides[-1]]
+    kinds = [_kind(x, step, compute) for x, step in zip(operands, strides, strict=False)]
+    values = [_value(x, kind) for x, kind in zip(operands, kinds, strict=True)]
+    constants = {"FN": fn, "ARITY": len(operands), "COMPUTE": compute}
+    constants |= {f"KIND_{name}": kind for name, kind in zip("ABCD", kinds + [EACH] * len(fill), strict=True)}
+    if loops.flat:
+        _run_flat(values, fill, out, constants)
+    else:
+        _run_strided(values, fill, out, loops, strides, constants)
+    return out
+
+
+def _prepare_output(
+    tensors: list[torch.Tensor], layouts: tuple[Layout, ...], result: torch.dtype, out: torch.Tensor | None
+) -> tuple[torch.Tensor, Plan]:
+    if out is None:
+        loops = plan(layouts, None)
+        device = tensors[0].device if tensors else None
+        return torch.empty_strided(loops.shape, loops.out_strides, dtype=result, device=device), loops
+    if out.numel() == 0 and layouts and out.shape != (shape := plan(layouts, None).shape):
+        out.resize_(shape)
+    loops = plan(layouts, (tuple(out.shape), out.stride()))
+    if any(stride == 0 and size > 1 for size, stride in zip(out.shape, out.stride(), strict=True)):
+        raise Declined("several elements of the output share memory")
+    if any(_overlaps(x, out) for x in tensors):
+        raise Declined("an input overlaps the output")
+    return out, loops
+
+
+def _overlaps(x: torch.Tensor, out: torch.Tensor) -> bool:
+    """Whether writing `out` could change elements of `x` that are still to be read (the very same view cannot)."""
+    if x is out or x.untyped_storage().data_ptr() != out.untyped_storage().data_ptr() or x.numel() == 0:
+        return False
+    same = x.data_ptr() == out.data_ptr() and x.dtype == out.dtype and x.shape == out.shape
+    if same and x.stride() == out.stride():
+        return False
+    return not (_end(x) <= out.data_ptr() or _end(out) <= x.data_ptr())
+
+
+def _end(x: torch.Tensor) -> int:
+    last = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    return x.data_ptr() + (last + 1) * x.element_size()
+
+
+def _kind(x: Operand, strides: tuple[int, ...], compute: Any) -> int:
+    if isinstance(x, torch.Tensor):
+        return EACH if any(strides) or x.numel() > 1 else ONE
+    return BITS if compute is tl.float64 else NUMBER
+
+
+def _value(x: Operand, kind: int) -> Any:
+    if kind == BITS:
+        return struct.unpack("<q", struct.pack("<d", x))[0]
+    if kind != NUMBER:
+        return x
+    if isinstance(x, int) and int(x) not in _INT64:
+        raise Declined("a number beyond int64")
+    return int(x) if isinstance(x, bool) else x
+
+
+def _run_flat(values: list[Any], fill: tuple[None, ...], out: torch.Tensor, constants: dict[str, Any]) -> None:
+    size, row = out.numel(), tiles.of(out.device)
+    block = min(row.flat, tiles.power_of_2(size))
+    grid = (triton.cdiv(size, block),)
+    launch(kernels.flat, grid, *values, *fill, out, size, **constants, BLOCK=block, num_warps=row.num_warps)
+
+
+def _run_strided(
+    values: list[Any],
+    fill: tuple[None, ...],
+    out: torch.Tensor,
+    loops: Plan,
+    strides: list[tuple[int, ...]],
+    constants: dict[str, Any],
+) -> None:
+    if len(loops.sizes) > 4:
+        _run_outer_loop(values, fill, out, loops, strides, constants)
+        return
+    row = tiles.of(out.device)
+    sizes = loops.sizes + (1,) * (4 - len(loops.sizes))
+    num_cols, num_rows = sizes[0], sizes[1] * sizes[2] * sizes[3]
+    cols = min(row.flat, tiles.power_of_2(num_cols))
+    rows = min(row.flat // cols, tiles.power_of_2(num_rows))
+    steps = [step for x in strides[:-1] for step in _four(x)] + [0] * (4 * len(fill)) + _four(strides[-1])
+    grid = (triton.cdiv(num_cols, cols), triton.cdiv(num_rows, rows))
+    launch(
+        kernels.strided, grid, *values, *fill, out, num_rows, num_cols, sizes[1], sizes[2], *steps,
+        **constants, OUTER=len(loops.sizes) > 2, ROWS=rows, COLS=cols, num_warps=row.num_warps,
+    )  # fmt: skip
+
+
+def _four(strides: tuple[int, ...]) -> list[int]:
+    return [*strides, *(0,) * (4 - len(strides))]
+
+
+def _run_outer_loop(
+    values: list[Any],
+    fill: tuple[None, ...],
+    out: torch.Tensor,
+    loops: Plan,
+    strides: list[tuple[int, ...]],
+    constants: dict[str, Any],
+) -> None:
+    """More dims than the kernel has: one launch for each step of the outermost."""
+    inner = Plan(loops.shape, loops.out_strides, loops.sizes[:-1], ())
+    shorter = [x[:-1] for x in strides]
+    for step in range(loops.sizes[-1]):
+        moved = [
+            _moved(x, step * own[-1], inner.sizes, own[:-1]) if own else x
+            for x, own in zip([*values, out], strides, strict=True)
+        ]
+        _run_strided(moved[:-1], fill, moved[-1], inner, shorter, constants)
+
+
+def _moved(x: Any, offset: int, sizes: tuple[int, ...], strides: tuple[int, ...]) -> Any:
+    return x.as_strided(sizes, strides, x.storage_offset() + offset) if isinstance(x, torch.Tensor) else x

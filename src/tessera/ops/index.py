@@ -1,0 +1,246 @@
+"""Reading by index: index_select, gather, index with integer tensors; and the gradient of an embedding table.
+
+take:  out[…] = x[… + Σ_k i_k[…] · s_k], with up to 3 index tensors, each broadcast over the output. gather, index_select and
+       advanced indexing differ only in the strides that they give to `take`.
+select_rows: out[r, :] = x[i[r], :], the embedding's case, with contiguous rows.
+Only `index` counts negative indices from the end. An index outside is an error: kernels raise a flag and write 0, and the entry raises IndexError.
+Source: torch.gather, torch.index_select, "Tensor indexing" in PyTorch's notes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import triton
+import triton.language as tl
+
+from tessera.ops import tiles
+from tessera.ops.declined import Declined
+from tessera.ops.generate import storage_type
+from tessera.ops.launch import launch
+from tessera.ops.pointwise import zero_
+
+MOST_DIMS = 5
+MOST_INDICES = 3
+
+
+@triton.jit
+def wrapped(index, size, mask, flag, WRAP: tl.constexpr):
+    """The place that `index` names, and whether it is inside; raises the flag where it is not."""
+    place = tl.where(index < 0, index + size, index) if WRAP else index
+    inside = (place >= 0) & (place < size)
+    bad = tl.max(tl.ravel((mask & (inside == 0)).to(tl.int32)), axis=0)
+    tl.store(flag, bad, mask=bad != 0)
+    return place, inside & mask
+
+
+@triton.jit
+def step(offsets, index, place, size, stride, mask, flag, WRAP: tl.constexpr):
+    """Add one index tensor's part to `offsets`; the second result is where all is inside."""
+    if index is None:
+        return offsets, mask
+    else:
+        i = tl.load(index + place, mask=mask, other=0).to(tl.int64)
+        position, inside = wrapped(i, size, mask, flag, WRAP)
+        return offsets + position * stride, inside
+
+
+@triton.jit
+def take(
+    x, out, i, j, k, flag, numel, d1, d2, d3, d4,
+    x0, x1, x2, x3, x4, i0, i1, i2, i3, i4, j0, j1, j2, j3, j4, k0, k1, k2, k3, k4,
+    i_size, i_stride, j_size, j_stride, k_size, k_stride, WRAP: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The output is [d0, d1, d2, d3, d4], contiguous; grid: (cdiv(numel, BLOCK),)."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = at < numel
+    c4 = at % d4
+    c3 = (at // d4) % d3
+    c2 = (at // d4 // d3) % d2
+    c1 = (at // d4 // d3 // d2) % d1
+    c0 = at // d4 // d3 // d2 // d1
+    offsets = c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3 + c4 * x4
+    place = c0 * i0 + c1 * i1 + c2 * i2 + c3 * i3 + c4 * i4
+    offsets, in_i = step(offsets, i, place, i_size, i_stride, mask, flag, WRAP)
+    place = c0 * j0 + c1 * j1 + c2 * j2 + c3 * j3 + c4 * j4
+    offsets, in_j = step(offsets, j, place, j_size, j_stride, mask, flag, WRAP)
+    place = c0 * k0 + c1 * k1 + c2 * k2 + c3 * k3 + c4 * k4
+    offsets, in_k = step(offsets, k, place, k_size, k_stride, mask, flag, WRAP)
+    value = tl.load(x + offsets, mask=in_i & in_j & in_k, other=0)
+    tl.store(out + at, value, mask=mask)
+
+
+@triton.jit
+def select_rows(x, index, out, flag, num, size, width, x_row, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """out[r, c] = x[index[r], c]; grid: (cdiv(num, ROWS), cdiv(width, COLS))."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    cols = tl.program_id(1).to(tl.int64) * COLS + tl.arange(0, COLS)
+    in_rows = rows < num
+    i = tl.load(index + rows, mask=in_rows, other=0).to(tl.int64)
+    place, inside = wrapped(i, size, in_rows, flag, False)
+    in_cols = (cols < width)[None, :]
+    value = tl.load(x + (place * x_row)[:, None] + cols[None, :], mask=inside[:, None] & in_cols, other=0)
+    tl.store(out + (rows * width)[:, None] + cols[None, :], value, mask=in_rows[:, None] & in_cols)
+
+
+@triton.jit
+def add_rows(g, index, out, num, width, padding, COLS: tl.constexpr):
+    """out[index[r], c] += g[r, c] for all r but those at `padding`, in order of r; grid: (cdiv(width, COLS),)."""
+    cols = tl.program_id(0).to(tl.int64) * COLS + tl.arange(0, COLS)
+    in_cols = cols < width
+    g_at = g + cols
+    for r in range(0, num):
+        i = tl.load(index + r).to(tl.int64)
+        mask = in_cols & (i != padding)
+        total = tl.load(out + i * width + cols, mask=mask, other=0.0)
+        total += tl.load(g_at, mask=mask, other=0.0).to(total.dtype)
+        tl.store(out + i * width + cols, total, mask=mask)
+        g_at += width
+
+
+@functools.cache
+def _flag(device: torch.device) -> torch.Tensor:
+    return torch.tensor([0], dtype=torch.int32, device=device)
+
+
+@contextmanager
+def _checked(size: int, device: torch.device, wrap: bool = False) -> Iterator[torch.Tensor]:
+    """The flag for one launch; IndexError when the kernel raised it."""
+    flag = _flag(device)
+    yield flag
+    if flag.item():
+        zero_(flag, out=flag)
+        raise IndexError(
+            f"index out of range: the indexed dim has {size} elements, so an index must lie in "
+            f"[{-size if wrap else 0}, {size}); compare the index tensor's minimum and maximum with that"
+        )
+
+
+def _integers(index: torch.Tensor) -> None:
+    if index.dtype not in (torch.int64, torch.int32):
+        raise Declined("indices that are not int32 or int64")
+
+
+Index = tuple[torch.Tensor, int, int]  # an index tensor expanded to the output, and the size and stride of the dim it picks
+
+
+def _take(
+    x: torch.Tensor, shape: tuple[int, ...], strides: tuple[int, ...], indices: list[Index], wrap: bool = False
+) -> torch.Tensor:
+    """`strides` are x's along the output's dims, 0 along those that an index decides."""
+    if len(shape) > MOST_DIMS or len(indices) > MOST_INDICES:
+        raise Declined(f"more than {MOST_DIMS} dims or {MOST_INDICES} index tensors")
+    storage_type(x.dtype)
+    out = torch.empty(shape, dtype=x.dtype, device=x.device)
+    if out.numel() == 0:
+        return out
+    if any(size == 0 for _, size, _ in indices):
+        raise Declined("an index into a dim without elements")
+    missing = MOST_DIMS - len(shape)
+    pad = (0,) * missing
+    sizes = (1,) * missing + tuple(shape)
+    nothing: list[tuple[torch.Tensor | None, int, int]] = [(None, 1, 0)] * (MOST_INDICES - len(indices))
+    given = [*indices, *nothing]
+    steps = [s for t, _, _ in given for s in (pad + t.stride() if t is not None else (0,) * MOST_DIMS)]
+    limits = [value for _, size, stride in given for value in (size, stride)]
+    row = tiles.of(x.device)
+    block = min(row.flat // 8, tiles.power_of_2(out.numel()))
+    with _checked(indices[0][1], x.device, wrap) as flag:
+        launch(
+            take, (triton.cdiv(out.numel(), block),), x, out, *(t for t, _, _ in given), flag, out.numel(),
+            *sizes[1:], *pad, *strides, *steps, *limits, WRAP=wrap, BLOCK=block, num_warps=row.num_warps,
+        )  # fmt: skip
+    return out
+
+
+def gather(self: torch.Tensor, dim: int, index: torch.Tensor, *, sparse_grad: bool = False) -> torch.Tensor:
+    """out[i, j] = self[index[i, j], j] for dim 0; index may be smaller than self along the other dims."""
+    if sparse_grad or index.dtype is not torch.int64 or index.dim() != self.dim() or self.dim() == 0:
+        raise Declined("a gather of this kind")
+    dim %= self.dim()
+    if any(index.shape[d] > self.shape[d] for d in range(self.dim()) if d != dim):
+        raise Declined("an index larger than the tensor")
+    strides = tuple(0 if d == dim else self.stride(d) for d in range(self.dim()))
+    return _take(self, tuple(index.shape), strides, [(index, self.shape[dim], self.stride(dim))])
+
+
+def index_select(self: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tensor:
+    """The slices of self at index[L] along dim."""
+    _integers(index)
+    if index.dim() != 1 or self.dim() == 0:
+        raise Declined("an index_select of scalars")
+    dim %= self.dim()
+    shape = (*self.shape[:dim], index.shape[0], *self.shape[dim + 1 :])
+    if dim == 0 and self[0:1].is_contiguous() and self.shape[0] and self.numel():
+        return _select_rows(self, index, shape)
+    strides = tuple(0 if d == dim else self.stride(d) for d in range(self.dim()))
+    after = self.dim() - dim - 1
+    wide = index.view(-1, *(1,) * after).expand(shape)
+    return _take(self, shape, strides, [(wide, self.shape[dim], self.stride(dim))])
+
+
+def _select_rows(x: torch.Tensor, index: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    storage_type(x.dtype)
+    out = torch.empty(shape, dtype=x.dtype, device=x.device)
+    if out.numel() == 0:
+        return out
+    num, width = index.shape[0], x.numel() // x.shape[0]
+    row = tiles.of(x.device)
+    cols = min(row.row, tiles.power_of_2(width))
+    rows = min(row.row // cols, tiles.power_of_2(num))
+    with _checked(x.shape[0], x.device) as flag:
+        launch(
+            select_rows, (triton.cdiv(num, rows), triton.cdiv(width, cols)), x, index.contiguous(), out, flag, num,
+            x.shape[0], width, x.stride(0), ROWS=rows, COLS=cols, num_warps=row.num_warps,
+        )  # fmt: skip
+    return out
+
+
+def index(self: torch.Tensor, indices: list[torch.Tensor | None]) -> torch.Tensor:
+    """self[indices] with integer tensors; None takes a dim whole."""
+    picked = [d for d, t in enumerate(indices) if t is not None]
+    tensors = [t for t in indices if t is not None]
+    for t in tensors:
+        _integers(t)
+    if not tensors or len(indices) > self.dim():
+        raise Declined("an index of this kind")
+    try:
+        wide = torch.broadcast_tensors(*tensors)
+    except RuntimeError as error:
+        raise Declined("shapes do not broadcast") from error
+    adjacent = picked == list(range(picked[0], picked[-1] + 1))
+    lead = [d for d in range(picked[0])] if adjacent else []
+    rest = [d for d in range(self.dim()) if d not in picked and d not in lead]
+    middle = tuple(wide[0].shape)
+    shape = (*(self.shape[d] for d in lead), *middle, *(self.shape[d] for d in rest))
+    strides = (*(self.stride(d) for d in lead), *(0,) * len(middle), *(self.stride(d) for d in rest))
+    spread = [t.view(*middle, *(1,) * len(rest)) if t.is_contiguous() else t[(..., *(None,) * len(rest))] for t in wide]
+    places = [
+        (t.expand(shape), self.shape[d], self.stride(d)) for t, d in zip(spread, picked, strict=True)
+    ]
+    return _take(self, shape, strides, places, wrap=True)
+
+
+def embedding_dense_backward(
+    grad_output: torch.Tensor, indices: torch.Tensor, num_weights: int, padding_idx: int, scale_grad_by_freq: bool
+) -> torch.Tensor:
+    """The gradient of a table [num_weights, width]: rows of grad_output summed by index, in float32 for half types."""
+    _integers(indices)
+    if scale_grad_by_freq or not grad_output.is_floating_point():
+        raise Declined("gradients scaled by frequency")
+    width = grad_output.shape[-1]
+    kind = torch.float64 if grad_output.dtype is torch.float64 else torch.float32
+    total = torch.empty((num_weights, width), dtype=kind, device=grad_output.device)
+    zero_(total, out=total)
+    num = indices.numel()
+    if num and width:
+        row = tiles.of(total.device)
+        cols = min(row.row // 4, tiles.power_of_2(width))
+        launch(
+            add_rows, (triton.cdiv(width, cols),), grad_output.contiguous(), indices.contiguous(), total, num, width,
+            padding_idx, COLS=cols, num_warps=row.num_warps,
+        )  # fmt: skip
+    return total if total.dtype is grad_output.dtype else total.to(grad_output.dtype)

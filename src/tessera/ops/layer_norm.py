@@ -1,0 +1,212 @@
+"""Layer normalisation over the trailing dims, forward and backward.
+
+forward:  mean = Σ x / n,  rstd = 1 / sqrt(Σ (x - mean)² / n + eps),  x̂ = (x - mean) · rstd,  y = x̂ · weight + bias
+backward: u = g · weight,  dx = rstd · (u - Σ u / n - x̂ · Σ u·x̂ / n),  dweight = Σ_rows g · x̂,  dbias = Σ_rows g
+x is [rows, n]; mean and rstd have one element a row, in the type of weight (of x when there is none). Sums in float32.
+Source: torch.native_layer_norm; "Layer Normalization", Ba, Kiros, Hinton, 2016.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+
+from tessera.ops import tiles
+from tessera.ops.declined import Declined
+from tessera.ops.generate import compute_type
+from tessera.ops.launch import launch
+from tessera.ops.pointwise import zero_
+from tessera.ops.rows import Rows, view
+
+
+@triton.jit
+def load_or(x, cols, mask, default, COMPUTE: tl.constexpr):
+    """x[cols], or `default` where there is no x."""
+    if x is None:
+        return tl.full(cols.shape, default, COMPUTE)
+    else:
+        return tl.load(x + cols, mask=mask, other=0.0).to(COMPUTE)
+
+
+@triton.jit
+def forward(
+    x, weight, bias, y, mean, rstd, num, n, eps,
+    WHOLE: tl.constexpr, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """[ROWS, COLS] of rows a program; grid: (cdiv(num, ROWS),)."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    starts = (rows * n)[:, None]
+    cols = tl.arange(0, COLS)[None, :]
+    in_rows = (rows < num)[:, None]
+    if WHOLE:
+        mask = in_rows & (cols < n)
+        v = tl.load(x + starts + cols, mask=mask, other=0.0).to(COMPUTE)
+        center = tl.sum(v, axis=1)[:, None] / n
+        off = tl.where(mask, v - center, 0.0)
+        scale = 1.0 / tl.sqrt(tl.sum(off * off, axis=1)[:, None] / n + eps)
+        w = load_or(weight, cols, cols < n, 1.0, COMPUTE)
+        b = load_or(bias, cols, cols < n, 0.0, COMPUTE)
+        tl.store(y + starts + cols, (off * scale * w + b).to(y.dtype.element_ty), mask=mask)
+    else:
+        total = tl.zeros([ROWS, 1], COMPUTE)
+        for start in range(0, n, COLS):
+            mask = in_rows & (cols < n - start)
+            total += tl.sum(tl.load(x + starts + start + cols, mask=mask, other=0.0).to(COMPUTE), axis=1)[:, None]
+        center = total / n
+        squares = tl.zeros([ROWS, 1], COMPUTE)
+        for start in range(0, n, COLS):
+            mask = in_rows & (cols < n - start)
+            v = tl.load(x + starts + start + cols, mask=mask, other=0.0).to(COMPUTE)
+            off = tl.where(mask, v - center, 0.0)
+            squares += tl.sum(off * off, axis=1)[:, None]
+        scale = 1.0 / tl.sqrt(squares / n + eps)
+        for start in range(0, n, COLS):
+            mask = in_rows & (cols < n - start)
+            v = tl.load(x + starts + start + cols, mask=mask, other=0.0).to(COMPUTE)
+            w = load_or(weight, start + cols, cols < n - start, 1.0, COMPUTE)
+            b = load_or(bias, start + cols, cols < n - start, 0.0, COMPUTE)
+            result = (v - center) * scale * w + b
+            tl.store(y + starts + start + cols, result.to(y.dtype.element_ty), mask=mask)
+    one = tl.zeros([1], tl.int32)[None, :]
+    tl.store(mean + rows[:, None] + one, center.to(mean.dtype.element_ty), mask=in_rows)
+    tl.store(rstd + rows[:, None] + one, scale.to(rstd.dtype.element_ty), mask=in_rows)
+
+
+@triton.jit
+def backward_input(
+    g, x, weight, mean, rstd, dx, num, n, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """[ROWS, COLS] of rows a program; grid: (cdiv(num, ROWS),)."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    starts = (rows * n)[:, None]
+    cols = tl.arange(0, COLS)[None, :]
+    in_rows = (rows < num)[:, None]
+    center = tl.load(mean + rows, mask=rows < num, other=0.0).to(COMPUTE)[:, None]
+    scale = tl.load(rstd + rows, mask=rows < num, other=0.0).to(COMPUTE)[:, None]
+    sum_u = tl.zeros([ROWS, 1], COMPUTE)
+    sum_ux = tl.zeros([ROWS, 1], COMPUTE)
+    for start in range(0, n, COLS):
+        mask = in_rows & (cols < n - start)
+        u = tl.load(g + starts + start + cols, mask=mask, other=0.0).to(COMPUTE)
+        u *= load_or(weight, start + cols, cols < n - start, 1.0, COMPUTE)
+        v = (tl.load(x + starts + start + cols, mask=mask, other=0.0).to(COMPUTE) - center) * scale
+        sum_u += tl.sum(u, axis=1)[:, None]
+        sum_ux += tl.sum(u * v, axis=1)[:, None]
+    for start in range(0, n, COLS):
+        mask = in_rows & (cols < n - start)
+        u = tl.load(g + starts + start + cols, mask=mask, other=0.0).to(COMPUTE)
+        u *= load_or(weight, start + cols, cols < n - start, 1.0, COMPUTE)
+        v = (tl.load(x + starts + start + cols, mask=mask, other=0.0).to(COMPUTE) - center) * scale
+        result = scale * (u - sum_u / n - v * (sum_ux / n))
+        tl.store(dx + starts + start + cols, result.to(dx.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def backward_parameters(
+    g, x, mean, rstd, dweight, dbias, num, n, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """COLS columns over all rows a program; grid: (cdiv(n, COLS),)."""
+    cols = tl.program_id(0).to(tl.int64) * COLS + tl.arange(0, COLS)
+    in_cols = (cols < n)[None, :]
+    sum_gx = tl.zeros([COLS], COMPUTE)
+    sum_g = tl.zeros([COLS], COMPUTE)
+    for start in range(0, num, ROWS):
+        rows = start + tl.arange(0, ROWS).to(tl.int64)
+        in_rows = rows < num
+        mask = in_rows[:, None] & in_cols
+        center = tl.load(mean + rows, mask=in_rows, other=0.0).to(COMPUTE)[:, None]
+        scale = tl.load(rstd + rows, mask=in_rows, other=0.0).to(COMPUTE)[:, None]
+        gv = tl.load(g + (rows * n)[:, None] + cols[None, :], mask=mask, other=0.0).to(COMPUTE)
+        xv = tl.load(x + (rows * n)[:, None] + cols[None, :], mask=mask, other=0.0).to(COMPUTE)
+        sum_gx += tl.sum(gv * (xv - center) * scale, axis=0)
+        sum_g += tl.sum(gv, axis=0)
+    if dweight is not None:
+        tl.store(dweight + cols, sum_gx.to(dweight.dtype.element_ty), mask=cols < n)
+    if dbias is not None:
+        tl.store(dbias + cols, sum_g.to(dbias.dtype.element_ty), mask=cols < n)
+
+
+def _rows(x: torch.Tensor, n: int, longest: int | None = None) -> Rows:
+    return view(x.view(-1, n), 1, longest)
+
+
+def _check(x: torch.Tensor, shape: list[int], *parameters: torch.Tensor | None) -> None:
+    if not x.is_floating_point() or list(x.shape[x.dim() - len(shape) :]) != list(shape) or not shape:
+        raise Declined("a shape or type that layer normalisation does not take")
+    if any(p is not None and (list(p.shape) != list(shape) or not p.is_floating_point()) for p in parameters):
+        raise Declined("a shape or type that layer normalisation does not take")
+
+
+def native_layer_norm(
+    input: torch.Tensor,
+    normalized_shape: list[int],
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(y like input, mean and rstd of shape [leading dims, 1, …])."""
+    _check(input, normalized_shape, weight, bias)
+    x = input.contiguous()
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    leading = x.shape[: x.dim() - len(normalized_shape)]
+    parameter = weight if weight is not None else bias
+    dtype = x.dtype if parameter is None else parameter.dtype
+    mean, rstd = (torch.empty((*leading, *(1,) * len(normalized_shape)), dtype=dtype, device=x.device) for _ in range(2))
+    if mean.numel() == 0:
+        return y, mean, rstd
+    n = math.prod(normalized_shape)
+    if n == 0:
+        raise Declined("rows without elements")
+    rows = _rows(x, n)
+    launch(
+        forward, rows.grid, x, _flat(weight), _flat(bias), y, mean, rstd, rows.num, n, eps,
+        WHOLE=rows.whole, COMPUTE=compute_type(x.dtype), ROWS=rows.block_rows, COLS=rows.block_cols,
+        num_warps=rows.num_warps,
+    )  # fmt: skip
+    return y, mean, rstd
+
+
+def _flat(parameter: torch.Tensor | None) -> torch.Tensor | None:
+    return None if parameter is None else parameter.contiguous()
+
+
+def native_layer_norm_backward(
+    grad_out: torch.Tensor,
+    input: torch.Tensor,
+    normalized_shape: list[int],
+    mean: torch.Tensor,
+    rstd: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    output_mask: list[bool],
+) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+    """(dx, dweight, dbias), each where `output_mask` asks for it."""
+    _check(input, normalized_shape, weight, bias)
+    g, x, mean, rstd = grad_out.contiguous(), input.contiguous(), mean.contiguous(), rstd.contiguous()
+    n = math.prod(normalized_shape)
+    dx = torch.empty(x.shape, dtype=x.dtype, device=x.device) if output_mask[0] else None
+    dweight = torch.empty(normalized_shape, dtype=weight.dtype) if output_mask[1] and weight is not None else None
+    dbias = torch.empty(normalized_shape, dtype=bias.dtype) if output_mask[2] and bias is not None else None
+    if x.numel() == 0:
+        for gradient in (dweight, dbias):
+            if gradient is not None:
+                zero_(gradient, out=gradient)
+        return dx, dweight, dbias
+    compute = compute_type(x.dtype)
+    rows = _rows(x, n)
+    if dx is not None:
+        launch(
+            backward_input, rows.grid, g, x, _flat(weight), mean, rstd, dx, rows.num, n,
+            COMPUTE=compute, ROWS=rows.block_rows, COLS=rows.block_cols, num_warps=rows.num_warps,
+        )  # fmt: skip
+    if dweight is not None or dbias is not None:
+        block = tiles.of(x.device).row
+        cols = min(256, tiles.power_of_2(n))
+        launch(
+            backward_parameters, (triton.cdiv(n, cols),), g, x, mean, rstd, dweight, dbias, rows.num, n,
+            COMPUTE=compute, ROWS=min(block // cols, tiles.power_of_2(rows.num)), COLS=cols, num_warps=rows.num_warps,
+        )  # fmt: skip
+    return dx, dweight, dbias

@@ -1,0 +1,215 @@
+"""Matrix products: out = alpha · A @ B + beta · bias, over a batch, with any strides.
+
+A is [batch, M, K], B is [batch, K, N], bias is broadcast to [batch, M, N]; out has A's type and is contiguous. Sums are kept in
+float32 (float64 for float64). A transposed weight needs no copy: strides are passed as they are.
+One row times a matrix whose columns are contiguous (a decode step's Linear) is a kernel of its own, bound by the reading of B.
+Source: torch.mm, torch.addmm, torch.bmm, torch.baddbmm.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import torch
+import triton
+import triton.language as tl
+
+from tessera.ops import tiles
+from tessera.ops.declined import Declined
+from tessera.ops.launch import launch
+from tessera.ops.pointwise import zero_
+
+_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+@triton.jit
+def epilogue(acc, bias, where, mask, alpha, beta, BIAS: tl.constexpr, SCALED: tl.constexpr):
+    """acc · alpha + bias · beta; `where` are the offsets into bias."""
+    if SCALED:
+        acc = acc * alpha
+    if BIAS:
+        added = tl.load(bias + where, mask=mask, other=0.0).to(acc.dtype)
+        if SCALED:
+            added = added * beta
+        acc = acc + added
+    return acc
+
+
+@triton.jit
+def tiled(
+    a, b, bias, out, M, N, K, alpha, beta,
+    a_batch, a_m, a_k, b_batch, b_k, b_n, bias_batch, bias_m, bias_n,
+    BIAS: tl.constexpr, SCALED: tl.constexpr, ACC: tl.constexpr, EVEN_K: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """One [BM, BN] tile of the output a program; grid: (cdiv(M, BM) · cdiv(N, BN), batch)."""
+    tiles_n = tl.cdiv(N, BN)
+    batch = tl.program_id(1).to(tl.int64)
+    rows = (tl.program_id(0) // tiles_n).to(tl.int64) * BM + tl.arange(0, BM)
+    cols = (tl.program_id(0) % tiles_n).to(tl.int64) * BN + tl.arange(0, BN)
+    depth = tl.arange(0, BK)
+    in_rows = (rows < M)[:, None]
+    in_cols = (cols < N)[None, :]
+    a_at = a + batch * a_batch + (rows * a_m)[:, None] + (depth * a_k)[None, :]
+    b_at = b + batch * b_batch + (depth * b_k)[:, None] + (cols * b_n)[None, :]
+    acc = tl.zeros([BM, BN], ACC)
+    for k in range(0, K, BK):
+        if EVEN_K:
+            x = tl.load(a_at, mask=in_rows, other=0.0)
+            y = tl.load(b_at, mask=in_cols, other=0.0)
+        else:
+            x = tl.load(a_at, mask=in_rows & (depth < K - k)[None, :], other=0.0)
+            y = tl.load(b_at, mask=in_cols & (depth < K - k)[:, None], other=0.0)
+        acc = tl.dot(x, y, acc, input_precision="ieee", out_dtype=ACC)
+        a_at += BK * a_k
+        b_at += BK * b_k
+    mask = in_rows & in_cols
+    where = batch * bias_batch + (rows * bias_m)[:, None] + (cols * bias_n)[None, :]
+    acc = epilogue(acc, bias, where, mask, alpha, beta, BIAS, SCALED)
+    tl.store(out + batch * M * N + (rows * N)[:, None] + cols[None, :], acc.to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def one_row(
+    a, b, bias, out, N, K, alpha, beta, a_batch, a_k, b_batch, b_n, bias_batch, bias_n,
+    BIAS: tl.constexpr, SCALED: tl.constexpr, ACC: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """out[n] = Σ_k a[k] · b[k, n] where b[:, n] is contiguous; grid: (cdiv(N, BN), batch)."""
+    batch = tl.program_id(1).to(tl.int64)
+    cols = tl.program_id(0).to(tl.int64) * BN + tl.arange(0, BN)
+    depth = tl.arange(0, BK)
+    in_cols = cols < N
+    b_at = b + batch * b_batch + (cols * b_n)[:, None] + depth[None, :]
+    a_at = a + batch * a_batch + depth * a_k
+    acc = tl.zeros([BN, BK], ACC)
+    for k in range(0, K, BK):
+        in_depth = depth < K - k
+        x = tl.load(a_at + k * a_k, mask=in_depth, other=0.0).to(ACC)
+        y = tl.load(b_at + k, mask=in_cols[:, None] & in_depth[None, :], other=0.0).to(ACC)
+        acc += y * x[None, :]
+    total = epilogue(
+        tl.sum(acc, axis=1), bias, batch * bias_batch + cols * bias_n, in_cols, alpha, beta, BIAS, SCALED
+    )
+    tl.store(out + batch * N + cols, total.to(out.dtype.element_ty), mask=in_cols)
+
+
+def _product(
+    a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None, beta: float = 1, alpha: float = 1
+) -> torch.Tensor:
+    """alpha · a[B, M, K] @ b[B, K, N] + beta · bias[B, M, N], bias with stride 0 where it is broadcast."""
+    batch, m, k = a.shape
+    n = b.shape[2]
+    out = torch.empty((batch, m, n), dtype=a.dtype, device=a.device)
+    if out.numel() == 0:
+        return out
+    if beta == 0:
+        bias = None
+    if k == 0 and bias is None:
+        return zero_(out, out=out)
+    scaled = not (alpha == 1 and (beta == 1 or bias is None))
+    if m == 1 and b.stride(1) == 1 and k > 1:
+        _launch_one_row(a, b, bias, out, float(alpha), float(beta), scaled)
+    else:
+        _launch_tiled(a, b, bias, out, float(alpha), float(beta), scaled)
+    return out
+
+
+def _sums_in(dtype: torch.dtype) -> tl.dtype:
+    return tl.float64 if dtype is torch.float64 else tl.float32
+
+
+def _launch_tiled(
+    a: torch.Tensor,
+    b: torch.Tensor,
+    bias: torch.Tensor | None,
+    out: torch.Tensor,
+    alpha: float,
+    beta: float,
+    scaled: bool,
+) -> None:
+    batch, m, n = out.shape
+    k = a.shape[2]
+    row = tiles.of(out.device)
+    bm, bn, bk = (
+        max(row.min_dot, min(most, tiles.power_of_2(size))) for most, size in zip(row.mm, (m, n, k), strict=True)
+    )
+    grid = (triton.cdiv(m, bm) * triton.cdiv(n, bn), batch)
+    launch(
+        tiled, grid, a, b, bias, out, m, n, k, alpha, beta, *a.stride(), *b.stride(),
+        *(bias.stride() if bias is not None else (0, 0, 0)),
+        BIAS=bias is not None, SCALED=scaled, ACC=_sums_in(a.dtype), EVEN_K=k % bk == 0,
+        BM=bm, BN=bn, BK=bk, num_warps=row.num_warps,
+    )  # fmt: skip
+
+
+def _launch_one_row(
+    a: torch.Tensor,
+    b: torch.Tensor,
+    bias: torch.Tensor | None,
+    out: torch.Tensor,
+    alpha: float,
+    beta: float,
+    scaled: bool,
+) -> None:
+    batch, _, n = out.shape
+    k = a.shape[2]
+    row = tiles.of(out.device)
+    bk = min(row.row // 8, tiles.power_of_2(k))
+    bn = min(row.row // bk, tiles.power_of_2(n))
+    bias_batch, _, bias_n = bias.stride() if bias is not None else (0, 0, 0)
+    launch(
+        one_row, (triton.cdiv(n, bn), batch), a, b, bias, out, n, k, alpha, beta,
+        a.stride(0), a.stride(2), b.stride(0), b.stride(2), bias_batch, bias_n,
+        BIAS=bias is not None, SCALED=scaled, ACC=_sums_in(a.dtype), BN=bn, BK=bk, num_warps=row.num_warps,
+    )  # fmt: skip
+
+
+def _check(a: torch.Tensor, b: torch.Tensor, rank: int, *factors: float) -> None:
+    """Decline what is not a product of two matrices of one floating type; the vendor words the error."""
+    if a.dtype not in _TYPES:
+        raise Declined("matrix products of integers")
+    if a.dtype is not b.dtype or a.dim() != rank or b.dim() != rank or a.shape[-1] != b.shape[-2]:
+        raise Declined("operands that do not fit a matrix product")
+    if rank == 3 and a.shape[0] != b.shape[0]:
+        raise Declined("operands that do not fit a matrix product")
+    if a.dtype is torch.float64 and any(struct.unpack("f", struct.pack("f", x))[0] != x for x in factors):
+        raise Declined("a float64 factor that float32 cannot hold")
+
+
+def _bias(self: torch.Tensor, a: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    if self.dtype is not a.dtype:
+        raise Declined("operands that do not fit a matrix product")
+    try:
+        return self.expand(shape)
+    except RuntimeError as error:
+        raise Declined("shapes do not broadcast") from error
+
+
+def mm(self: torch.Tensor, mat2: torch.Tensor) -> torch.Tensor:
+    """self[M, K] @ mat2[K, N]."""
+    _check(self, mat2, 2)
+    return _product(self.unsqueeze(0), mat2.unsqueeze(0)).squeeze(0)
+
+
+def addmm(
+    self: torch.Tensor, mat1: torch.Tensor, mat2: torch.Tensor, *, beta: float = 1, alpha: float = 1
+) -> torch.Tensor:
+    """beta · self + alpha · mat1[M, K] @ mat2[K, N]; self is broadcast."""
+    _check(mat1, mat2, 2, beta, alpha)
+    bias = _bias(self, mat1, (mat1.shape[0], mat2.shape[1])).unsqueeze(0)
+    return _product(mat1.unsqueeze(0), mat2.unsqueeze(0), bias, beta, alpha).squeeze(0)
+
+
+def bmm(self: torch.Tensor, mat2: torch.Tensor) -> torch.Tensor:
+    """self[B, M, K] @ mat2[B, K, N]."""
+    _check(self, mat2, 3)
+    return _product(self, mat2)
+
+
+def baddbmm(
+    self: torch.Tensor, batch1: torch.Tensor, batch2: torch.Tensor, *, beta: float = 1, alpha: float = 1
+) -> torch.Tensor:
+    """beta · self + alpha · batch1[B, M, K] @ batch2[B, K, N]; self is broadcast."""
+    _check(batch1, batch2, 3, beta, alpha)
+    bias = _bias(self, batch1, (batch1.shape[0], batch1.shape[1], batch2.shape[2]))
+    return _product(batch1, batch2, bias, beta, alpha)

@@ -1,0 +1,156 @@
+"""Making and moving without arithmetic on floats: cat, arange, cumulative sums, membership.
+
+cat: one strided copy a part · arange: start + i · step · cumsum: y[i] = Σ_{j≤i} x[j] along a dim · isin: any_j x[i] == t[j].
+Source: torch.cat, torch.arange, torch.cumsum, torch.isin.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+
+from tessera.ops import functions as f
+from tessera.ops import tiles
+from tessera.ops.declined import Declined
+from tessera.ops.generate import compute_type, run, storage_type
+from tessera.ops.launch import launch
+from tessera.ops.rows import row_starts, view
+
+MOST_TESTED = 64
+
+
+@triton.jit
+def count(out, size, start, step, COMPUTE: tl.constexpr, BLOCK: tl.constexpr):
+    """out[i] = start + i · step; grid: (cdiv(size, BLOCK),)."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    value = tl.cast(start, COMPUTE) + at.to(COMPUTE) * tl.cast(step, COMPUTE)
+    tl.store(out + at, value.to(out.dtype.element_ty), mask=at < size)
+
+
+@triton.jit
+def cumulate(x, y, num, n, inner, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """Running sums of rows; grid: (cdiv(num, ROWS),)."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    starts = row_starts(rows, n, inner)[:, None]
+    cols = tl.arange(0, COLS)[None, :]
+    in_rows = (rows < num)[:, None]
+    before = tl.zeros([ROWS, 1], COMPUTE)
+    for start in range(0, n, COLS):
+        mask = in_rows & (cols < n - start)
+        at = starts + (start + cols).to(tl.int64) * inner
+        v = tl.load(x + at, mask=mask, other=0).to(COMPUTE)
+        tl.store(y + at, (tl.cumsum(v, axis=1) + before).to(y.dtype.element_ty), mask=mask)
+        before += tl.sum(v, axis=1)[:, None]
+
+
+@triton.jit
+def member(x, tested, out, size, num_tested, INVERT: tl.constexpr, BLOCK: tl.constexpr):
+    """out[i] = x[i] is one of `tested`; grid: (cdiv(size, BLOCK),)."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = at < size
+    v = tl.load(x + at, mask=mask, other=0)
+    found = tl.zeros([BLOCK], tl.int32)
+    for j in range(0, num_tested):
+        found = found | (v == tl.load(tested + j)).to(tl.int32)
+    tl.store(out + at, (found == 0) if INVERT else (found != 0), mask=mask)
+
+
+def cat(tensors: list[torch.Tensor], dim: int = 0) -> torch.Tensor:
+    """The tensors one after the other along `dim`; 1-dim empty tensors are skipped, as PyTorch does."""
+    parts = [t for t in tensors if not (t.dim() == 1 and t.shape[0] == 0)]
+    if not parts or parts[0].dim() == 0:
+        raise Declined("nothing to join")
+    dtype = tensors[0].dtype
+    for t in tensors[1:]:
+        dtype = torch.promote_types(dtype, t.dtype)
+    rank = parts[0].dim()
+    if not -rank <= dim < rank:
+        raise Declined("a dim that is not there")
+    dim %= rank
+    shape = list(parts[0].shape)
+    if any(t.dim() != rank or t.shape[:dim] + t.shape[dim + 1 :] != (*shape[:dim], *shape[dim + 1 :]) for t in parts):
+        raise Declined("shapes that do not join")
+    shape[dim] = sum(t.shape[dim] for t in parts)
+    out = _like(parts, shape, dtype)
+    start = 0
+    for t in parts:
+        run(f.identity, (t,), storage_type(t.dtype), dtype, out.narrow(dim, start, t.shape[dim]))
+        start += t.shape[dim]
+    return out
+
+
+def _like(parts: list[torch.Tensor], shape: list[int], dtype: torch.dtype) -> torch.Tensor:
+    """A new tensor in the memory format that all parts share; contiguous where they share none."""
+    for layout, rank in ((torch.channels_last, 4), (torch.channels_last_3d, 5)):
+        if len(shape) == rank and all(
+            t.is_contiguous(memory_format=layout) and not t.is_contiguous() for t in parts
+        ):
+            return torch.empty(shape, dtype=dtype, device=parts[0].device, memory_format=layout)
+    return torch.empty(shape, dtype=dtype, device=parts[0].device)
+
+
+def arange(start: float, end: float, step: float = 1, *, out: torch.Tensor) -> torch.Tensor:
+    """[start, end) in steps, into `out`, which is given its size."""
+    if step == 0 or not all(math.isfinite(v) for v in (start, end, step)) or (end - start) * step < 0:
+        raise Declined("a range that is not one")
+    whole = all(isinstance(v, int) for v in (start, end, step))
+    size = max(0, -((start - end) // step) if whole else math.ceil((end - start) / step))
+    if out.dtype is torch.bool or (not whole and not out.is_floating_point()):
+        raise Declined("a range of this type")
+    if out.dtype is torch.float64 and not whole:
+        raise Declined("a float64 range that float32 cannot hold")
+    if tuple(out.shape) != (size,):
+        out.resize_((int(size),))
+    if not out.is_contiguous():
+        raise Declined("a range into a tensor with gaps")
+    if size == 0:
+        return out
+    # Half types are counted in float64 on whole numbers so that each element is rounded once.
+    compute = tl.int64 if whole else compute_type(out.dtype)
+    row = tiles.of(out.device)
+    block = min(row.flat, tiles.power_of_2(int(size)))
+    launch(
+        count, (triton.cdiv(int(size), block),), out, int(size), start, step,
+        COMPUTE=compute, BLOCK=block, num_warps=row.num_warps,
+    )  # fmt: skip
+    return out
+
+
+def cumsum(self: torch.Tensor, dim: int, *, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Running sums along `dim`; integers give int64."""
+    result = dtype or (self.dtype if self.is_floating_point() else torch.int64)
+    if result.is_complex or result is torch.bool or (self.is_floating_point() and not result.is_floating_point):
+        raise Declined("sums of this type")
+    y = torch.empty(self.shape, dtype=result, device=self.device)
+    if y.numel() == 0:
+        return y
+    x = self.contiguous()
+    storage_type(x.dtype)
+    rows = view(x, dim)
+    launch(
+        cumulate, rows.grid, x, y, rows.num, rows.n, rows.inner, COMPUTE=compute_type(result),
+        ROWS=rows.block_rows, COLS=rows.block_cols, num_warps=rows.num_warps,
+    )  # fmt: skip
+    return y
+
+
+def isin(
+    elements: torch.Tensor, test_elements: torch.Tensor, *, assume_unique: bool = False, invert: bool = False
+) -> torch.Tensor:
+    """Whether each element is among `test_elements`; PyTorch sorts where there are many."""
+    if test_elements.numel() > MOST_TESTED or elements.dtype is not test_elements.dtype:
+        raise Declined(f"a search among more than {MOST_TESTED} elements, or of another type")
+    storage_type(elements.dtype)
+    x, tested = elements.contiguous(), test_elements.contiguous()
+    out = torch.empty(elements.shape, dtype=torch.bool, device=elements.device)
+    if out.numel():
+        row = tiles.of(x.device)
+        block = min(row.flat, tiles.power_of_2(out.numel()))
+        launch(
+            member, (triton.cdiv(out.numel(), block),), x, tested, out, out.numel(), tested.numel(),
+            INVERT=invert, BLOCK=block, num_warps=row.num_warps,
+        )  # fmt: skip
+    return out

@@ -1,0 +1,227 @@
+"""Pointwise operators: the generator applied to the scalar functions, with the few arguments that need a word of their own.
+
+Entries take ATen's arguments and `out`, the tensor to write to (None: a new one).
+Source: the operator pages of torch.* and torch.nn.functional.*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from tessera.ops import functions as f
+from tessera.ops.declined import Declined
+from tessera.ops.generate import Operand, Promotion, apply, compute_type, run, storage_type
+
+Entry = Callable[..., torch.Tensor]
+
+
+def pointwise(fn: Any, promotion: Promotion) -> Entry:
+    """An operator whose arguments are exactly the operands of `fn`."""
+
+    def entry(*operands: Operand, out: torch.Tensor | None = None) -> torch.Tensor:
+        return apply(fn, operands, promotion, out)
+
+    return entry
+
+
+def same(fn: Any) -> Entry:
+    return pointwise(fn, Promotion.SAME)
+
+
+def floating(fn: Any) -> Entry:
+    return pointwise(fn, Promotion.FLOAT)
+
+
+def comparison(fn: Any) -> Entry:
+    return pointwise(fn, Promotion.BOOL)
+
+
+def number_fits(alpha: Operand, dtype: torch.dtype) -> None:
+    """Decline what PyTorch rejects: a fractional or boolean factor for types that cannot hold it."""
+    if isinstance(alpha, float) and not dtype.is_floating_point:
+        raise Declined("a fractional number for an integer result")
+    if isinstance(alpha, bool) and dtype is not torch.bool:
+        raise Declined("a boolean factor for a result that is not")
+
+
+def add(self: Operand, other: Operand, *, alpha: Operand = 1, out: torch.Tensor | None = None) -> torch.Tensor:
+    """self + alpha · other."""
+    return _scaled(f.add, f.add_scaled, self, other, alpha, out)
+
+
+def sub(self: Operand, other: Operand, *, alpha: Operand = 1, out: torch.Tensor | None = None) -> torch.Tensor:
+    """self - alpha · other; PyTorch rejects booleans."""
+    if any(isinstance(x, torch.Tensor) and x.dtype is torch.bool for x in (self, other)):
+        raise Declined("subtraction of booleans")
+    return _scaled(f.sub, f.sub_scaled, self, other, alpha, out)
+
+
+def _scaled(
+    plain: Any, scaled: Any, self: Operand, other: Operand, alpha: Operand, out: torch.Tensor | None
+) -> torch.Tensor:
+    if alpha == 1:
+        return apply(plain, (self, other), Promotion.SAME, out)
+    result = torch.result_type(self, other)
+    number_fits(alpha, result)
+    if out is not None and not torch.can_cast(result, out.dtype):
+        raise Declined("the result type cannot be cast to the output's")
+    return run(scaled, (self, other, alpha), compute_type(result), result, out)
+
+
+def signed(fn: Any) -> Entry:
+    """An operator that PyTorch does not define on booleans."""
+
+    def entry(self: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
+        if self.dtype is torch.bool:
+            raise Declined("not defined for booleans")
+        return apply(fn, (self,), Promotion.SAME, out)
+
+    return entry
+
+
+def only_floating(fn: Any) -> Entry:
+    """An operator that PyTorch defines on floating types only."""
+
+    def entry(*operands: Operand, out: torch.Tensor | None = None) -> torch.Tensor:
+        if any(isinstance(x, torch.Tensor) and not x.is_floating_point() for x in operands):
+            raise Declined("defined for floating types only")
+        return apply(fn, operands, Promotion.SAME, out)
+
+    return entry
+
+
+def bitwise(fn: Any) -> Entry:
+    def entry(*operands: Operand, out: torch.Tensor | None = None) -> torch.Tensor:
+        if torch.result_type(operands[0], operands[-1]).is_floating_point:
+            raise Declined("bitwise operators are for integers")
+        return apply(fn, operands, Promotion.SAME, out)
+
+    return entry
+
+
+def bitwise_not(self: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
+    if self.is_floating_point():
+        raise Declined("bitwise operators are for integers")
+    return apply(f.logical_not if self.dtype is torch.bool else f.bitwise_not, (self,), Promotion.SAME, out)
+
+
+def whole(fn: Any) -> Entry:
+    """floor and ceil: integers are their own result."""
+
+    def entry(self: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
+        return apply(fn if self.is_floating_point() else f.identity, (self,), Promotion.SAME, out)
+
+    return entry
+
+
+_POWERS = {1: f.identity, 2: f.square, 3: f.cube}
+_FLOAT_POWERS = {0.5: f.sqrt, -0.5: f.rsqrt, -1: f.reciprocal, -2: f.reciprocal_square}
+
+
+def power(self: Operand, exponent: Operand, *, out: torch.Tensor | None = None) -> torch.Tensor:
+    """self ** exponent."""
+    result = torch.result_type(self, exponent)
+    if not isinstance(exponent, torch.Tensor) and isinstance(self, torch.Tensor):
+        special = _POWERS.get(exponent) or (_FLOAT_POWERS.get(exponent) if result.is_floating_point else None)
+        if special is not None and result is not torch.bool:
+            if out is not None and not torch.can_cast(result, out.dtype):
+                raise Declined("the result type cannot be cast to the output's")
+            return run(special, (self,), compute_type(result), result, out)
+    if not result.is_floating_point or result is torch.float64:
+        raise Declined("a general power of this type")
+    return apply(f.power, (self, exponent), Promotion.SAME, out)
+
+
+def where(
+    condition: torch.Tensor, self: Operand, other: Operand, *, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """self where condition, else other."""
+    if condition.dtype is not torch.bool:
+        raise Declined("the condition is not boolean")
+    result = torch.result_type(self, other)
+    if out is not None and out.dtype is not result:
+        raise Declined("the output has another type")
+    return run(f.where, (condition, self, other), compute_type(result), result, out)
+
+
+def masked_fill_(self: torch.Tensor, mask: torch.Tensor, value: Operand, *, out: torch.Tensor) -> torch.Tensor:
+    """value where mask, else self, in place; `out` is self."""
+    if mask.dtype is not torch.bool:
+        raise Declined("the mask is not boolean")
+    if isinstance(value, torch.Tensor) and (value.dim() or not torch.can_cast(value.dtype, self.dtype)):
+        raise Declined("the value is not a scalar of the tensor's type")
+    if isinstance(value, float):
+        number_fits(value, self.dtype)
+    return run(f.masked_fill, (self, mask, value), compute_type(self.dtype), self.dtype, out)
+
+
+def clamp(
+    self: torch.Tensor, min: Operand | None = None, max: Operand | None = None, *, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """min(max(self, min), max); a NaN stays."""
+    if self.dtype is torch.bool:
+        raise Declined("not defined for booleans")
+    if min is not None and max is not None:
+        return apply(f.clamp, (self, min, max), Promotion.SAME, out)
+    if max is not None:
+        return apply(f.minimum, (self, max), Promotion.SAME, out)
+    if min is None:
+        raise Declined("neither a lower nor an upper bound")
+    return apply(f.maximum, (self, min), Promotion.SAME, out)
+
+
+def clamp_min(self: torch.Tensor, min: Operand, *, out: torch.Tensor | None = None) -> torch.Tensor:
+    return clamp(self, min, None, out=out)
+
+
+def clamp_max(self: torch.Tensor, max: Operand, *, out: torch.Tensor | None = None) -> torch.Tensor:
+    return clamp(self, None, max, out=out)
+
+
+def gelu(self: torch.Tensor, *, approximate: str = "none", out: torch.Tensor | None = None) -> torch.Tensor:
+    """x · Φ(x), or its approximation by tanh."""
+    return only_floating(f.gelu if approximate == "none" else f.gelu_tanh)(self, out=out)
+
+
+def gelu_backward(
+    grad_output: torch.Tensor, self: torch.Tensor, *, approximate: str = "none", out: torch.Tensor | None = None
+) -> torch.Tensor:
+    fn = f.gelu_backward if approximate == "none" else f.gelu_tanh_backward
+    return only_floating(fn)(grad_output, self, out=out)
+
+
+def copy_(
+    self: torch.Tensor, src: torch.Tensor, non_blocking: bool = False, *, out: torch.Tensor
+) -> torch.Tensor:
+    """Write src into self, cast and broadcast; `out` is self."""
+    if src.device != self.device:
+        raise Declined("a copy between devices")
+    if src.is_complex() or self.is_complex():
+        raise Declined("no kernel for complex types")
+    return run(f.identity, (src,), storage_type(src.dtype), self.dtype, out)
+
+
+def fill_(self: torch.Tensor, value: Operand, *, out: torch.Tensor) -> torch.Tensor:
+    """Write one value everywhere; `out` is self."""
+    if isinstance(value, torch.Tensor) and value.dim():
+        raise Declined("the value is not a scalar")
+    if isinstance(value, complex):
+        raise Declined("no kernel for complex types")
+    if isinstance(value, float) and not self.is_floating_point():
+        value = bool(value) if self.dtype is torch.bool else _whole(value)
+    if self.dtype is torch.bool and not isinstance(value, torch.Tensor):
+        value = bool(value)
+    return run(f.identity, (value,), compute_type(self.dtype), self.dtype, out)
+
+
+def _whole(value: float) -> int:
+    if value != value or abs(value) >= 2**63:
+        raise Declined("a number beyond int64")
+    return int(value)
+
+
+def zero_(self: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
+    return fill_(self, 0, out=out)

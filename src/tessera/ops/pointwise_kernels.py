@@ -1,0 +1,125 @@
+"""The two kernels behind every pointwise operator, and how each of up to 4 operands reaches them.
+
+`flat`: every operand is dense in the output's order, or a single element. `strided`: a loop nest of up to 4 dims.
+An operand is a pointer read once per element (`EACH`), a pointer to one element (`ONE`), a number (`NUMBER`), or the bits of a
+float64 as an int64 (`BITS`, because a Python float reaches a kernel as float32).
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+EACH = tl.constexpr(0)
+ONE = tl.constexpr(1)
+NUMBER = tl.constexpr(2)
+BITS = tl.constexpr(3)
+
+
+@triton.jit
+def scalar_operand(x, like, KIND: tl.constexpr, COMPUTE: tl.constexpr):
+    """The value of an operand that is the same for every element, in the shape of the block `like`."""
+    if KIND == ONE:
+        value = tl.load(x)
+    elif KIND == BITS:
+        value = tl.cast(x, tl.int64).to(tl.float64, bitcast=True)
+    else:
+        value = x
+    return tl.broadcast_to(tl.cast(value, COMPUTE), like.shape)
+
+
+@triton.jit
+def flat_operand(x, base, offsets, mask, KIND: tl.constexpr, COMPUTE: tl.constexpr):
+    if KIND == EACH:
+        return tl.load(x + base + offsets, mask=mask).to(COMPUTE)
+    else:
+        return scalar_operand(x, mask, KIND, COMPUTE)
+
+
+@triton.jit
+def flat(
+    a, b, c, d, out, size,
+    FN: tl.constexpr, ARITY: tl.constexpr,
+    KIND_A: tl.constexpr, KIND_B: tl.constexpr, KIND_C: tl.constexpr, KIND_D: tl.constexpr,
+    COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """out[i] = FN(a[i], b[i], …) for i < size; grid: (cdiv(size, BLOCK),)."""
+    base = tl.program_id(0).to(tl.int64) * BLOCK
+    offsets = tl.arange(0, BLOCK)
+    mask = offsets < size - base
+    x = flat_operand(a, base, offsets, mask, KIND_A, COMPUTE)
+    if ARITY == 1:
+        y = FN(x)
+    else:
+        x2 = flat_operand(b, base, offsets, mask, KIND_B, COMPUTE)
+        if ARITY == 2:
+            y = FN(x, x2)
+        else:
+            x3 = flat_operand(c, base, offsets, mask, KIND_C, COMPUTE)
+            if ARITY == 3:
+                y = FN(x, x2, x3)
+            else:
+                x4 = flat_operand(d, base, offsets, mask, KIND_D, COMPUTE)
+                y = FN(x, x2, x3, x4)
+    value = tl.cast(y, out.dtype.element_ty)
+    tl.store(out + base + offsets, value, mask=mask)
+
+
+@triton.jit
+def place(row, size_1, size_2, stride_1, stride_2, stride_3):
+    """Offset of linear index `row` over the dims outside the innermost; dim 3 takes what is left."""
+    rest = row // size_1
+    return (row % size_1) * stride_1 + (rest % size_2) * stride_2 + (rest // size_2) * stride_3
+
+
+@triton.jit
+def strided_operand(
+    x, rows, cols, mask, size_1, size_2, stride_0, stride_1, stride_2, stride_3,
+    KIND: tl.constexpr, COMPUTE: tl.constexpr, OUTER: tl.constexpr,
+):  # fmt: skip
+    if KIND == EACH:
+        if OUTER:
+            start = place(rows, size_1, size_2, stride_1, stride_2, stride_3)
+        else:
+            start = rows * stride_1
+        return tl.load(x + start[:, None] + (cols * stride_0)[None, :], mask=mask).to(COMPUTE)
+    else:
+        return scalar_operand(x, mask, KIND, COMPUTE)
+
+
+@triton.jit
+def strided(
+    a, b, c, d, out, num_rows, num_cols, size_1, size_2,
+    a_0, a_1, a_2, a_3, b_0, b_1, b_2, b_3, c_0, c_1, c_2, c_3, d_0, d_1, d_2, d_3, out_0, out_1, out_2, out_3,
+    FN: tl.constexpr, ARITY: tl.constexpr,
+    KIND_A: tl.constexpr, KIND_B: tl.constexpr, KIND_C: tl.constexpr, KIND_D: tl.constexpr,
+    COMPUTE: tl.constexpr, OUTER: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """The same over a loop nest: `num_cols` of the innermost dim, `num_rows` = size_1 · size_2 · (the rest) outside it.
+
+    Strides are in elements, innermost first. OUTER says that more than one dim lies outside. Grid: (cdiv(num_cols, COLS),
+    cdiv(num_rows, ROWS)).
+    """
+    cols = tl.program_id(0).to(tl.int64) * COLS + tl.arange(0, COLS)
+    rows = tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    mask = (rows < num_rows)[:, None] & (cols < num_cols)[None, :]
+    x = strided_operand(a, rows, cols, mask, size_1, size_2, a_0, a_1, a_2, a_3, KIND_A, COMPUTE, OUTER)
+    if ARITY == 1:
+        y = FN(x)
+    else:
+        x2 = strided_operand(b, rows, cols, mask, size_1, size_2, b_0, b_1, b_2, b_3, KIND_B, COMPUTE, OUTER)
+        if ARITY == 2:
+            y = FN(x, x2)
+        else:
+            x3 = strided_operand(c, rows, cols, mask, size_1, size_2, c_0, c_1, c_2, c_3, KIND_C, COMPUTE, OUTER)
+            if ARITY == 3:
+                y = FN(x, x2, x3)
+            else:
+                x4 = strided_operand(d, rows, cols, mask, size_1, size_2, d_0, d_1, d_2, d_3, KIND_D, COMPUTE, OUTER)
+                y = FN(x, x2, x3, x4)
+    if OUTER:
+        start = place(rows, size_1, size_2, out_1, out_2, out_3)
+    else:
+        start = rows * out_1
+    value = tl.cast(y, out.dtype.element_ty)
+    tl.store(out + start[:, None] + (cols * out_0)[None, :], value, mask=mask)

@@ -1,0 +1,319 @@
+"""Reductions over dims: sum, mean, max, min, any, all, argmax, argmin.
+
+A tensor is seen as [outer, kept, reduced] with any strides. Where the reduced dim is the tightest in memory a program takes rows;
+else it takes columns and walks the reduced dim, so that loads stay contiguous either way. Other layouts are copied first.
+Half types are summed in float32, integers in int64. NaN wins in max and min.
+Source: torch.sum, torch.mean, torch.amax, torch.any, torch.argmax.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from tessera.ops import tiles
+from tessera.ops.declined import Declined
+from tessera.ops.functions import maximum, minimum
+from tessera.ops.generate import compute_type
+from tessera.ops.launch import launch
+from tessera.ops.pointwise import fill_
+
+NAN = float("nan")
+
+
+SUM = tl.constexpr(0)
+MAX = tl.constexpr(1)
+MIN = tl.constexpr(2)
+
+
+@triton.jit
+def combine(a, b, KIND: tl.constexpr):
+    if KIND == SUM:
+        return a + b
+    elif KIND == MAX:
+        return maximum(a, b)
+    else:
+        return minimum(a, b)
+
+
+@triton.jit
+def fold(block, AXIS: tl.constexpr, KIND: tl.constexpr):
+    if KIND == SUM:
+        return tl.sum(block, AXIS)
+    elif KIND == MAX:
+        return tl.reduce(block, AXIS, maximum)
+    else:
+        return tl.reduce(block, AXIS, minimum)
+
+
+@triton.jit
+def finish(total, n, out, MEAN: tl.constexpr):
+    if MEAN:
+        total = total / n
+    return total.to(out.dtype.element_ty)
+
+
+@triton.jit
+def along_rows(
+    x, out, num, kept, n, stride_outer, stride_kept, stride_n, initial,
+    KIND: tl.constexpr, TRUTH: tl.constexpr, MEAN: tl.constexpr, COMPUTE: tl.constexpr,
+    ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """out[r] = KIND over n elements of row r = outer · kept + k; grid: (cdiv(num, ROWS),)."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    starts = ((rows // kept) * stride_outer + (rows % kept) * stride_kept)[:, None]
+    cols = tl.arange(0, COLS).to(tl.int64)[None, :]
+    in_rows = (rows < num)[:, None]
+    acc = tl.full([ROWS, COLS], 0, COMPUTE) + tl.cast(initial, COMPUTE)
+    for start in range(0, n, COLS):
+        mask = in_rows & (cols < n - start)
+        v = tl.load(x + starts + (start + cols) * stride_n, mask=mask)
+        v = (v != 0).to(COMPUTE) if TRUTH else v.to(COMPUTE)
+        acc = tl.where(mask, combine(acc, v, KIND), acc)
+    total = fold(acc, 1, KIND)
+    tl.store(out + rows, finish(total, n, out, MEAN), mask=rows < num)
+
+
+@triton.jit
+def along_columns(
+    x, out, kept, n, stride_outer, stride_kept, stride_n, initial,
+    KIND: tl.constexpr, TRUTH: tl.constexpr, MEAN: tl.constexpr, COMPUTE: tl.constexpr,
+    ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """out[outer, k] = KIND over n elements `stride_n` apart; grid: (cdiv(kept, COLS), outer)."""
+    cols = tl.program_id(0).to(tl.int64) * COLS + tl.arange(0, COLS)
+    outer = tl.program_id(1).to(tl.int64)
+    in_cols = (cols < kept)[None, :]
+    at = x + outer * stride_outer + (cols * stride_kept)[None, :]
+    acc = tl.full([ROWS, COLS], 0, COMPUTE) + tl.cast(initial, COMPUTE)
+    for start in range(0, n, ROWS):
+        rows = start + tl.arange(0, ROWS).to(tl.int64)
+        mask = (rows < n)[:, None] & in_cols
+        v = tl.load(at + (rows * stride_n)[:, None], mask=mask)
+        v = (v != 0).to(COMPUTE) if TRUTH else v.to(COMPUTE)
+        acc = tl.where(mask, combine(acc, v, KIND), acc)
+    total = fold(acc, 0, KIND)
+    tl.store(out + outer * kept + cols, finish(total, n, out, MEAN), mask=cols < kept)
+
+
+@triton.jit
+def smaller(a, b):
+    return tl.where(a < b, a, b)
+
+
+@triton.jit
+def extreme(
+    x, values, indices, num, kept, n, stride_outer, stride_kept, stride_n,
+    KIND: tl.constexpr, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """The best element of each row and the first place where it stands; either output may be missing.
+
+    KIND is MAX or MIN. Grid: (cdiv(num, ROWS),).
+    """
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    starts = ((rows // kept) * stride_outer + (rows % kept) * stride_kept)[:, None]
+    cols = tl.arange(0, COLS).to(tl.int64)[None, :]
+    in_rows = (rows < num)[:, None]
+    # Lanes beyond the row repeat element 0: they can tie with it, and the first place wins.
+    best = tl.load(x + starts + tl.where(cols < n, cols, 0) * stride_n, mask=in_rows, other=0).to(COMPUTE)
+    place = tl.where(cols < n, cols, 0) + tl.zeros([ROWS, 1], tl.int64)
+    for start in range(COLS, n, COLS):
+        mask = in_rows & (cols < n - start)
+        v = tl.load(x + starts + (start + cols) * stride_n, mask=mask, other=0).to(COMPUTE)
+        beats = v > best if KIND == MAX else v < best
+        better = mask & (beats | (v != v)) & (best == best)
+        best = tl.where(better, v, best)
+        place = tl.where(better, start + cols, place)
+    top = fold(best, 1, KIND)[:, None]
+    level = (best == top) | ((best != best) & (top != top))
+    first = tl.reduce(tl.where(level, place, 0x7FFFFFFFFFFFFFFF), 1, smaller)
+    if values is not None:
+        one = tl.zeros([1], tl.int32)[None, :]
+        tl.store(values + rows[:, None] + one, top.to(values.dtype.element_ty), mask=in_rows)
+    if indices is not None:
+        tl.store(indices + rows, first, mask=rows < num)
+
+
+def _dims(x: torch.Tensor, dim: Any) -> tuple[int, ...]:
+    """Dims to reduce, not negative, in order; none given means all."""
+    given = [dim] if isinstance(dim, int) else list(dim or range(x.dim()))
+    rank = max(x.dim(), 1)
+    if any(not -rank <= d < rank for d in given):
+        raise Declined("a dim that is not there")
+    wrapped = sorted(d % rank for d in given)
+    if len(set(wrapped)) != len(wrapped):
+        raise Declined("a dim given twice")
+    return tuple(wrapped) if x.dim() else ()
+
+
+def _collapse(x: torch.Tensor, dims: list[int]) -> list[tuple[int, int]]:
+    """(size, stride) of `dims`, outermost first, with neighbours merged where one step walks both."""
+    result: list[tuple[int, int]] = []
+    for d in dims:
+        size, stride = x.shape[d], x.stride(d)
+        if size == 1:
+            continue
+        if result and result[-1][1] == size * stride:
+            result[-1] = (result[-1][0] * size, stride)
+        else:
+            result.append((size, stride))
+    return result
+
+
+Nest = tuple[torch.Tensor, tuple[int, int], tuple[int, int], tuple[int, int]]
+
+
+def _nest(x: torch.Tensor, dims: tuple[int, ...]) -> Nest:
+    """`x` (or a copy) with (size, stride) of outer, kept and reduced."""
+    kept = [d for d in range(x.dim()) if d not in dims]
+    outside, inside = _collapse(x, kept), _collapse(x, list(dims))
+    if len(outside) > 2 or len(inside) > 1:
+        x = x.permute(*kept, *dims).contiguous()
+        rank = len(kept)
+        outside, inside = _collapse(x, list(range(rank))), _collapse(x, list(range(rank, x.dim())))
+    outer, middle = ([(1, 0)] * 2 + outside)[-2:]
+    return x, outer, middle, inside[0] if inside else (1, 0)
+
+
+def _result_shape(x: torch.Tensor, dims: tuple[int, ...], keepdim: bool) -> list[int]:
+    if keepdim:
+        return [1 if d in dims else size for d, size in enumerate(x.shape)]
+    return [size for d, size in enumerate(x.shape) if d not in dims]
+
+
+def _reduce(
+    x: torch.Tensor,
+    dim: Any,
+    keepdim: bool,
+    dtype: torch.dtype,
+    kind: int,
+    initial: float,
+    compute: Any,
+    truth: bool = False,
+    mean: bool = False,
+) -> torch.Tensor:
+    dims = _dims(x, dim)
+    compute_type(x.dtype)
+    out = torch.empty(_result_shape(x, dims, keepdim), dtype=dtype, device=x.device)
+    if out.numel() == 0:
+        return out
+    if x.numel() == 0:
+        return fill_(out, NAN if mean else initial, out=out)
+    x, (outer, stride_outer), (kept, stride_kept), (n, stride_n) = _nest(x, dims)
+    row = tiles.of(x.device)
+    common = {"KIND": kind, "TRUTH": truth, "MEAN": mean, "COMPUTE": compute, "num_warps": row.num_warps}
+    if stride_kept and stride_n > stride_kept:
+        cols = min(row.row // 4, tiles.power_of_2(kept))
+        rows = min(row.row // cols, tiles.power_of_2(n))
+        grid = (triton.cdiv(kept, cols), outer)
+        launch(
+            along_columns, grid, x, out, kept, n, stride_outer, stride_kept, stride_n, initial,
+            **common, ROWS=rows, COLS=cols,
+        )  # fmt: skip
+        return out
+    cols = min(row.row // 4, tiles.power_of_2(n))
+    rows = min(row.row // cols, tiles.power_of_2(outer * kept))
+    launch(
+        along_rows, (triton.cdiv(outer * kept, rows),), x, out, outer * kept, kept, n,
+        stride_outer, stride_kept, stride_n, initial, **common, ROWS=rows, COLS=cols,
+    )  # fmt: skip
+    return out
+
+
+def sum_(
+    self: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Σ over dims; integers give int64."""
+    result = dtype or (self.dtype if self.is_floating_point() else torch.int64)
+    if result.is_complex or result is torch.bool:
+        raise Declined("sums of this type")
+    wide = torch.promote_types(self.dtype, result) if result.is_floating_point else result
+    if not result.is_floating_point and self.is_floating_point():
+        raise Declined("sums of this type")
+    return _reduce(self, dim, keepdim, result, SUM.value, 0, compute_type(wide))
+
+
+def mean(
+    self: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Σ / n over dims, floating types only."""
+    result = dtype or self.dtype
+    if not result.is_floating_point:
+        raise Declined("a mean of integers")
+    compute = compute_type(torch.promote_types(self.dtype, result))
+    return _reduce(self, dim, keepdim, result, SUM.value, 0, compute, mean=True)
+
+
+def _truth(self: torch.Tensor, dim: Any, keepdim: bool, kind: int, initial: int) -> torch.Tensor:
+    if self.dtype is torch.uint8:
+        raise Declined("uint8 keeps its type in any and all")
+    return _reduce(self, dim, keepdim, torch.bool, kind, initial, compute_type(torch.int32), truth=True)
+
+
+def any_(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+    return _truth(self, dim, keepdim, MAX.value, 0)
+
+
+def all_(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+    return _truth(self, dim, keepdim, MIN.value, 1)
+
+
+def _extreme(self: torch.Tensor, dim: Any, keepdim: bool, largest: bool, values: bool, indices: bool) -> list[Any]:
+    """[best values or None, places or None]; places count along the reduced dim, or through all where `dim` is None."""
+    dims = _dims(self, dim)
+    if self.numel() == 0:
+        raise Declined("the best of no elements")
+    compute = compute_type(self.dtype)
+    shape = _result_shape(self, dims, keepdim)
+    wanted = [(values, self.dtype), (indices, torch.int64)]
+    found = [torch.empty(shape, dtype=dtype, device=self.device) if want else None for want, dtype in wanted]
+    x, (outer, stride_outer), (kept, stride_kept), (n, stride_n) = _nest(self, dims)
+    row = tiles.of(x.device)
+    cols = min(row.row // 4, tiles.power_of_2(n))
+    rows = min(row.row // cols, tiles.power_of_2(outer * kept))
+    launch(
+        extreme, (triton.cdiv(outer * kept, rows),), x, *found, outer * kept, kept, n,
+        stride_outer, stride_kept, stride_n,
+        KIND=MAX.value if largest else MIN.value, COMPUTE=compute, ROWS=rows, COLS=cols, num_warps=row.num_warps,
+    )  # fmt: skip
+    return found
+
+
+def amax(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+    return _best_value(self, dim, keepdim, largest=True)
+
+
+def amin(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+    return _best_value(self, dim, keepdim, largest=False)
+
+
+def _best_value(self: torch.Tensor, dim: Any, keepdim: bool, largest: bool) -> torch.Tensor:
+    found: torch.Tensor = _extreme(self, dim, keepdim, largest, values=True, indices=False)[0]
+    return found
+
+
+def argmax(self: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> torch.Tensor:
+    return _best_place(self, dim, keepdim, largest=True)
+
+
+def argmin(self: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> torch.Tensor:
+    return _best_place(self, dim, keepdim, largest=False)
+
+
+def _best_place(self: torch.Tensor, dim: int | None, keepdim: bool, largest: bool) -> torch.Tensor:
+    if self.dtype is torch.bool:
+        raise Declined("not defined for booleans")
+    found: torch.Tensor = _extreme(self, dim, keepdim, largest, values=False, indices=True)[1]
+    return found
+
+
+def max_dim(self: torch.Tensor, dim: int, keepdim: bool = False) -> list[torch.Tensor]:
+    """[values, places] of the largest along `dim`."""
+    return _extreme(self, dim, keepdim, largest=True, values=True, indices=True)
+
+
+def min_dim(self: torch.Tensor, dim: int, keepdim: bool = False) -> list[torch.Tensor]:
+    return _extreme(self, dim, keepdim, largest=False, values=True, indices=True)

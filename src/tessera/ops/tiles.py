@@ -1,0 +1,64 @@
+"""How big the blocks of each kernel are: one row of data per kind of chip.
+
+A CPU program should do tens of microseconds of work, so its blocks are large and live in cache; a GPU's block lives in
+registers and shared memory (48 KiB and up), so its blocks are small. All sizes are in elements and powers of 2.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiles:
+    """Block sizes of one kind of chip.
+
+    `flat`: elements of a pointwise program · `row`: elements that a program of a row kernel (softmax, norms, reductions) holds ·
+    `longest_row`: rows up to this many elements are held whole, longer ones are walked in steps of `row` ·
+    `mm`: rows, columns and depth of a matmul tile · `attention`: queries and keys of an attention tile · `min_dot`: smallest side
+    that the chip's dot takes · `num_warps`: for the GPU compilers.
+    """
+
+    flat: int
+    row: int
+    longest_row: int
+    mm: tuple[int, int, int]
+    attention: tuple[int, int]
+    min_dot: int
+    num_warps: int
+
+    def __post_init__(self) -> None:
+        for size in (self.flat, self.row, self.longest_row, *self.mm, *self.attention, self.min_dot, self.num_warps):
+            assert size > 0 and size & (size - 1) == 0, f"a block size is a power of 2, not {size}"
+
+
+TILES = {
+    "cpu": Tiles(
+        flat=8192, row=4096, longest_row=16384, mm=(64, 64, 128), attention=(64, 64), min_dot=1, num_warps=1
+    ),
+    "cuda": Tiles(
+        flat=1024, row=2048, longest_row=8192, mm=(64, 64, 32), attention=(64, 32), min_dot=16, num_warps=4
+    ),
+    "hip": Tiles(
+        flat=1024, row=2048, longest_row=8192, mm=(64, 64, 32), attention=(64, 32), min_dot=16, num_warps=4
+    ),
+}
+
+
+@functools.cache
+def of(device: torch.device) -> Tiles:
+    """The row of the chip that holds a tensor on `device`."""
+    if device.type == "cuda" and torch.version.hip is not None:
+        return TILES["hip"]
+    if device.type not in TILES:
+        known = ", ".join(sorted(TILES))
+        raise ValueError(f"no block sizes are known for device type {device.type!r}; known are {known}: add a row to TILES")
+    return TILES[device.type]
+
+
+def power_of_2(size: int) -> int:
+    """The smallest power of 2 that is not below `size` (1 for 0)."""
+    return 1 << max(size - 1, 0).bit_length()

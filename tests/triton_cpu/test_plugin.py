@@ -1,0 +1,150 @@
+"""The back end as a user of Triton meets it: found by Triton, stages to look at, a cache, hooks, tuning, clear errors."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+from triton.backends import backends
+from triton.compiler.errors import CompilationError
+
+from . import kernels
+
+
+def add(size: int = 1000, **options):
+    x, y, out = torch.randn(size), torch.randn(size), torch.empty(size)
+    compiled = kernels.vector_add[(triton.cdiv(size, 256),)](x, y, out, size, BLOCK=256, **options)
+    assert torch.equal(out, x + y)
+    return compiled
+
+
+def test_triton_finds_the_back_end_by_its_entry_point():
+    assert backends["cpu"].compiler.__name__ == "CPUBackend"
+    assert triton.runtime.driver.active.get_current_target().backend == "cpu"
+
+
+def test_every_stage_can_be_read():
+    asm = add().asm
+    assert "tt.func public @vector_add" in asm["ttir"]
+    assert "kernel @vector_add(" in asm["tir"] and "make_range" in asm["tir"]
+    assert "define void @vector_add(ptr" in asm["llir"]
+    assert "vector_add:" in asm["asm"]
+    assert asm["obj"].startswith(b"\x7fELF")
+
+
+def test_warps_and_stages_are_accepted_and_mean_nothing():
+    add(num_warps=8, num_stages=3)
+
+
+def test_a_second_process_loads_the_kernel_from_the_cache(tmp_path):
+    script = tmp_path / "kernel.py"
+    script.write_text(textwrap.dedent("""
+        import torch, triton, triton.language as tl
+        from triton import knobs
+
+        @triton.jit
+        def double(x, out, BLOCK: tl.constexpr):
+            at = tl.arange(0, BLOCK)
+            tl.store(out + at, tl.load(x + at) * 2)
+
+        knobs.compilation.listener = lambda **what: print("hit" if what["cache_hit"] else "compiled")
+        x, out = torch.ones(64), torch.empty(64)
+        double[(1,)](x, out, BLOCK=64)
+        assert out.eq(2).all()
+    """))
+    environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path / "cache")}
+    runs = [subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True) for _ in range(2)]
+    assert [run.stdout.split() for run in runs] == [["compiled"], ["hit"]], runs[0].stderr + runs[1].stderr
+
+
+def test_the_cpu_stands_back_when_another_chip_is_active(monkeypatch):
+    driver = backends["cpu"].driver
+    monkeypatch.delenv("TRITON_DEFAULT_BACKEND", raising=False)
+    assert driver.is_active()
+    monkeypatch.setattr(backends["nvidia"].driver, "is_active", staticmethod(lambda: True))
+    assert not driver.is_active()
+    monkeypatch.setenv("TRITON_DEFAULT_BACKEND", "cpu")
+    assert driver.is_active()
+
+
+def test_launch_hooks_are_called_around_a_launch():
+    seen = []
+    hooks = triton.knobs.runtime.launch_enter_hook, triton.knobs.runtime.launch_exit_hook
+    before, after = (lambda data: seen.append(("enter", data.get()["name"]))), (lambda data: seen.append(("exit", None)))
+    for hook, function in zip(hooks, (before, after), strict=True):
+        hook.add(function)
+    try:
+        add()
+    finally:
+        for hook, function in zip(hooks, (before, after), strict=True):
+            hook.remove(function)
+    assert seen == [("enter", "vector_add"), ("exit", None)]
+
+
+def test_warmup_compiles_without_running():
+    compiled = kernels.vector_add.warmup(torch.float32, torch.float32, torch.float32, 128, BLOCK=128, grid=(1,))
+    assert "vector_add" in compiled.asm["asm"]
+
+
+def test_autotune_chooses_among_block_sizes():
+    @triton.autotune([triton.Config({"BLOCK": size}) for size in (64, 1024)], key=["n"])
+    @triton.jit
+    def scale(x, out, n, BLOCK: tl.constexpr):
+        at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        tl.store(out + at, tl.load(x + at, mask=at < n) * 3, mask=at < n)
+
+    x, out = torch.randn(5000), torch.empty(5000)
+    scale[lambda meta: (triton.cdiv(5000, meta["BLOCK"]),)](x, out, 5000)
+    assert torch.equal(out, x * 3)
+    assert scale.best_config.kwargs["BLOCK"] in (64, 1024)
+
+
+def test_do_bench_measures_milliseconds():
+    assert 0 < triton.testing.do_bench(add, warmup=1, rep=5) < 1000
+
+
+def test_an_unsupported_operation_names_its_source_line():
+    @triton.jit
+    def count(x, out):
+        values = tl.load(x + tl.arange(0, 64))
+        tl.store(out + tl.arange(0, 16), tl.histogram(values, 16))
+
+    with pytest.raises(CompilationError) as caught:
+        count[(1,)](torch.zeros(64, dtype=torch.int32), torch.zeros(16, dtype=torch.int32))
+    message = str(caught.value)
+    assert "the operation 'histogram' is not supported on the CPU yet" in message
+    assert "test_plugin.py" in message and "tl.histogram(values, 16))\n" in message and message.rstrip().endswith("^")
+
+
+def test_a_bad_number_of_warps_says_what_would_work():
+    with pytest.raises(ValueError, match="num_warps is 3; it must be a power of 2, for example num_warps=4"):
+        add(num_warps=3)
+
+
+def test_a_string_for_a_tensor_is_refused():
+    with pytest.raises(TypeError):
+        kernels.vector_add[(1,)]("x", "y", "z", 10, BLOCK=16)
+
+
+@pytest.mark.parametrize("grid", [(0,), (4, 0), (0, 2, 2)])
+def test_an_empty_grid_runs_nothing(grid):
+    out = torch.zeros(256)
+    kernels.vector_add[grid](torch.ones(256), torch.ones(256), out, 256, BLOCK=256)
+    assert not out.any()
+
+
+def test_an_early_return():
+    @triton.jit
+    def first_rows(out, n, BLOCK: tl.constexpr):
+        row = tl.program_id(0)
+        if row >= n:
+            return
+        tl.store(out + row * BLOCK + tl.arange(0, BLOCK), 1.0)
+
+    out = torch.zeros(4, 32)
+    first_rows[(4,)](out, 3, BLOCK=32)
+    assert torch.equal(out.sum(1), torch.tensor([32.0, 32.0, 32.0, 0.0]))

@@ -154,6 +154,11 @@ class Builder:
     def branch_if(self, condition: V, then: str, otherwise: str) -> None:
         self.raw(f"br {condition}, label %{then}, label %{otherwise}")
 
+    def branch_rarely(self, condition: V, then: str, otherwise: str) -> None:
+        """`branch_if` that keeps `then`, and the constants it needs, out of the way of the usual path."""
+        weights = '!prof !{!"branch_weights", i32 1, i32 4000}'
+        self.raw(f"br {condition}, label %{then}, label %{otherwise}, {weights}")
+
     def alloca(self, type: LType, count: int, align: int = 64) -> V:
         """Scratch for `count` elements, allocated once at the function's entry."""
         name = f"%{self.fresh('buf')}"

@@ -5,7 +5,7 @@ Coefficients are minimax fits, rounded one by one to the type while the rest is 
 
 from __future__ import annotations
 
-from tessera.compiler.llvm.mathlib.number import Num, horner
+from tessera.compiler.llvm.mathlib.number import Num, fast_two_sum, horner
 
 LOG2_E = 1.4426950408889634
 LOG2_TEN = 3.3219280948873623
@@ -14,6 +14,8 @@ LN2 = {
     "float": (0.693147182464599609375, -1.904654323148236017e-09),
     "double": (0.6931471805599453094, 2.319046813846299616e-17),
 }
+# ln2 to 42 bits, so that its product with an exponent is exact, and the rest.
+LN2_HIGH, LN2_LOW = float.fromhex("0x1.62e42fefa38p-1"), float.fromhex("0x1.ef35793c7673p-45")
 LOG10_2 = {
     "float": (0.301030009984970093, -1.4320988895e-08),
     "double": (0.30102999566398119802, -2.8037281277851701e-18),
@@ -177,9 +179,17 @@ def exp(x: Num) -> Num:
 
 
 def exp_of_sum(x: Num, low: Num) -> Num:
-    """e^(x + low) for a `low` that x alone cannot hold: |low| is at most some units in the last place of x."""
-    s, r = _split(_clamp(x, EXP_RANGE))
-    return horner(r + low, (1.0, 1.0, *EXP_TAIL[x.scalar])) * s * s
+    """e^(x + low) of doubles to 0.8 units in the last place, for a `low` of at most some units of x's last place.
+
+    What rounding takes from r and from 1 + r is carried along, so that a result that is a double comes out exactly.
+    """
+    x = _clamp(x, EXP_RANGE)
+    half, biased = round_scaled(x, 0.5 * LOG2_E, x.bias)
+    s = power_of_two(biased, x)
+    r, r_low = fast_two_sum(half.fma(-2.0 * LN2_HIGH, x), half.fma(-2.0 * LN2_LOW, low))
+    power, power_low = fast_two_sum(x.of(1.0), r)
+    tail = (r * r).fma(horner(r, EXP_TAIL[x.scalar]), r_low.fma(r, r_low))
+    return (power + (power_low + tail)) * s * s
 
 
 def half_exp(x: Num) -> Num:

@@ -238,7 +238,7 @@ def where_any(condition: Num, slow: Callable[[], Sequence[Num]], fast: Sequence[
     """`slow()` in the lanes where `condition` holds, `fast` elsewhere; one branch skips `slow` if no lane needs it."""
     b = condition.b
     rare, done, before = b.fresh("rare"), b.fresh("done"), b.current
-    b.branch_if(_any(condition), rare, done)
+    b.branch_rarely(_any(condition), rare, done)
     b.label(rare)
     picked = [condition.pick(there, here) for there, here in zip(slow(), fast, strict=True)]
     after = b.current

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tessera.compiler.llvm.mathlib.exponential import exp_of_sum
+from tessera.compiler.llvm.mathlib.exponential import LN2_HIGH, LN2_LOW, exp_of_sum
 from tessera.compiler.llvm.mathlib.logarithm import split
 from tessera.compiler.llvm.mathlib.number import Num, fast_two_sum, horner, in_double, product, two_sum
 
@@ -39,8 +39,6 @@ EXP2_QUICK = (
     0.00015469284757538306,
     1.5201254850546974e-05,
 )
-# ln2 to 42 bits, so that its product with an exponent is exact, and the rest.
-LN2_HIGH, LN2_LOW = float.fromhex("0x1.62e42fefa38p-1"), float.fromhex("0x1.ef35793c7673p-45")
 TWO_THIRDS, TWO_THIRDS_LOW = float.fromhex("0x1.5555555555555p-1"), float.fromhex("0x1.5555555555555p-55")
 # (log((1 + s)/(1 - s))/s - 2 - ⅔s²)/s⁴ in s².
 # 2^-73.5

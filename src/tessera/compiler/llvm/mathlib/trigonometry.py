@@ -179,6 +179,11 @@ def _odd_polynomial(r: Num, tail: dict[str, tuple[float, ...]]) -> Num:
     return (square * r).fma(horner(square, tail[r.scalar]), r)
 
 
+def _sine(r: Num) -> Num:
+    """sin r for |r| ≤ π/2. Rounding alone could carry it over 1, which √(1 - sin²) would not forgive."""
+    return _odd_polynomial(r, SIN_TAIL).at_most(1.0).at_least(-1.0)
+
+
 def _flip(x: Num, odd: Num) -> Num:
     """-x where the lowest bit of `odd` is set."""
     return (x.bits() ^ (odd << (x.type.bits - 1))).as_float()
@@ -192,13 +197,13 @@ def _copy_oddness(x: Num, size: Num, result: Num) -> Num:
 def sin(x: Num) -> Num:
     size = x.abs()
     r, n = _reduce(size)
-    return _copy_oddness(x, size, _flip(_odd_polynomial(r, SIN_TAIL), n))
+    return _copy_oddness(x, size, _flip(_sine(r), n))
 
 
 def cos(x: Num) -> Num:
     """cos((n + ½)π + r) = (-1)^(n+1)·sin r."""
     r, n = _reduce(x.abs(), quarter=0.5)
-    return _flip(_odd_polynomial(r, SIN_TAIL), n + 1)
+    return _flip(_sine(r), n + 1)
 
 
 def tan(x: Num) -> Num:
@@ -222,11 +227,11 @@ def _reduce_half_turns(x: Num, quarter: float) -> tuple[Num, Num]:
 def sinpi(x: Num) -> Num:
     """sin(πx); 0 with the sign of x for whole x."""
     r, n = _reduce_half_turns(x, 0.0)
-    result = _flip(_odd_polynomial(r, SIN_TAIL), n)
+    result = _flip(_sine(r), n)
     return result.equals(0.0).pick(x.of(0.0).with_sign_of(x), result)
 
 
 def cospi(x: Num) -> Num:
     """cos(πx); +0 halfway between whole x."""
     r, n = _reduce_half_turns(x.abs(), 0.5)
-    return _flip(_odd_polynomial(r, SIN_TAIL), n + 1) + 0.0
+    return _flip(_sine(r), n + 1) + 0.0

@@ -1,7 +1,8 @@
 """Scaled dot-product attention with a running softmax: the matrix of scores is never stored.
 
 S = scale · Q Kᵀ + mask,  P = softmax(S),  out = P V,  logsumexp = log Σ exp(S)
-Shapes: q [B, H, T, D], k [B, G, S, D], v [B, G, S, D] with H a multiple of G (each group of H / G query heads shares one head of
+Shapes: q [B, H, T, D], k [B, G, S, D], v [B, G, S, D] with H a multiple of G (each group of H / G query heads shares
+one head of
 k and v); mask [B, H, T, S] with any strides, added to the scores; out like q, also in memory; logsumexp
 [B, H, T] in float32. A row whose every score is -inf gives 0 for both, as PyTorch's kernel does.
 Source: "FlashAttention-2", Dao, 2023; "Online normalizer calculation for softmax", Milakov and Gimelshein, 2018.
@@ -118,7 +119,8 @@ def flash_attention_for_cpu(
         raise Declined("shapes do not broadcast") from error
     row = tiles.of(query.device)
     block_t, block_s = (
-        max(row.min_dot, min(most, tiles.power_of_2(size))) for most, size in zip(row.attention, (length, keys), strict=True)
+        max(row.min_dot, min(most, tiles.power_of_2(size))) for most, size in zip(row.attention, (length, keys),
+        strict=True)
     )
     launch(
         forward, (triton.cdiv(length, block_t), batch * heads), query, key, value, mask, out, logsumexp,

@@ -101,7 +101,7 @@ class Watch(TorchDispatchMode):
         name = func._name
         if name in self._served or name in NOT_COMPUTE or not name.startswith("aten::"):
             return func(*args, **kwargs)
-        composite = _composite_key(name, func.is_view)
+        composite = _composite_key(func)
         if composite is not None:
             with self:
                 return func._op_dk(composite, *args, **kwargs)
@@ -115,15 +115,15 @@ class Watch(TorchDispatchMode):
             DEPTH.value -= 1
 
 
-def _composite_key(name: str, is_view: bool) -> Any:
-    """The key under which `name` is written in terms of other operators, where it has no CPU kernel; None for a leaf.
+def _composite_key(func: Any) -> Any:
+    """The key under which `func` is written in terms of other operators, where it has no CPU kernel; None for a leaf.
 
     Views are written for every device as well, but there only the first kind is made of other operators.
     """
-    has = torch._C._dispatch_has_kernel_for_dispatch_key
+    name, has = func._name, torch._C._dispatch_has_kernel_for_dispatch_key
     if has(name, "CPU"):
         return None
-    for key in _COMPOSITES[:1] if is_view else _COMPOSITES:
+    for key in _COMPOSITES[:1] if func.is_view else _COMPOSITES:
         if has(name, key):
             return getattr(torch._C.DispatchKey, key)
     return None

@@ -160,7 +160,7 @@ def _end(x: torch.Tensor) -> int:
 
 def _kind(x: Operand, strides: tuple[int, ...], compute: Any) -> int:
     if isinstance(x, torch.Tensor):
-        return EACH if any(strides) or x.numel() > 1 else ONE
+        return EACH if any(strides) else ONE
     return BITS if compute is tl.float64 else NUMBER
 
 
@@ -176,7 +176,7 @@ def _value(x: Operand, kind: int) -> Any:
 
 def _run_flat(values: list[Any], fill: tuple[None, ...], out: torch.Tensor, constants: dict[str, Any]) -> None:
     size, row = out.numel(), tiles.of(out.device)
-    block = min(row.flat, tiles.power_of_2(size))
+    block = tiles.block(size, row.flat)
     grid = (triton.cdiv(size, block),)
     launch(kernels.flat, grid, *values, *fill, out, size, **constants, BLOCK=block, num_warps=row.num_warps)
 
@@ -195,8 +195,8 @@ def _run_strided(
     row = tiles.of(out.device)
     sizes = loops.sizes + (1,) * (4 - len(loops.sizes))
     num_cols, num_rows = sizes[0], sizes[1] * sizes[2] * sizes[3]
-    cols = min(row.flat, tiles.power_of_2(num_cols))
-    rows = min(row.flat // cols, tiles.power_of_2(num_rows))
+    cols = tiles.block(num_cols, row.flat)
+    rows = tiles.block(num_rows, row.flat // cols)
     steps = [step for x in strides[:-1] for step in _four(x)] + [0] * (4 * len(fill)) + _four(strides[-1])
     grid = (triton.cdiv(num_cols, cols), triton.cdiv(num_rows, rows))
     launch(

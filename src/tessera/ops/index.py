@@ -147,7 +147,7 @@ def _take(
     steps = [s for t, _, _ in given for s in (pad + t.stride() if t is not None else (0,) * MOST_DIMS)]
     limits = [value for _, size, stride in given for value in (size, stride)]
     row = tiles.of(x.device)
-    block = min(row.flat // 8, tiles.power_of_2(out.numel()))
+    block = tiles.block(out.numel(), row.flat // 8)
     with _checked(indices[0][1], x.device, wrap) as flag:
         launch(
             take, (triton.cdiv(out.numel(), block),), x, out, *(t for t, _, _ in given), flag, out.numel(),
@@ -189,8 +189,8 @@ def _select_rows(x: torch.Tensor, index: torch.Tensor, shape: tuple[int, ...]) -
         return out
     num, width = index.shape[0], x.numel() // x.shape[0]
     row = tiles.of(x.device)
-    cols = min(row.row, tiles.power_of_2(width))
-    rows = min(row.row // cols, tiles.power_of_2(num))
+    cols = tiles.block(width, row.row)
+    rows = tiles.block(num, row.row // cols)
     with _checked(x.shape[0], x.device) as flag:
         launch(
             select_rows, (triton.cdiv(num, rows), triton.cdiv(width, cols)), x, index.contiguous(), out, flag, num,
@@ -238,7 +238,7 @@ def embedding_dense_backward(
     num = indices.numel()
     if num and width:
         row = tiles.of(total.device)
-        cols = min(row.row // 4, tiles.power_of_2(width))
+        cols = tiles.block(width, row.row // 4)
         launch(
             add_rows, (triton.cdiv(width, cols),), grad_output.contiguous(), indices.contiguous(), total, num, width,
             padding_idx, COLS=cols, num_warps=row.num_warps,

@@ -62,6 +62,9 @@ ROWS: tuple[Row, ...] = (
     # pointwise, one operand
     _row("abs", p.signed(f.abs_)),
     _row("neg", p.signed(f.neg)),
+    _row("sign", p.signed(f.sign)),
+    _row("sgn", p.signed(f.sign)),
+    _row("isnan", p.comparison(f.isnan)),
     _row("relu", p.signed(f.relu)),
     _row("exp", p.floating(f.exp)),
     _row("log", p.floating(f.log)),

@@ -59,6 +59,14 @@ def of(device: torch.device) -> Tiles:
     return TILES[device.type]
 
 
+def block(size: int, most: int) -> int:
+    """A block for `size` elements, at most `most`: a power of 8, so that few sizes need a kernel of their own."""
+    step = 1
+    while step < size and step < most:
+        step *= 8
+    return min(step, most)
+
+
 def power_of_2(size: int) -> int:
     """The smallest power of 2 that is not below `size` (1 for 0)."""
     return 1 << max(size - 1, 0).bit_length()

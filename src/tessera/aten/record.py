@@ -6,6 +6,7 @@ kernel calls inside itself is not counted. Views, metadata and allocation are no
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -71,9 +72,10 @@ class Record:
 
 
 class _Depth(threading.local):
-    """How many recorded operators this thread is inside of."""
+    """How many recorded operators this thread is inside of, and how many it has counted so far."""
 
     value = 0
+    counted = 0
 
 
 ACTIVE: list[Record] = []
@@ -83,6 +85,7 @@ DEPTH = _Depth()
 def count(name: str, reason: str | None) -> None:
     """Tell every active record, unless the call was made by a kernel."""
     if DEPTH.value == 0:
+        DEPTH.counted += 1
         for record in ACTIVE:
             record.add(name, reason)
 
@@ -103,6 +106,8 @@ class Watch(TorchDispatchMode):
             return func(*args, **kwargs)
         composite = _composite_key(func)
         if composite is not None:
+            if _takes_number(func):
+                return self._run_whole(func, args, kwargs)
             with self:
                 return func._op_dk(composite, *args, **kwargs)
         if func.is_view:
@@ -114,7 +119,23 @@ class Watch(TorchDispatchMode):
         finally:
             DEPTH.value -= 1
 
+    def _run_whole(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a composite unwatched; it is the vendor's where nothing inside it was counted."""
+        before = DEPTH.counted
+        result = func(*args, **kwargs)
+        if DEPTH.counted == before:
+            count(func._name.removeprefix("aten::"), NO_KERNEL)
+        return result
 
+
+@functools.cache
+def _takes_number(func: Any) -> bool:
+    """A composite with a number hands it on as a tensor, and PyTorch gives such a tensor to a mode as a number again, which
+    not every operator takes."""
+    return any(str(argument.type) == "number" for argument in func._schema.arguments)
+
+
+@functools.cache
 def _composite_key(func: Any) -> Any:
     """The key under which `func` is written in terms of other operators, where it has no CPU kernel; None for a leaf.
 

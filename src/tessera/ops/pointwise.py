@@ -194,9 +194,11 @@ def gelu_backward(
 
 
 def copy_(
-    self: torch.Tensor, src: torch.Tensor, non_blocking: bool = False, *, out: torch.Tensor
+    self: torch.Tensor, src: Operand, non_blocking: bool = False, *, out: torch.Tensor
 ) -> torch.Tensor:
-    """Write src into self, cast and broadcast; `out` is self."""
+    """Write src into self, cast and broadcast; `out` is self. PyTorch hands a number that it wrapped on as a number."""
+    if not isinstance(src, torch.Tensor):
+        return fill_(self, src, out=out)
     if src.device != self.device:
         raise Declined("a copy between devices")
     if src.is_complex() or self.is_complex():

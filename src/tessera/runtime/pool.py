@@ -29,7 +29,7 @@ from tessera.runtime.loader import LoadedKernel, load_all
 
 # After a launch a worker looks this long for the next one before it sleeps, and a launch this long for its last worker:
 # longer than the Python between two launches of a busy program, too short to take a core from anybody.
-SPIN_US = 20.0
+SPIN_US = 100.0
 # Kernels keep their scratch on the stack, a few MB of it.
 WORKER_STACK_BYTES = 64 * 1024 * 1024
 MAX_THREADS = 1024

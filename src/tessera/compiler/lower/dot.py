@@ -270,7 +270,9 @@ def _tile_product(low: Sweeper, tile: Tile, a: Buffer, b: Buffer, c: Buffer, pre
         for i in range(tile.rows) for j in range(tile.columns)
     ]  # fmt: skip
     align = size_bytes(tile.type)
-    start = [zero(vector) if from_zero else builder.load(vector, place, align) for place in places]
+    # Sums of one depth are added to C at the end: rounding then grows with the depth and the number of depths, not with
+    # their product.
+    start = [zero(vector) for _ in places]
     a_row = _element(low, a, (Uniform(row), Uniform(int_const(0, I64))))
     b_row = _element(low, b, (Uniform(panel), Uniform(int_const(0, I64)), Uniform(int_const(0, I64))))
 
@@ -282,7 +284,7 @@ def _tile_product(low: Sweeper, tile: Tile, a: Buffer, b: Buffer, c: Buffer, pre
 
     unroll = min(4, depth)
     for place, total in zip(places, builder.counted_loop(depth, unroll, start, step), strict=True):
-        builder.store(total, place, align)
+        builder.store(total if from_zero else builder.add(builder.load(vector, place, align), total), place, align)
 
 
 def _rank_one(low: Sweeper, tile: Tile, sums: list[V], a_column: V, a_stride: int, b_row: V, k: V) -> list[V]:

@@ -27,8 +27,9 @@ class Evaluator:
     """The state that expressions are evaluated in: scalars known so far, blocks in scratch, what this loop body has
     computed."""
 
-    def __init__(self, builder: Builder) -> None:
+    def __init__(self, builder: Builder, name: str) -> None:
         self.b = builder
+        self.name = name
         self.scalars: dict[Value, V] = {}
         self.buffers: dict[Value, Buffer] = {}
         self.width = 0
@@ -142,7 +143,7 @@ class Evaluator:
 
     def table(self, values: Sequence[float | int], element: LType) -> V:
         """A constant array in the module's data."""
-        name = f"@table.{len(self.globals)}"
+        name = f'@"{self.name}.table.{len(self.globals)}"'
         stored = element if element.bits > 1 else LType("i8")
         items = ", ".join(str(const(value, stored)) for value in values)
         self.globals.append(f"{name} = private unnamed_addr constant [{len(values)} x {stored}] [{items}], align 64")

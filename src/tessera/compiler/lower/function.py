@@ -5,41 +5,62 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tessera.compiler.errors import fail
-from tessera.compiler.llvm.builder import I32, I64, Builder, V, const, int_const
+from tessera.compiler.llvm.builder import I32, I64, PTR, Builder, V, const, int_const
 from tessera.compiler.lower import dot, memory, reductions, stores
+from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.elementwise import ROWS
 from tessera.compiler.lower.lanes import Uniform, ltype
 from tessera.compiler.lower.sweep import Sweeper
 from tessera.compiler.passes.placement import is_lazy
 from tessera.compiler.targets.rows import Target
 from tessera.ir.nodes import Block, Function, Op, Value
-from tessera.ir.types import BlockType, element_of
+from tessera.ir.types import BlockType, Type, element_of
 
 # What every function gets besides its own arguments: the place in the grid and the grid's size.
 GRID = ("pid.x", "pid.y", "pid.z", "num.x", "num.y", "num.z")
 
 
 class FunctionLowering(Sweeper):
-    """The lowering of one function. `text()` runs it."""
+    """The lowering of one function. `text()` runs it.
+
+    A function that is called, not inlined, takes and gives scalars by value and blocks as
+    addresses of row-major scratch.
+    """
 
     def __init__(self, function: Function, target: Target) -> None:
-        super().__init__(Builder(), target)
+        super().__init__(Builder(), function.name, target)
         self.function = function
+        self.returned: list[Buffer | None] = []
         self._incoming: dict[Block, list[tuple[str, list[V]]]] = {}
         self._phi_places: dict[Block, int] = {}
 
     def text(self) -> str:
         """LLVM IR of the function `NAME.body`: the kernel's arguments, then `GRID`."""
-        params = [f"{ltype(element_of(arg.type))} %arg.{number}" for number, arg in enumerate(self.function.args)]
-        for number, arg in enumerate(self.function.args):
-            self.scalars[arg] = V(ltype(element_of(arg.type)), f"%arg.{number}")
-        blocks = self.function.body.blocks
-        for position, block in enumerate(blocks):
+        params = [self._parameter(number, arg) for number, arg in enumerate(self.function.args)]
+        self.returned = [self._returned(number, type) for number, type in enumerate(self.function.result_types)]
+        params += [str(buffer.pointer) for buffer in self.returned if buffer is not None]
+        params += [f"i32 %{name}" for name in GRID]
+        for position, block in enumerate(self.function.body.blocks):
             self._cfg_block(block, first=position == 0)
         self._place_phis()
-        params += [f"i32 %{name}" for name in GRID]
-        head = f"define internal void @{self.function.name}.body({', '.join(params)}) #0 {{"
+        result = returned_type(self.function.result_types)
+        head = f"define internal {result} @{symbol(self.function.name)}({', '.join(params)}) #0 {{"
         return "\n".join([head, "entry:", *self.b.entry, "  br label %bb0", *self.b.lines, "}"])
+
+    def _parameter(self, number: int, arg: Value) -> str:
+        element = ltype(element_of(arg.type))
+        if isinstance(arg.type, BlockType):
+            self.buffers[arg] = Buffer(V(PTR, f"%arg.{number}"), element, arg.type.shape)
+            return f"ptr %arg.{number}"
+        self.scalars[arg] = V(element, f"%arg.{number}")
+        return str(self.scalars[arg])
+
+    @staticmethod
+    def _returned(number: int, type: Type) -> Buffer | None:
+        """Where the caller wants a block result."""
+        if not isinstance(type, BlockType):
+            return None
+        return Buffer(V(PTR, f"%result.{number}"), ltype(type.element), type.shape)
 
     def _cfg_block(self, block: Block, first: bool) -> None:
         self.b.label(block.label or "bb0")
@@ -65,7 +86,11 @@ class FunctionLowering(Sweeper):
 
     def jump(self, target: Block, values: Sequence[Value]) -> None:
         """Record a branch to a block of the function's body, with what it passes."""
-        self._incoming.setdefault(target, []).append((self.b.current, [self.scalar(value) for value in values]))
+        self.receive(target, [self.scalar(value) for value in values])
+
+    def receive(self, target: Block, values: list[V]) -> None:
+        """Record that the current block branches to `target` and passes `values`."""
+        self._incoming.setdefault(target, []).append((self.b.current, values))
 
     def ops(self, ops: Sequence[Op]) -> None:
         """Lower a straight line of operations."""
@@ -91,6 +116,19 @@ class FunctionLowering(Sweeper):
         return ROWS[op.name](self.b, op, [self.scalar(operand) for operand in op.operands], to)
 
 
+def symbol(name: str) -> str:
+    """The LLVM symbol of a function's body; Triton's mangled names hold characters that need quotes."""
+    return f'"{name}.body"'
+
+
+def returned_type(types: Sequence[Type]) -> str:
+    """The LLVM type by which a function gives its scalar results."""
+    scalars = [str(ltype(type)) for type in types if not isinstance(type, BlockType)]
+    if not scalars:
+        return "void"
+    return scalars[0] if len(scalars) == 1 else "{ " + ", ".join(scalars) + " }"
+
+
 Handler = Callable[[FunctionLowering, Op], None]
 
 
@@ -106,7 +144,8 @@ def handlers() -> dict[str, Handler]:
             "reduce": reductions.reduce, "scan": reductions.scan, "dot": dot.dot,
             "for": control.for_loop, "while": control.while_loop, "if": control.if_else,
             "return": _return, "br": _branch, "cond_br": _conditional_branch,
-            "gpu.barrier": _nothing, "ttg.barrier": _nothing, "debug_barrier": _nothing, "llvm.intr.assume": _nothing,
+            "gpu.barrier": _nothing, "ttg.barrier": _nothing, "debug_barrier": _nothing, "llvm.intr.assume": _assume,
+            "call": _call, "split": _split, "histogram": stores.histogram,
         })  # fmt: skip
     return _HANDLERS
 
@@ -159,7 +198,47 @@ def _unsplat(low: FunctionLowering, op: Op) -> None:
 
 def _return(low: FunctionLowering, op: Op) -> None:
     low.flush()
-    low.b.raw("ret void")
+    scalars = []
+    for value, buffer in zip(op.operands, low.returned, strict=True):
+        if buffer is not None:
+            low.fill(buffer, value)
+        else:
+            scalars.append(low.scalar(value))
+    if len(scalars) < 2:
+        low.b.raw(f"ret {scalars[0]}" if scalars else "ret void")
+        return
+    type, packed = returned_type(low.function.result_types), "poison"
+    for number, scalar in enumerate(scalars):
+        name = low.b.fresh("packed")
+        low.b.raw(f"%{name} = insertvalue {type} {packed}, {scalar}, {number}")
+        packed = f"%{name}"
+    low.b.raw(f"ret {type} {packed}")
+
+
+def _call(low: FunctionLowering, op: Op) -> None:
+    """Call a function that was not to be inlined."""
+    low.flush()
+    passed = []
+    for operand in op.operands:
+        passed.append(low.in_scratch(operand).pointer if isinstance(operand.type, BlockType) else low.scalar(operand))
+    blocks = {result: low.scratch(result) for result in op.results if isinstance(result.type, BlockType)}
+    passed += [buffer.pointer for buffer in blocks.values()]
+    grid = ", ".join(f"i32 %{name}" for name in GRID)
+    type = returned_type([result.type for result in op.results])
+    text = f"call {type} @{symbol(op.attrs['callee'])}({', '.join([*map(str, passed), grid])})"
+    low.buffers.update(blocks)
+    scalars = [result for result in op.results if result not in blocks]
+    if not scalars:
+        low.b.raw(text)
+        return
+    got = low.b.fresh("returned")
+    low.b.raw(f"%{got} = {text}")
+    for number, result in enumerate(scalars):
+        element = ltype(element_of(result.type))
+        one = len(scalars) == 1
+        low.scalars[result] = (
+            V(element, f"%{got}") if one else low.b.emit(element, f"extractvalue {type} %{got}, {number}")
+        )
 
 
 def _branch(low: FunctionLowering, op: Op) -> None:
@@ -174,6 +253,32 @@ def _conditional_branch(low: FunctionLowering, op: Op) -> None:
     condition, *passed = op.operands
     then, otherwise = op.attrs["successors"]
     split = op.attrs["counts"][0]
+    if then is otherwise:
+        _choose_and_branch(low, low.scalar(condition), passed[:split], passed[split:], then)
+        return
     low.jump(then, passed[:split])
     low.jump(otherwise, passed[split:])
     low.b.branch_if(low.scalar(condition), then.label, otherwise.label)
+
+
+def _choose_and_branch(
+    low: FunctionLowering, condition: V, yes: Sequence[Value], no: Sequence[Value], target: Block
+) -> None:
+    """Both ways lead to one block: what it receives is chosen before the branch."""
+    chosen = [low.b.select(condition, low.scalar(a), low.scalar(b)) for a, b in zip(yes, no, strict=True)]
+    low.receive(target, chosen)
+    low.b.branch(target.label)
+
+
+def _assume(low: FunctionLowering, op: Op) -> None:
+    low.b.call("llvm.assume", None, [low.scalar(op.operands[0])])
+
+
+def _split(low: FunctionLowering, op: Op) -> None:
+    """A block of two elements into two scalars."""
+    low.flush()
+    with low.lanes(0):
+        for side, result in enumerate(op.results):
+            lanes = low.evaluate(op.operands[0], (Uniform(int_const(side, I64)),))
+            assert isinstance(lanes, Uniform)
+            low.scalars[result] = lanes.value

@@ -7,9 +7,8 @@
 
 from __future__ import annotations
 
-from tessera.compiler.errors import fail
 from tessera.compiler.llvm.builder import F32, I8, I32, I64, PTR, Builder, V, int_const
-from tessera.compiler.lower.function import FunctionLowering
+from tessera.compiler.lower.function import FunctionLowering, symbol
 from tessera.compiler.lower.lanes import ltype
 from tessera.compiler.targets.rows import Target
 from tessera.ir.nodes import Function, Module
@@ -25,18 +24,13 @@ def lower_module(module: Module, target: Target) -> str:
         LoweringError: an operation cannot be lowered.
     """
     kernel = module.kernel
-    if len(module.functions) > 1:
-        raise fail(
-            f"the function {module.functions[1].name!r} is marked noinline, which the CPU compiler does not support yet"
-        )
-    lowering = FunctionLowering(kernel, target)
-    body = lowering.text()
+    lowerings = [FunctionLowering(function, target) for function in module.functions]
+    bodies = [lowering.text() for lowering in lowerings]
     entry = _entry(kernel)
-    declarations = sorted(set(lowering.b.declarations.values()))
+    declarations = sorted({line for lowering in lowerings for line in lowering.b.declarations.values()})
+    constants = [line for lowering in lowerings for line in lowering.globals]
     attributes = 'attributes #0 = { nounwind "no-trapping-math"="true" }'
-    return "\n".join(
-        [f'target triple = "{target.triple}"', *lowering.globals, body, entry, *declarations, attributes, ""]
-    )
+    return "\n".join([f'target triple = "{target.triple}"', *constants, *bodies, entry, *declarations, attributes, ""])
 
 
 def _entry(kernel: Function) -> str:
@@ -55,7 +49,7 @@ def _entry(kernel: Function) -> str:
     y, z = b.binary("urem", rest, num_y), b.binary("udiv", rest, num_y)
     places = [b.cast("trunc", value, I32) for value in (x, y, z)]
     passed = [*args, *places, *(V(I32, f"%num.{axis}") for axis in "xyz")]
-    b.raw(f"call void @{kernel.name}.body({', '.join(map(str, passed))})")
+    b.raw(f"call void @{symbol(kernel.name)}({', '.join(map(str, passed))})")
     b.raw("%next = add nuw nsw i64 %index, 1")
     b.raw("%more = icmp slt i64 %next, %end")
     b.raw("br i1 %more, label %head, label %leave")

@@ -10,7 +10,7 @@ from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.evaluate import Index
 from tessera.compiler.lower.lanes import Lanes, Uniform, Vector, to_vector
 from tessera.compiler.lower.sweep import Plan, Sweeper
-from tessera.ir.nodes import Op, Value
+from tessera.ir.nodes import Op
 from tessera.ir.types import BlockType, shape_of
 
 
@@ -131,7 +131,7 @@ def scan(low: Sweeper, op: Op) -> None:
     """Running combination along the axis, from its start or, reversed, from its end."""
     low.flush()
     axis, shape = op.attrs["axis"], shape_of(op.operands[0].type)
-    inputs = [_in_scratch(low, operand) for operand in op.operands]
+    inputs = [low.in_scratch(operand) for operand in op.operands]
     outputs = [low.scratch(result) for result in op.results]
     last = len(shape) - 1
     vector_dim = last if axis != last and shape[last] > 1 else None
@@ -167,11 +167,3 @@ def scan(low: Sweeper, op: Op) -> None:
 
     low.sweep(plan, [], body)
     low.buffers.update(zip(op.results, outputs, strict=True))
-
-
-def _in_scratch(low: Sweeper, value: Value) -> Buffer:
-    if value not in low.buffers:
-        buffer = low.scratch(value)
-        low.fill(buffer, value)
-        return buffer
-    return low.buffers[value]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
-from tessera.compiler.llvm.builder import V
+from tessera.compiler.llvm.builder import I1, I8, I64, V, int_const
 from tessera.compiler.lower import buffers, memory
 from tessera.compiler.lower.evaluate import Index
 from tessera.compiler.lower.lanes import Uniform, size_bytes
@@ -110,3 +111,33 @@ def _guarded(low: Sweeper, mask: V | None, values: list[V], once: Callable[[list
     b.branch(after)
     b.label(after)
     return b.emit(old.type, f"phi {old.type} [ {old.ref}, %{then} ], [ {zero(old.type).ref}, %{before} ]")
+
+
+def _bytes(buffer: buffers.Buffer) -> V:
+    return int_const(math.prod(buffer.shape) * size_bytes(buffer.stored), I64)
+
+
+def histogram(low: Sweeper, op: Op) -> None:
+    """How often each of 0 … N−1 occurs among the values whose mask holds; values outside count nowhere."""
+    low.flush()
+    values, *rest = op.operands
+    bins = low.scratch(op.result)
+    (count,) = bins.shape
+    low.b.call("llvm.memset.p0.i64", None, [bins.pointer, int_const(0, I8), _bytes(bins), V(I1, "false")])
+
+    def body(index: Index) -> None:
+        value = low.b.cast("zext", _one(low, values, index), I64)
+        inside = low.b.icmp("ult", value, int_const(count, I64))
+        if rest:
+            inside = low.b.binary("and", inside, _one(low, rest[0], index))
+        place = low.b.offset(bins.pointer, value, size_bytes(bins.element))
+
+        def once(_: list[V]) -> V:
+            total = low.b.add(low.b.load(bins.element, place, 1), int_const(1, bins.element))
+            low.b.store(total, place, size_bytes(bins.element))
+            return total
+
+        _guarded(low, inside, [], once)
+
+    low.sweep(Plan(shape_of(values.type), None, 0, 1), op.operands, body)
+    low.buffers[op.result] = bins

@@ -42,8 +42,8 @@ class Plan:
 class Sweeper(Evaluator):
     """An evaluator that can walk whole blocks and compute values into scratch."""
 
-    def __init__(self, builder: Builder, target: Target) -> None:
-        super().__init__(builder)
+    def __init__(self, builder: Builder, name: str, target: Target) -> None:
+        super().__init__(builder, name)
         self.target = target
         # Values that belong in scratch and wait for the first sweep that reads them anyway.
         self.pending: dict[Value, None] = {}
@@ -182,6 +182,14 @@ class Sweeper(Evaluator):
     def scratch(self, value: Value) -> Buffer:
         """Fresh scratch for a block."""
         return buffers.allocate(self.b, ltype(element_of(value.type)), shape_of(value.type))
+
+    def in_scratch(self, value: Value) -> Buffer:
+        """The scratch that holds a block, computed now if it was not yet."""
+        if value not in self.buffers:
+            buffer = self.scratch(value)
+            self.fill(buffer, value)
+            self.buffers[value] = buffer
+        return self.buffers[value]
 
     def fill(self, buffer: Buffer, value: Value, plan: Plan | None = None) -> None:
         """Write every element of `value` into scratch."""

@@ -93,6 +93,8 @@ def _result_types(name: str, signature: str, operands: list[Value]) -> list[Type
         pointer = element_of(types[0])
         assert isinstance(pointer, PointerType)
         return [with_element(types[0], pointer.pointee)]
+    if name == "unsplat":
+        return [element_of(types[0])]
     return [types[0]] if name == "addptr" else [types[-1]]
 
 

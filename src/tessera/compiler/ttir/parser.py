@@ -13,9 +13,8 @@ from tessera.ir.nodes import Block, Function, Location, Module, Op, Region, Valu
 from tessera.ir.types import Type, parse_type
 
 _RESULTS = re.compile(r"^(%[\w.$-]+(?::\d+)?(?:, %[\w.$-]+(?::\d+)?)*) = ")
-_FUNC = re.compile(
-    r"^tt\.func (public |private |nested )?@([\w.$\"<>-]+)\((.*)\)(?: -> (.*?))?(?: attributes \{.*\})? \{$"
-)
+_FUNC = re.compile(r"^tt\.func (public |private |nested )?@([\w.$\"<>-]+)\(")
+_FUNC_TAIL = re.compile(r"^\)(?: -> (.*?))?(?: attributes \{.*\})? \{$")
 _LABEL = re.compile(r"^\^(bb\d+)(?:\((.*)\))?:")
 _LOC = " loc("
 _TERMINATORS = {"yield", "condition", "reduce.return", "scan.return"}
@@ -84,14 +83,18 @@ class _Parser:
         match = _FUNC.match(line)
         if match is None:
             raise fail(f"cannot read the function {line!r}")
+        inside = split_top(line[match.end() :], ")")[0]
+        tail = _FUNC_TAIL.match(line[match.end() + len(inside) :])
+        if tail is None:
+            raise fail(f"cannot read the function {line!r}")
         self.values = _Scope()
         args, attrs = [], []
-        for part in split_top(match[3], ","):
+        for part in split_top(inside, ","):
             if part.strip():
                 declared, _, braces = part.strip().partition(" {")
                 args.append(self._argument(declared))
                 attrs.append(parse_attributes(braces[:-1]) if braces else {})
-        results = [parse_type(part) for part in split_top((match[4] or "").strip("()"), ",") if part.strip()]
+        results = [parse_type(part) for part in split_top(_unwrap(tail[1] or ""), ",") if part.strip()]
         body = self._region(cfg=True)
         return Function(match[2], args, body, match[1] == "public ", attrs, results)
 

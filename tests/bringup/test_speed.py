@@ -1,0 +1,41 @@
+"""Both sides take turns, and switching is not timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import pytest
+
+from tessera.bringup import speed
+
+
+def test_switching_is_outside_the_clock_and_sides_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "TIMING_SECONDS", 0.4)
+    entered: list[str] = []
+    slow = False
+
+    @contextmanager
+    def ours() -> Iterator[None]:
+        nonlocal slow
+        entered.append("ours")
+        time.sleep(0.05)
+        slow = True
+        yield
+        slow = False
+
+    @contextmanager
+    def vendor() -> Iterator[None]:
+        entered.append("vendor")
+        with nullcontext():
+            yield
+
+    def call() -> None:
+        time.sleep(0.008 if slow else 0.004)
+
+    timings = speed.take_turns(call, {"vendor": vendor, "ours": ours})
+    assert entered[2:8] == ["vendor", "ours", "ours", "vendor", "vendor", "ours"]
+    assert timings["vendor"].calls_per_round == timings["ours"].calls_per_round > 5
+    assert timings["ours"].median_s < 0.03
+    assert 0.3 < timings["ours"].speedup_over(timings["vendor"]) < 0.8

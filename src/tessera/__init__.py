@@ -1,6 +1,7 @@
 """Tessera: one AI software stack for every chip.
 
-`tessera.enable()` and `tessera.disable()` switch our operators on and off over PyTorch's, and `with tessera.use() as record:` does so for
+`tessera.enable()` and `tessera.disable()` switch our operators on and off over PyTorch's, and `with tessera.use() as
+record:` does so for
 a block and counts what ran where. `import tessera` alone imports neither torch nor triton.
 """
 

@@ -1,4 +1,5 @@
-"""The back end as a user of Triton meets it: found by Triton, stages to look at, a cache, hooks, tuning, clear errors."""
+"""The back end as a user of Triton meets it: found by Triton, stages to look at, a cache, hooks, tuning, clear
+errors."""
 
 import os
 import subprocess
@@ -42,7 +43,8 @@ def test_warps_and_stages_are_accepted_and_mean_nothing():
 
 def test_a_second_process_loads_the_kernel_from_the_cache(tmp_path):
     script = tmp_path / "kernel.py"
-    script.write_text(textwrap.dedent("""
+    script.write_text(
+        textwrap.dedent("""
         import torch, triton, triton.language as tl
         from triton import knobs
 
@@ -55,9 +57,12 @@ def test_a_second_process_loads_the_kernel_from_the_cache(tmp_path):
         x, out = torch.ones(64), torch.empty(64)
         double[(1,)](x, out, BLOCK=64)
         assert out.eq(2).all()
-    """))
+    """)
+    )
     environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path / "cache")}
-    runs = [subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True) for _ in range(2)]
+    runs = [
+        subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True) for _ in range(2)
+    ]
     assert [run.stdout.split() for run in runs] == [["compiled"], ["hit"]], runs[0].stderr + runs[1].stderr
 
 
@@ -74,7 +79,10 @@ def test_the_cpu_stands_back_when_another_chip_is_active(monkeypatch):
 def test_launch_hooks_are_called_around_a_launch():
     seen = []
     hooks = triton.knobs.runtime.launch_enter_hook, triton.knobs.runtime.launch_exit_hook
-    before, after = (lambda data: seen.append(("enter", data.get()["name"]))), (lambda data: seen.append(("exit", None)))
+    before, after = (
+        (lambda data: seen.append(("enter", data.get()["name"]))),
+        (lambda data: seen.append(("exit", None))),
+    )
     for hook, function in zip(hooks, (before, after), strict=True):
         hook.add(function)
     try:

@@ -8,7 +8,8 @@ from . import kernels
 
 
 def judge(ours: torch.Tensor, theirs: torch.Tensor, exact: torch.Tensor) -> None:
-    """Our error against float64 is at most twice PyTorch's own, or half a unit in the last place of the largest value."""
+    """Our error against float64 is at most twice PyTorch's own, or half a unit in the last place of the largest
+    value."""
     floor = torch.finfo(ours.dtype).eps / 2 * exact.abs().max().item()
     own = (theirs.double() - exact).abs().max().item()
     error = (ours.double() - exact).abs().max().item()
@@ -16,7 +17,9 @@ def judge(ours: torch.Tensor, theirs: torch.Tensor, exact: torch.Tensor) -> None
 
 
 @pytest.mark.parametrize("size", [1, 7, 1024, 98432])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.int64])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.int64]
+)
 def test_vector_add(size, dtype):
     x, y = (torch.randn(size).mul(10).to(dtype) for _ in range(2))
     out = torch.empty_like(x)
@@ -71,7 +74,8 @@ def test_layer_norm_forward_and_backward(shape, block, dtype):
     dw, db = torch.empty_like(weight), torch.empty_like(bias)
     kernels.layer_norm_backward_dx[(rows,)](dx, dy, partial_dw, partial_db, x, weight, mean, rstd, locks, x.stride(0),
                                             width, GROUPS=groups, BLOCK=triton.next_power_of_2(width))  # fmt: skip
-    kernels.layer_norm_backward_dwdb[(triton.cdiv(width, 128),)](partial_dw, partial_db, dw, db, min(groups, rows), width,
+    kernels.layer_norm_backward_dwdb[(triton.cdiv(width, 128),)](partial_dw, partial_db, dw, db, min(groups, rows),
+    width,
                                                                  BLOCK_M=32, BLOCK_N=128)  # fmt: skip
     judge(dx, theirs[1], exact[1])
     # The partial sums are kept in the type of the weights: allow one rounding for each of them.
@@ -85,7 +89,7 @@ def test_layer_norm_forward_and_backward(shape, block, dtype):
 @pytest.mark.parametrize("transposed", [False, True])
 def test_matmul(m, n, k, dtype, transposed):
     a = torch.randn(m, k).to(dtype)
-    b = (torch.randn(n, k).to(dtype).t() if transposed else torch.randn(k, n).to(dtype))
+    b = torch.randn(n, k).to(dtype).t() if transposed else torch.randn(k, n).to(dtype)
     c = torch.empty(m, n, dtype=dtype)
     grid = (triton.cdiv(m, 64) * triton.cdiv(n, 32),)
     kernels.matmul[grid](a, b, c, m, n, k, *a.stride(), *b.stride(), *c.stride(),

@@ -1,6 +1,7 @@
 """What ran where: per operator, how many calls ran on our kernels, how many on the vendor's, and why.
 
-A call is one ATen operator with a kernel of its own, made by the program; composites are counted by what they call, and what a
+A call is one ATen operator with a kernel of its own, made by the program; composites are counted by what they call,
+and what a
 kernel calls inside itself is not counted. Views, metadata and allocation are no compute and are not counted.
 """
 
@@ -17,13 +18,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 NO_KERNEL = "no kernel of ours"
 
-# Operators with a CPU kernel that compute nothing: allocation, sizes, aliases, one number handed to Python, book-keeping.
+# Operators with a CPU kernel that compute nothing: allocation, sizes, aliases, one number handed to Python,
+# book-keeping.
 NOT_COMPUTE = frozenset(
     "aten::" + name
     for name in """
     empty.memory_format empty_strided empty_like new_empty new_empty_strided resize_ resize_as_ set_.source_Tensor
-    set_.source_Storage set_.source_Storage_storage_offset set_ _local_scalar_dense lift_fresh lift lift_fresh_copy detach detach_
-    alias _fused_sdp_choice is_same_size _has_compatible_shallow_copy_type _resize_output_ record_stream equal scalar_tensor
+    set_.source_Storage set_.source_Storage_storage_offset set_ _local_scalar_dense lift_fresh lift lift_fresh_copy
+    detach detach_
+    alias _fused_sdp_choice is_same_size _has_compatible_shallow_copy_type _resize_output_ record_stream equal
+    scalar_tensor
     _nested_tensor_size is_set_to _assert_async _assert_async.msg _assert_scalar is_pinned
     """.split()
 )

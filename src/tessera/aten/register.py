@@ -1,6 +1,7 @@
 """Registration of our entries over PyTorch's CPU operators, and the way back to the vendor's kernel.
 
-Registering on the key CPU keeps PyTorch's autograd: backward formulas call ATen operators, which are rows of the table as well.
+Registering on the key CPU keeps PyTorch's autograd: backward formulas call ATen operators, which are rows of the
+table as well.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Switching our operators on and off: `enable`, `disable`, `use`.
 
-The switch is of the process, not of the thread: PyTorch's registry is. Switching is guarded by a lock; operators that run in other
+The switch is of the process, not of the thread: PyTorch's registry is. Switching is guarded by a lock; operators that
+run in other
 threads meanwhile run on either kernel.
 """
 
@@ -37,7 +38,8 @@ _state = _State()
 
 
 def enable() -> None:
-    """Run PyTorch's CPU operators on our kernels, where there is one, until `disable`. Calling it again changes nothing."""
+    """Run PyTorch's CPU operators on our kernels, where there is one, until `disable`. Calling it again changes
+    nothing."""
     with _lock:
         _state.enabled = True
         _state.settle()
@@ -53,7 +55,8 @@ def disable() -> None:
 class use:
     """`with tessera.use() as record:` switches our operators on for the block and counts what ran where.
 
-    Blocks may be nested: each record counts what ran inside its own block. A block must be left in the thread that entered it.
+    Blocks may be nested: each record counts what ran inside its own block. A block must be left in the thread that
+    entered it.
     """
 
     def __enter__(self) -> record.Record:

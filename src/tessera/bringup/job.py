@@ -18,7 +18,7 @@ from rich.console import Console
 from tessera.accuracy.layers import LayerCheck, check_layers, first_line
 from tessera.bringup.config import BringupConfig
 from tessera.bringup.files import check_writable, write_atomically
-from tessera.bringup.kernels import Kernels, switched_on
+from tessera.bringup.kernels import Kernels, OurKernels, switched_on
 from tessera.bringup.models.resolve import resolve
 from tessera.bringup.models.subject import Subject
 from tessera.bringup.operators import count_operators, time_operators
@@ -48,7 +48,7 @@ def run(config: BringupConfig, console: Console, *, kernels: Kernels | None = No
     """
     check_writable(config.json, "JSON")
     check_writable(config.report, "report")
-    switch = kernels or _our_kernels()
+    switch = kernels or OurKernels()
     with _threads(config), Stages(console) as stages:
         result = _bring_up(config, switch, stages)
         stages.enter("writing the report")
@@ -58,12 +58,6 @@ def run(config: BringupConfig, console: Console, *, kernels: Kernels | None = No
             write_atomically(config.json, result.to_json())
     print_result(result, console, written=[path for path in (config.report, config.json) if path is not None])
     return result
-
-
-def _our_kernels() -> Kernels:
-    from tessera.aten import switch
-
-    return switch
 
 
 def _bring_up(config: BringupConfig, kernels: Kernels, stages: Stages) -> BringupResult:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -34,9 +34,29 @@ class Kernels(Protocol):
 
     def disable(self) -> None: ...
 
-    # A property, because a module may have a class of this name as well as a function.
-    @property
-    def use(self) -> Callable[[], AbstractContextManager[Record]]: ...
+    def use(self) -> AbstractContextManager[Record]: ...
+
+
+class OurKernels:
+    """The switch of `tessera.aten`, imported where it is used: it brings PyTorch and Triton with it."""
+
+    def enable(self) -> None:
+        """Our kernels under PyTorch's operators."""
+        from tessera.aten import switch
+
+        switch.enable()
+
+    def disable(self) -> None:
+        """PyTorch's own again."""
+        from tessera.aten import switch
+
+        switch.disable()
+
+    def use(self) -> AbstractContextManager[Record]:
+        """Ours for a block, and a record of what ran where."""
+        from tessera.aten import switch
+
+        return switch.use()
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 In:  1 to 4 values of one compute type (float32 for the half types; bool arrives as int32 0 or 1).
 Out: one value; comparisons give a 1-bit integer. The generic kernels in `pointwise_kernels.py` load, cast and store.
-Sources: the formulas in PyTorch's operator documentation; tanh near 0: the rational approximations of the Cephes library.
+Sources: the formulas in PyTorch's operator documentation; tanh near 0: the rational approximations of the Cephes
+library.
 """
 
 from __future__ import annotations

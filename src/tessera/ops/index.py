@@ -1,9 +1,11 @@
 """Reading by index: index_select, gather, index with integer tensors; and the gradient of an embedding table.
 
-take:  out[…] = x[… + Σ_k i_k[…] · s_k], with up to 3 index tensors, each broadcast over the output. gather, index_select and
+take:  out[…] = x[… + Σ_k i_k[…] · s_k], with up to 3 index tensors, each broadcast over the output. gather,
+index_select and
        advanced indexing differ only in the strides that they give to `take`.
 select_rows: out[r, :] = x[i[r], :], the embedding's case, with contiguous rows.
-Only `index` counts negative indices from the end. An index outside is an error: kernels raise a flag and write 0, and the entry raises IndexError.
+Only `index` counts negative indices from the end. An index outside is an error: kernels raise a flag and write 0, and
+the entry raises IndexError.
 Source: torch.gather, torch.index_select, "Tensor indexing" in PyTorch's notes.
 """
 
@@ -124,7 +126,8 @@ def _integers(index: torch.Tensor) -> None:
         raise Declined("indices that are not int32 or int64")
 
 
-Index = tuple[torch.Tensor, int, int]  # an index tensor expanded to the output, and the size and stride of the dim it picks
+Index = tuple[torch.Tensor, int, int]  # an index tensor expanded to the output, and the size and stride of the dim it
+picks
 
 
 def _take(

@@ -154,7 +154,8 @@ def native_layer_norm(
     leading = x.shape[: x.dim() - len(normalized_shape)]
     parameter = weight if weight is not None else bias
     dtype = x.dtype if parameter is None else parameter.dtype
-    mean, rstd = (torch.empty((*leading, *(1,) * len(normalized_shape)), dtype=dtype, device=x.device) for _ in range(2))
+    mean, rstd = (torch.empty((*leading, *(1,) * len(normalized_shape)), dtype=dtype, device=x.device) for _ in
+    range(2))
     if mean.numel() == 0:
         return y, mean, rstd
     n = math.prod(normalized_shape)

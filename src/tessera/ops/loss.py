@@ -1,7 +1,9 @@
 """Negative log-likelihood of classes: nll_loss, forward and backward.
 
-forward:  l[r] = -w[t[r]] · x[r, t[r]] (0 where t[r] is ignored), total = Σ w[t[r]];  none: l,  sum: Σ l,  mean: Σ l / total
-backward: dx[r, c] = -w[c] · g (g[r] for none, g for sum, g / total for mean) where c = t[r] and t[r] is not ignored, else 0
+forward:  l[r] = -w[t[r]] · x[r, t[r]] (0 where t[r] is ignored), total = Σ w[t[r]];  none: l,  sum: Σ l,  mean: Σ l /
+total
+backward: dx[r, c] = -w[c] · g (g[r] for none, g for sum, g / total for mean) where c = t[r] and t[r] is not ignored,
+else 0
 x is [rows, classes], t is [rows]. Sums in float32 (float64 for float64). Source: torch.nn.functional.nll_loss.
 """
 

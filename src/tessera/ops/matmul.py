@@ -1,8 +1,10 @@
 """Matrix products: out = alpha · A @ B + beta · bias, over a batch, with any strides.
 
-A is [batch, M, K], B is [batch, K, N], bias is broadcast to [batch, M, N]; out has A's type and is contiguous. Sums are kept in
+A is [batch, M, K], B is [batch, K, N], bias is broadcast to [batch, M, N]; out has A's type and is contiguous. Sums
+are kept in
 float32 (float64 for float64). A transposed weight needs no copy: strides are passed as they are.
-One row times a matrix whose columns are contiguous (a decode step's Linear) is a kernel of its own, bound by the reading of B.
+One row times a matrix whose columns are contiguous (a decode step's Linear) is a kernel of its own, bound by the
+reading of B.
 Source: torch.mm, torch.addmm, torch.bmm, torch.baddbmm.
 """
 

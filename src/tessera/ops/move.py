@@ -1,6 +1,7 @@
 """Making and moving without arithmetic on floats: cat, arange, cumulative sums, membership.
 
-cat: one strided copy a part · arange: start + i · step · cumsum: y[i] = Σ_{j≤i} x[j] along a dim · isin: any_j x[i] == t[j].
+cat: one strided copy a part · arange: start + i · step · cumsum: y[i] = Σ_{j≤i} x[j] along a dim · isin: any_j x[i]
+== t[j].
 Source: torch.cat, torch.arange, torch.cumsum, torch.isin.
 """
 

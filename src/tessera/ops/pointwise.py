@@ -1,4 +1,5 @@
-"""Pointwise operators: the generator applied to the scalar functions, with the few arguments that need a word of their own.
+"""Pointwise operators: the generator applied to the scalar functions, with the few arguments that need a word of
+their own.
 
 Entries take ATen's arguments and `out`, the tensor to write to (None: a new one).
 Source: the operator pages of torch.* and torch.nn.functional.*.

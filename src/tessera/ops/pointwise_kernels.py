@@ -1,7 +1,8 @@
 """The two kernels behind every pointwise operator, and how each of up to 4 operands reaches them.
 
 `flat`: every operand is dense in the output's order, or a single element. `strided`: a loop nest of up to 4 dims.
-An operand is a pointer read once per element (`EACH`), a pointer to one element (`ONE`), a number (`NUMBER`), or the bits of a
+An operand is a pointer read once per element (`EACH`), a pointer to one element (`ONE`), a number (`NUMBER`), or the
+bits of a
 float64 as an int64 (`BITS`, because a Python float reaches a kernel as float32).
 """
 
@@ -97,7 +98,8 @@ def strided(
 ):  # fmt: skip
     """The same over a loop nest: `num_cols` of the innermost dim, `num_rows` = size_1 · size_2 · (the rest) outside it.
 
-    Strides are in elements, innermost first. OUTER says that more than one dim lies outside. Grid: (cdiv(num_cols, COLS),
+    Strides are in elements, innermost first. OUTER says that more than one dim lies outside. Grid: (cdiv(num_cols,
+    COLS),
     cdiv(num_rows, ROWS)).
     """
     cols = tl.program_id(0).to(tl.int64) * COLS + tl.arange(0, COLS)

@@ -1,7 +1,9 @@
 """Reductions over dims: sum, mean, max, min, any, all, argmax, argmin.
 
-A tensor is seen as [outer, kept, reduced] with any strides. Where the reduced dim is the tightest in memory a program takes rows;
-else it takes columns and walks the reduced dim, so that loads stay contiguous either way. Other layouts are copied first.
+A tensor is seen as [outer, kept, reduced] with any strides. Where the reduced dim is the tightest in memory a program
+takes rows;
+else it takes columns and walks the reduced dim, so that loads stay contiguous either way. Other layouts are copied
+first.
 Half types are summed in float32, integers in int64. NaN wins in max and min.
 Source: torch.sum, torch.mean, torch.amax, torch.any, torch.argmax.
 """

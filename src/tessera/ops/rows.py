@@ -1,6 +1,7 @@
 """What the kernels that walk along one dim share: how a tensor is seen as rows, and how many rows a program takes.
 
-A tensor reduced or normalised along `dim` is seen as [outer, n, inner]: row r = (r // inner, r % inner), whose n elements lie
+A tensor reduced or normalised along `dim` is seen as [outer, n, inner]: row r = (r // inner, r % inner), whose n
+elements lie
 `inner` apart. For the last dim inner is 1 and a row is contiguous.
 """
 
@@ -44,7 +45,8 @@ class Rows:
 
 
 def view(x: torch.Tensor, dim: int, longest: int | None = None) -> Rows:
-    """Rows of a contiguous `x` along `dim` (0-dim: one row of one). `longest` overrides the chip's longest whole row."""
+    """Rows of a contiguous `x` along `dim` (0-dim: one row of one). `longest` overrides the chip's longest whole
+    row."""
     row = tiles.of(x.device)
     n = x.shape[dim] if x.dim() else 1
     inner = math.prod(x.shape[dim % x.dim() + 1 :]) if x.dim() else 1

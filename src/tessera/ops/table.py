@@ -1,6 +1,7 @@
 """The one table: which ATen operators our kernels implement, and by which entry.
 
-A row names the overloads that an entry serves. Names and signatures are read from PyTorch's schema: a name that does not resolve, or an
+A row names the overloads that an entry serves. Names and signatures are read from PyTorch's schema: a name that does
+not resolve, or an
 entry whose parameters are not the schema's, fails at import. In-place and `out=` overloads are found in the schema too.
 An entry raises `Declined` with a reason where a call is not one of ours.
 """

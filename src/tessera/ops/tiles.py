@@ -16,9 +16,11 @@ import torch
 class Tiles:
     """Block sizes of one kind of chip.
 
-    `flat`: elements of a pointwise program · `row`: elements that a program of a row kernel (softmax, norms, reductions) holds ·
+    `flat`: elements of a pointwise program · `row`: elements that a program of a row kernel (softmax, norms,
+    reductions) holds ·
     `longest_row`: rows up to this many elements are held whole, longer ones are walked in steps of `row` ·
-    `mm`: rows, columns and depth of a matmul tile · `attention`: queries and keys of an attention tile · `min_dot`: smallest side
+    `mm`: rows, columns and depth of a matmul tile · `attention`: queries and keys of an attention tile · `min_dot`:
+    smallest side
     that the chip's dot takes · `num_warps`: for the GPU compilers.
     """
 

@@ -11,6 +11,7 @@ import torch
 import triton
 import triton.language as tl
 from triton.backends import backends
+from triton.backends.compiler import GPUTarget
 from triton.compiler.errors import CompilationError
 
 from . import kernels
@@ -189,3 +190,13 @@ def test_device_print_tells_program_index_and_value(capfd):
         "pid (0, 0, 0) idx (1) values: -2.000000",
         "pid (0, 0, 0) idx () program: 0",
     ]
+
+
+def test_a_target_without_avx512_uses_none_of_it():
+    source = triton.compiler.ASTSource(
+        kernels.vector_add,
+        {"x_ptr": "*fp32", "y_ptr": "*fp32", "out_ptr": "*fp32", "n": "i32", "BLOCK": "constexpr"},
+        {"BLOCK": 256},
+    )
+    assembly = triton.compile(source, target=GPUTarget("cpu", "x86-64-avx2", 1)).asm["asm"]
+    assert "%ymm" in assembly and "%zmm" not in assembly and "%k1" not in assembly

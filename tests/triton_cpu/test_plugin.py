@@ -192,11 +192,10 @@ def test_device_print_tells_program_index_and_value(capfd):
     ]
 
 
-def test_a_target_without_avx512_uses_none_of_it():
-    source = triton.compiler.ASTSource(
-        kernels.vector_add,
-        {"x_ptr": "*fp32", "y_ptr": "*fp32", "out_ptr": "*fp32", "n": "i32", "BLOCK": "constexpr"},
-        {"BLOCK": 256},
-    )
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+def test_a_target_without_avx512_uses_none_of_it_and_calls_no_library(dtype):
+    signature = {"x_ptr": f"*{dtype}", "y_ptr": f"*{dtype}", "out_ptr": f"*{dtype}", "n": "i32", "BLOCK": "constexpr"}
+    source = triton.compiler.ASTSource(kernels.vector_add, signature, {"BLOCK": 256})
     assembly = triton.compile(source, target=GPUTarget("cpu", "x86-64-avx2", 1)).asm["asm"]
     assert "%ymm" in assembly and "%zmm" not in assembly and "%k1" not in assembly
+    assert "call" not in assembly

@@ -122,7 +122,9 @@ class Builder:
     """Writes the body of one function. Blocks are opened by `label`; `declare`d intrinsics gather for the module's
     end."""
 
-    def __init__(self) -> None:
+    def __init__(self, has_bfloat: bool = False) -> None:
+        # Does the target convert bfloat by instruction? Where it has not, LLVM would call a library for every element.
+        self.has_bfloat = has_bfloat
         self.lines: list[str] = []
         self.entry: list[str] = []
         self.declarations: dict[str, str] = {}
@@ -238,7 +240,28 @@ class Builder:
             return int_const(a.const, to)
         if a.const is not None and op == "zext":
             return int_const(a.const & ((1 << a.type.bits) - 1), to)
+        if op == "fptrunc" and to.scalar == "bfloat" and not self.has_bfloat:
+            return self._round_to_bfloat(a, to)
+        if op == "fpext" and a.type.scalar == "bfloat" and not self.has_bfloat:
+            return self._widen_bfloat(a, to)
         return self.emit(to, f"{op} {a} to {to}")
+
+    def _widen_bfloat(self, a: V, to: LType) -> V:
+        """A bfloat is the upper half of a float."""
+        bits = self.cast("zext", self.cast("bitcast", a, a.type.with_scalar("i16")), a.type.with_scalar("i32"))
+        single = self.cast("bitcast", self.binary("shl", bits, int_const(16, bits.type)), to.with_scalar("float"))
+        return self.cast("fpext", single, to)
+
+    def _round_to_bfloat(self, a: V, to: LType) -> V:
+        """The upper half of a float's bits, rounded to nearest even; a NaN stays one."""
+        single = self.cast("fptrunc", a, a.type.with_scalar("float")) if a.type.scalar == "double" else a
+        wide, narrow = to.with_scalar("i32"), to.with_scalar("i16")
+        bits = self.cast("bitcast", single, wide)
+        odd = self.binary("and", self.binary("lshr", bits, int_const(16, wide)), int_const(1, wide))
+        rounded = self.add(self.add(bits, int_const(0x7FFF, wide)), odd)
+        quiet = self.binary("or", bits, int_const(0x400000, wide))
+        kept = self.select(self.fcmp("uno", single, single), quiet, rounded)
+        return self.cast("bitcast", self.cast("trunc", self.binary("lshr", kept, int_const(16, wide)), narrow), to)
 
     def intrinsic(self, name: str, result: LType, operands: Sequence[V], overloads: Sequence[LType] | None = None) -> V:
         """Call `llvm.NAME.SUFFIX`. The suffix comes from `overloads`, by default from the result type."""

@@ -28,7 +28,7 @@ class FunctionLowering(Sweeper):
     """
 
     def __init__(self, function: Function, target: Target) -> None:
-        super().__init__(Builder(), function.name, target)
+        super().__init__(Builder(target.has("avx512bf16")), function.name, target)
         self.function = function
         self.returned: list[Buffer | None] = []
         self._incoming: dict[Block, list[tuple[str, list[V]]]] = {}

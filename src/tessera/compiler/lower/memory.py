@@ -5,9 +5,28 @@ from __future__ import annotations
 from tessera.compiler.llvm.builder import Builder, LType, V
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, Vector, size_bytes, to_vector
 
+# Half precision moves as integers: where LLVM must take a masked access apart it would round every element through
+# float.
+_HALVES = ("half", "bfloat")
+
+
+def _as_bits(b: Builder, lanes: Lanes) -> Lanes:
+    if isinstance(lanes, Ramp) or lanes.value.type.scalar not in _HALVES:
+        return lanes
+    return _cast(b, lanes, "i16")
+
+
+def _cast(b: Builder, lanes: Lanes, scalar: str) -> Lanes:
+    assert not isinstance(lanes, Ramp)
+    value = b.cast("bitcast", lanes.value, lanes.value.type.with_scalar(scalar))
+    return Vector(value) if isinstance(lanes, Vector) else Uniform(value)
+
 
 def load(b: Builder, pointer: Lanes, mask: Lanes | None, other: Lanes | None, type: LType, width: int) -> Lanes:
     """Elements of `type` at `pointer` where `mask` holds, elsewhere `other` (zero if there is none)."""
+    if type.scalar in _HALVES:
+        bits = load(b, pointer, mask, None if other is None else _as_bits(b, other), type.with_scalar("i16"), width)
+        return _cast(b, bits, type.scalar)
     mask = _simplify(mask)
     if isinstance(pointer, Uniform) and not isinstance(mask, Vector):
         return Uniform(_load_scalar(b, pointer.value, mask, other, type))
@@ -26,6 +45,7 @@ def load(b: Builder, pointer: Lanes, mask: Lanes | None, other: Lanes | None, ty
 def store(b: Builder, value: Lanes, pointer: Lanes, mask: Lanes | None, width: int) -> None:
     """Write `value` at `pointer` where `mask` holds. Of several lanes at one address the last one stays."""
     mask = _simplify(mask)
+    value = _as_bits(b, value)
     if isinstance(pointer, Uniform) and not isinstance(mask, Vector) and isinstance(value, Uniform):
         store_scalar(b, value.value, pointer.value, mask)
         return

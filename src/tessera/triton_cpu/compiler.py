@@ -109,8 +109,14 @@ class CPUBackend(BaseBackend):
         stages["ttir"] = lambda module, metadata: self.make_ttir(module)
         stages["tir"] = guarded(self.make_tir)
         stages["llir"] = guarded(lambda tir, metadata: pipeline.make_llir(tir, target))
-        stages["asm"] = lambda llir, metadata: pipeline.make_asm(llir, target)
-        stages["obj"] = lambda asm, metadata: pipeline.make_obj(asm, target)
+        lowered: list[str] = []
+
+        def make_asm(llir: str, metadata: dict[str, Any]) -> str:
+            lowered.append(llir)
+            return pipeline.make_asm(llir, target)
+
+        stages["asm"] = make_asm
+        stages["obj"] = lambda asm, metadata: pipeline.make_obj(asm, lowered[-1], target)
 
     @staticmethod
     def make_ttir(module: Any) -> Any:

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import tessera
-from tessera.accuracy.double import double_copy, run_in_double
 from tessera.accuracy.call import Call
+from tessera.accuracy.double import double_copy, run_in_double
 from tessera.accuracy.judge import hold, judge
 from tests.ops.judged import vendor_calls
 
@@ -38,7 +38,9 @@ def bert(attention: str) -> nn.Module:
 
 def llama(attention: str) -> nn.Module:
     torch.manual_seed(2)
-    config = transformers.LlamaConfig(num_hidden_layers=2, num_key_value_heads=2, attn_implementation=attention, **SIZES)
+    config = transformers.LlamaConfig(
+        num_hidden_layers=2, num_key_value_heads=2, attn_implementation=attention, **SIZES
+    )
     return transformers.LlamaForCausalLM(config).eval()
 
 

@@ -1,5 +1,7 @@
-"""Every kernel of `ops/` compiles for NVIDIA and AMD chips, without one: the entries are run with a GPU's block sizes, and each launch
-is compiled for the target instead of run."""
+"""Every kernel of `ops/` compiles for NVIDIA and AMD chips, without one.
+
+The entries are called with a GPU's block sizes, and each launch is compiled for the target instead of run.
+"""
 
 from __future__ import annotations
 
@@ -64,6 +66,9 @@ CALLS: list[Callable[[], Any]] = [
     lambda: reduce.argmin(x, 0),
     lambda: attention.flash_attention_for_cpu(heads, heads[:, :2], heads[:, :2], 0.0, True),
     lambda: attention.flash_attention_for_cpu(heads, heads, heads, attn_mask=torch.zeros(2, 1, 40, 40)),
+    lambda: attention.flash_attention_for_cpu_backward(
+        heads, heads, heads[:, :2], heads[:, :2], heads, torch.zeros(2, 4, 40), 0.0, True
+    ),
     lambda: index.index_select(half, 0, rows),
     lambda: index.gather(x, 1, rows[:, None]),
     lambda: index.index(x, [rows, rows]),

@@ -45,7 +45,9 @@ def test_two_operands(first: str, second: str) -> None:
 @pytest.mark.parametrize("second", [torch.bool, torch.int32, torch.float16, torch.float32, 2, 2.5, True])
 def test_promotion(first: torch.dtype, second: object) -> None:
     left = torch.arange(6).to(first)
-    for right in ([torch.ones(6, dtype=second), torch.ones((), dtype=second)] if isinstance(second, torch.dtype) else [second]):
+    for right in (
+        [torch.ones(6, dtype=second), torch.ones((), dtype=second)] if isinstance(second, torch.dtype) else [second]
+    ):
         assert not vendor_calls(assert_call(torch.mul, left, right))
 
 

@@ -1,14 +1,16 @@
-"""One operator call, run by PyTorch, by our kernels and in float64, and judged by the project's rule.
+"""Operator calls, run by PyTorch, by our kernels and in float64, and judged by the project's rule.
 
-Floating results: the rule of `tessera.accuracy.judge`; below 64 elements the noise is taken as 2 eps of the type,
-because torch's own error is too small a sample there. float64 has no wider type to judge by: within 64 eps of the
-largest element. All other results: equal. Shape, type and strides are PyTorch's.
+Floating results: the rule of `tessera.accuracy.judge`. Below 64 elements torch's own error is too small a sample; there
+the noise is the largest error that torch has on any of the calls given together, and at least 2 eps of the type.
+float64 has no wider type to judge by: within 64 eps of the largest element. All other results: equal. Shape, type and
+strides are PyTorch's.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,38 +39,57 @@ def in_double(value: Any) -> Any:
     return tree_map(widen, value)
 
 
-def assert_same_layout(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+def assert_same_layout(ours: torch.Tensor, theirs: torch.Tensor, same_strides: bool = True) -> None:
     assert ours.dtype is theirs.dtype
     assert ours.shape == theirs.shape
-    if theirs.numel() > 1:
+    if same_strides and theirs.numel() > 1:
         assert ours.stride() == theirs.stride()
 
 
-def assert_judged(ours: torch.Tensor, theirs: torch.Tensor, reference: torch.Tensor) -> None:
+def assert_judged(ours: torch.Tensor, theirs: torch.Tensor, reference: torch.Tensor, noise: float = 0.0) -> None:
     """`ours` is inside the rule, given PyTorch's result and the one in float64."""
     if not theirs.is_floating_point():
         assert torch.equal(ours, theirs)
     elif theirs.dtype is torch.float64:
-        scale = float(theirs[theirs.isfinite()].abs().max()) if theirs.isfinite().any() else 0.0
+        finite = theirs[theirs.isfinite()]
+        scale = float(finite.abs().max()) if finite.numel() else 0.0
         limit = DOUBLE_EPS * torch.finfo(torch.float64).eps * scale
         torch.testing.assert_close(ours, theirs, rtol=0, atol=limit, equal_nan=True)
     else:
-        noise = NOISE_EPS * torch.finfo(theirs.dtype).eps
-        judgement = judge(ours, hold(theirs, reference), noise=noise)
+        judgement = judge(ours, hold(theirs, reference), noise=max(noise, NOISE_EPS * torch.finfo(theirs.dtype).eps))
         assert judgement.ok, judgement.reason
 
 
-def assert_call(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Record:
-    """Judge every tensor that `call` returns on our kernels; the record of what ran."""
-    theirs = tensors(call(*args, **kwargs))
-    wide_args, wide_kwargs = in_double((args, kwargs))
-    reference = tensors(call(*wide_args, **wide_kwargs))
-    with tessera.use() as record:
-        ours = tensors(call(*args, **kwargs))
-    for mine, vendor, exact in zip(ours, theirs, reference, strict=True):
-        assert_same_layout(mine, vendor)
-        assert_judged(mine, vendor, exact)
-    return record
+@dataclass
+class Expected:
+    """One call and what PyTorch gives for it, in its own type and in float64."""
+
+    call: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    results: Callable[[Callable[..., Any], Any, Any], list[torch.Tensor]]
+
+    def __post_init__(self) -> None:
+        self.theirs = self.results(self.call, self.args, self.kwargs)
+        self.reference = self.results(self.call, *in_double((self.args, self.kwargs)))
+
+    def torch_error(self) -> float:
+        """The largest error of PyTorch's floating results."""
+        pairs = zip(self.theirs, self.reference, strict=True)
+        floating = [(mine, exact) for mine, exact in pairs if mine.is_floating_point() and mine.numel()]
+        return max((hold(mine, exact).torch_loss.error for mine, exact in floating), default=0.0)
+
+    def assert_ours(self, noise: float, same_strides: bool) -> Record:
+        with tessera.use() as record:
+            ours = self.results(self.call, self.args, self.kwargs)
+        for mine, vendor, exact in zip(ours, self.theirs, self.reference, strict=True):
+            assert_same_layout(mine, vendor, same_strides)
+            assert_judged(mine, vendor, exact, noise)
+        return record
+
+
+def outputs(call: Callable[..., Any], args: Any, kwargs: Any) -> list[torch.Tensor]:
+    return [x.detach() for x in tensors(call(*args, **kwargs))]
 
 
 @functools.cache
@@ -80,24 +101,33 @@ def _weights(shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
 def gradients(call: Callable[..., Any], args: Any, kwargs: Any) -> list[torch.Tensor]:
     """The gradients of a weighted sum of all results by every argument that asks for one."""
     inputs = [leaf for leaf in tensors((args, kwargs)) if leaf.requires_grad]
-    outputs = [leaf for leaf in tensors(call(*args, **kwargs)) if leaf.requires_grad]
-    if not outputs:
+    found = [leaf for leaf in tensors(call(*args, **kwargs)) if leaf.requires_grad]
+    if not found:
         return []
-    weights = [_weights(x.shape, x.dtype) for x in outputs]
-    found = torch.autograd.grad(outputs, inputs, weights, allow_unused=True)
-    return [gradient for gradient in found if gradient is not None]
+    weights = [_weights(x.shape, x.dtype) for x in found]
+    return [x for x in torch.autograd.grad(found, inputs, weights, allow_unused=True) if x is not None]
 
 
-def assert_gradients(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Record:
-    """Judge every gradient of `call` on our kernels."""
-    theirs = gradients(call, args, kwargs)
-    reference = gradients(call, *in_double((args, kwargs)))
-    with tessera.use() as record:
-        ours = gradients(call, args, kwargs)
-    for mine, vendor, exact in zip(ours, theirs, reference, strict=True):
-        assert mine.shape == vendor.shape and mine.dtype is vendor.dtype
-        assert_judged(mine, vendor, exact)
-    return record
+Given = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def assert_calls(call: Callable[..., Any], given: list[Given]) -> list[Record]:
+    """Judge every tensor that `call` returns for each of the arguments, on our kernels; the records of what ran."""
+    expected = [Expected(call, args, kwargs, outputs) for args, kwargs in given]
+    noise = max((one.torch_error() for one in expected), default=0.0)
+    return [one.assert_ours(noise, same_strides=True) for one in expected]
+
+
+def assert_gradients(call: Callable[..., Any], given: list[Given]) -> list[Record]:
+    """Judge every gradient of `call`, likewise."""
+    expected = [Expected(call, args, kwargs, gradients) for args, kwargs in given]
+    noise = max((one.torch_error() for one in expected), default=0.0)
+    return [one.assert_ours(noise, same_strides=False) for one in expected]
+
+
+def assert_call(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Record:
+    """`assert_calls` for one call."""
+    return assert_calls(call, [(args, kwargs)])[0]
 
 
 def vendor_calls(record: Record) -> dict[str, dict[str, int]]:

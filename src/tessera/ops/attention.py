@@ -1,6 +1,7 @@
 """Scaled dot-product attention with a running softmax: the matrix of scores is never stored.
 
-S = scale · Q Kᵀ + mask,  P = softmax(S),  out = P V,  logsumexp = log Σ exp(S)
+forward:  S = scale · Q Kᵀ + mask,  P = softmax(S),  out = P V,  logsumexp = log Σ exp(S)
+backward: P = exp(S - logsumexp),  dV = Pᵀ G,  dS = P ∘ (G Vᵀ - Σ G ∘ out),  dQ = scale · dS K,  dK = scale · dSᵀ Q
 Shapes: q [B, H, T, D], k [B, G, S, D], v [B, G, S, D] with H a multiple of G (each group of H / G query heads shares
 one head of k and v); mask [B, H, T, S] with any strides, added to the scores; out like q, also in memory; logsumexp
 [B, H, T] in float32. A row whose every score is -inf gives 0 for both, as PyTorch's kernel does.
@@ -9,6 +10,7 @@ Source: "FlashAttention-2", Dao, 2023; "Online normalizer calculation for softma
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -83,6 +85,114 @@ def forward(
     tl.store(logsumexp + (batch * T + t) * H + head, level, mask=in_t)
 
 
+@triton.jit
+def block(x, rows, cols, row_stride, col_stride, num_rows, num_cols):
+    """x[rows, cols], 0 outside."""
+    mask = (rows < num_rows)[:, None] & (cols < num_cols)[None, :]
+    return tl.load(x + (rows * row_stride)[:, None] + (cols * col_stride)[None, :], mask=mask, other=0.0)
+
+
+@triton.jit
+def put(x, rows, cols, row_stride, col_stride, num_rows, num_cols, value):
+    mask = (rows < num_rows)[:, None] & (cols < num_cols)[None, :]
+    at = x + (rows * row_stride)[:, None] + (cols * col_stride)[None, :]
+    tl.store(at, value.to(x.dtype.element_ty), mask=mask)
+    return mask
+
+
+@triton.jit
+def seen_scores(scores, mask, t, s, m_t, m_s, T, S, CAUSAL: tl.constexpr):
+    """Scores plus the mask, -inf where a query does not see a key; t and s are blocks that broadcast to the scores."""
+    inside = (t < T) & (s < S)
+    if mask is not None:
+        scores += tl.load(mask + t * m_t + s * m_s, mask=inside, other=0.0).to(tl.float32)
+    if CAUSAL:
+        inside = inside & (s <= t)
+    return tl.where(inside, scores, -float("inf"))
+
+
+@triton.jit
+def backward_query(
+    g, q, k, v, mask, out, logsumexp, dq, T, S, D, H, shared, scale: tl.float64,
+    g_b, g_h, g_t, g_d, q_b, q_h, q_t, q_d, k_b, k_h, k_s, k_d, v_b, v_h, v_s, v_d, o_b, o_h, o_t, o_d,
+    dq_b, dq_h, dq_t, dq_d, l_b, l_h, l_t, m_b, m_h, m_t, m_s,
+    CAUSAL: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr,
+):  # fmt: skip
+    """dQ of BT queries of one head a program; grid: (cdiv(T, BT), B · H)."""
+    batch = (tl.program_id(1) // H).to(tl.int64)
+    head = (tl.program_id(1) % H).to(tl.int64)
+    t = tl.program_id(0).to(tl.int64) * BT + tl.arange(0, BT)
+    d = tl.arange(0, BD).to(tl.int64)
+    factor = tl.cast(scale, tl.float32)
+    q_tile = block(q + batch * q_b + head * q_h, t, d, q_t, q_d, T, D)
+    g_tile = block(g + batch * g_b + head * g_h, t, d, g_t, g_d, T, D)
+    o_tile = block(out + batch * o_b + head * o_h, t, d, o_t, o_d, T, D)
+    delta = tl.sum(g_tile.to(tl.float32) * o_tile.to(tl.float32), axis=1)
+    level = tl.load(logsumexp + batch * l_b + head * l_h + t * l_t, mask=t < T, other=0.0)
+    k_head = k + batch * k_b + (head // shared) * k_h
+    v_head = v + batch * v_b + (head // shared) * v_h
+    m_head = mask
+    if mask is not None:
+        m_head = mask + batch * m_b + head * m_h
+    acc = tl.zeros([BT, BD], tl.float32)
+    end = S
+    if CAUSAL:
+        end = tl.minimum(S, (tl.program_id(0) + 1) * BT)
+    for start in range(0, end, BS):
+        s = start + tl.arange(0, BS).to(tl.int64)
+        scores = tl.dot(q_tile, block(k_head, d, s, k_d, k_s, D, S), input_precision="ieee") * factor
+        scores = seen_scores(scores, m_head, t[:, None], s[None, :], m_t, m_s, T, S, CAUSAL)
+        p = tl.exp(scores - level[:, None])
+        dp = tl.dot(g_tile, block(v_head, d, s, v_d, v_s, D, S), input_precision="ieee")
+        ds = (p * (dp - delta[:, None])).to(q_tile.dtype)
+        acc = tl.dot(ds, block(k_head, s, d, k_s, k_d, S, D), acc, input_precision="ieee")
+    put(dq + batch * dq_b + head * dq_h, t, d, dq_t, dq_d, T, D, acc * factor)
+
+
+@triton.jit
+def backward_key_value(
+    g, q, k, v, mask, out, logsumexp, dk, dv, T, S, D, G, shared, scale: tl.float64,
+    g_b, g_h, g_t, g_d, q_b, q_h, q_t, q_d, k_b, k_h, k_s, k_d, v_b, v_h, v_s, v_d, o_b, o_h, o_t, o_d,
+    dk_b, dk_h, dk_s, dk_d, dv_b, dv_h, dv_s, dv_d, l_b, l_h, l_t, m_b, m_h, m_t, m_s,
+    CAUSAL: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr,
+):  # fmt: skip
+    """dK and dV of BS keys of one head of k a program, over all queries that share it; grid: (cdiv(S, BS), B · G)."""
+    batch = (tl.program_id(1) // G).to(tl.int64)
+    group = (tl.program_id(1) % G).to(tl.int64)
+    s = tl.program_id(0).to(tl.int64) * BS + tl.arange(0, BS)
+    d = tl.arange(0, BD).to(tl.int64)
+    factor = tl.cast(scale, tl.float32)
+    k_tile = block(k + batch * k_b + group * k_h, s, d, k_s, k_d, S, D)
+    v_tile = block(v + batch * v_b + group * v_h, s, d, v_s, v_d, S, D)
+    dk_acc = tl.zeros([BS, BD], tl.float32)
+    dv_acc = tl.zeros([BS, BD], tl.float32)
+    for member in range(shared):
+        head = group * shared + member
+        q_head = q + batch * q_b + head * q_h
+        g_head = g + batch * g_b + head * g_h
+        o_head = out + batch * o_b + head * o_h
+        l_head = logsumexp + batch * l_b + head * l_h
+        m_head = mask
+        if mask is not None:
+            m_head = mask + batch * m_b + head * m_h
+        for start in range(0, T, BT):
+            t = start + tl.arange(0, BT).to(tl.int64)
+            q_tile = block(q_head, t, d, q_t, q_d, T, D)
+            g_tile = block(g_head, t, d, g_t, g_d, T, D)
+            o_tile = block(o_head, t, d, o_t, o_d, T, D)
+            delta = tl.sum(g_tile.to(tl.float32) * o_tile.to(tl.float32), axis=1)
+            level = tl.load(l_head + t * l_t, mask=t < T, other=0.0)
+            scores = tl.dot(k_tile, block(q_head, d, t, q_d, q_t, D, T), input_precision="ieee") * factor
+            scores = seen_scores(scores, m_head, t[None, :], s[:, None], m_t, m_s, T, S, CAUSAL)
+            p = tl.exp(scores - level[None, :])
+            dv_acc = tl.dot(p.to(g_tile.dtype), g_tile, dv_acc, input_precision="ieee")
+            dp = tl.dot(v_tile, block(g_head, d, t, g_d, g_t, D, T), input_precision="ieee")
+            ds = (p * (dp - delta[None, :])).to(q_tile.dtype)
+            dk_acc = tl.dot(ds, q_tile, dk_acc, input_precision="ieee")
+    put(dk + batch * dk_b + group * dk_h, s, d, dk_s, dk_d, S, D, dk_acc * factor)
+    put(dv + batch * dv_b + group * dv_h, s, d, dv_s, dv_d, S, D, dv_acc)
+
+
 def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, dropout_p: float) -> None:
     if dropout_p:
         raise Declined("attention with dropout")
@@ -109,22 +219,83 @@ def flash_attention_for_cpu(
     """(out, logsumexp); `scale` is 1/sqrt(D) where none is given."""
     _check(query, key, value, attn_mask, dropout_p)
     batch, heads, length, width = query.shape
-    keys = key.shape[2]
     out = torch.empty_like(query)
     logsumexp = torch.empty((batch, length, heads), dtype=torch.float32, device=query.device).transpose(1, 2)
-    try:
-        mask = None if attn_mask is None else attn_mask.expand(batch, heads, length, keys)
-    except RuntimeError as error:
-        raise Declined("shapes do not broadcast") from error
-    row = tiles.of(query.device)
-    block_t, block_s = (
-        max(row.min_dot, tiles.block(size, most)) for most, size in zip(row.attention, (length, keys), strict=True)
-    )
+    mask = _spread(attn_mask, query, key)
+    blocks = _blocks(query, key)
     launch(
-        forward, (triton.cdiv(length, block_t), batch * heads), query, key, value, mask, out, logsumexp,
-        length, keys, width, heads, heads // key.shape[1], scale if scale is not None else 1 / math.sqrt(width),
-        *query.stride(), *key.stride(), *value.stride(), *out.stride(),
-        *(mask.stride() if mask is not None else (0, 0, 0, 0)),
-        CAUSAL=is_causal, BT=block_t, BS=block_s, BD=max(row.min_dot, tiles.power_of_2(width)), num_warps=row.num_warps,
+        forward, (triton.cdiv(length, blocks["BT"]), batch * heads), query, key, value, mask, out, logsumexp,
+        length, key.shape[2], width, heads, heads // key.shape[1], _scale(scale, width),
+        *query.stride(), *key.stride(), *value.stride(), *out.stride(), *_strides(mask), CAUSAL=is_causal, **blocks,
     )  # fmt: skip
     return out, logsumexp
+
+
+def flash_attention_for_cpu_backward(
+    grad_out: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    out: torch.Tensor,
+    logsumexp: torch.Tensor,
+    dropout_p: float,
+    is_causal: bool,
+    *,
+    attn_mask: torch.Tensor | None = None,
+    scale: float | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(dq, dk, dv), each shaped like what it is the gradient of, laid out as [B, T, H, D] in memory."""
+    _check(query, key, value, attn_mask, dropout_p)
+    if not (grad_out.dtype is out.dtype is query.dtype):
+        raise Declined("attention of this type")
+    batch, heads, length, width = query.shape
+    groups, keys = key.shape[1:3]
+    dq, dk, dv = (_heads_inside(x) for x in (query, key, value))
+    mask = _spread(attn_mask, query, key)
+    blocks = _blocks(query, key)
+    inputs = (grad_out, query, key, value, mask, out, logsumexp)
+    strides = [x.stride() for x in (grad_out, query, key, value, out)]
+    ends = (*logsumexp.stride(), *_strides(mask))
+    factor = _scale(scale, width)
+    launch(
+        backward_query, (triton.cdiv(length, blocks["BT"]), batch * heads), *inputs, dq,
+        length, keys, width, heads, heads // groups, factor,
+        *itertools.chain(*strides, dq.stride(), ends), CAUSAL=is_causal, **blocks,
+    )  # fmt: skip
+    launch(
+        backward_key_value, (triton.cdiv(keys, blocks["BS"]), batch * groups), *inputs, dk, dv,
+        length, keys, width, groups, heads // groups, factor,
+        *itertools.chain(*strides, dk.stride(), dv.stride(), ends), CAUSAL=is_causal, **blocks,
+    )  # fmt: skip
+    return dq, dk, dv
+
+
+def _heads_inside(x: torch.Tensor) -> torch.Tensor:
+    """New memory for [B, H, T, D] laid out as [B, T, H, D]."""
+    return torch.empty_like(x.transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
+
+
+def _scale(scale: float | None, width: int) -> float:
+    return 1 / math.sqrt(width) if scale is None else scale
+
+
+def _strides(mask: torch.Tensor | None) -> tuple[int, ...]:
+    return (0, 0, 0, 0) if mask is None else mask.stride()
+
+
+def _spread(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor | None:
+    """The mask as [B, H, T, S], with stride 0 where it is broadcast."""
+    if mask is None:
+        return None
+    try:
+        return mask.expand(*query.shape[:3], key.shape[2])
+    except RuntimeError as error:
+        raise Declined("shapes do not broadcast") from error
+
+
+def _blocks(query: torch.Tensor, key: torch.Tensor) -> dict[str, int]:
+    row = tiles.of(query.device)
+    lengths = zip(row.attention, (query.shape[2], key.shape[2]), strict=True)
+    block_t, block_s = (max(row.min_dot, tiles.block(size, most)) for most, size in lengths)
+    block_d = max(row.min_dot, tiles.power_of_2(query.shape[3]))
+    return {"BT": block_t, "BS": block_s, "BD": block_d, "num_warps": row.num_warps}

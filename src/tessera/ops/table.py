@@ -148,6 +148,7 @@ ROWS: tuple[Row, ...] = (
     _row("bmm", matmul.bmm),
     _row("baddbmm", matmul.baddbmm),
     _row("_scaled_dot_product_flash_attention_for_cpu", attention.flash_attention_for_cpu),
+    _row("_scaled_dot_product_flash_attention_for_cpu_backward", attention.flash_attention_for_cpu_backward),
     # by index
     _row("index_select", index.index_select),
     _row("gather", index.gather),
@@ -208,15 +209,16 @@ def _check_parameters(overload: Overload, entry: Entry) -> bool:
     """Whether the entry writes to `out` itself; fails where its parameters are not the schema's."""
     parameters = inspect.signature(entry).parameters
     kinds = {parameter.kind for parameter in parameters.values()}
-    names = [name for name in parameters if name != "out"]
     schema = [a for a in overload._schema.arguments if not a.is_out]
+    writes = "out" in parameters and all(a.name != "out" for a in schema)
+    names = [name for name in parameters if name != "out" or not writes]
     if inspect.Parameter.VAR_POSITIONAL in kinds:
         assert not any(a.kwarg_only for a in schema), f"{overload._name} has arguments that its entry does not take"
     else:
         assert len(names) >= len(schema), f"{overload._name} has arguments that its entry does not take"
         for a in (a for a in schema if a.kwarg_only):
             assert a.name in names, f"{overload._name} has an argument {a.name!r} that its entry does not take"
-    return "out" in parameters
+    return writes
 
 
 def _give(out: torch.Tensor, result: torch.Tensor) -> None:

@@ -1,0 +1,136 @@
+"""Every kernel of `ops/` compiles for NVIDIA and AMD chips, without one.
+
+The entries are called with a GPU's block sizes, and each launch is compiled for the target instead of run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
+
+from tessera import ops
+from tessera.ops import attention, functions, index, layer_norm, loss, matmul, move, pointwise, reduce, softmax, tiles
+from tessera.ops import launch as launching
+
+TARGETS = {"cuda": GPUTarget("cuda", 90, 32), "hip": GPUTarget("hip", "gfx942", 64)}
+MODULES = [importlib.import_module(f"tessera.ops.{m.name}") for m in pkgutil.iter_modules(ops.__path__)]
+
+
+def is_kernel(function: Any) -> bool:
+    """A kernel gives nothing back; helpers and scalar functions return a value."""
+    return isinstance(function, JITFunction) and "return " not in function.src
+
+
+KERNELS = {f for module in MODULES for f in vars(module).values() if is_kernel(f)}
+SCALAR_FUNCTIONS = [f for f in vars(functions).values() if isinstance(f, JITFunction)]
+
+x = torch.randn(48, 80)
+half = torch.randn(48, 80, dtype=torch.bfloat16)
+rows = torch.zeros(48, dtype=torch.int64)
+heads = torch.randn(2, 4, 40, 64, dtype=torch.bfloat16)
+vector = torch.randn(80)
+one = torch.randn(48, 1)
+
+# One call or more of every entry that reaches a kernel of its own.
+CALLS: list[Callable[[], Any]] = [
+    lambda: pointwise.add(x, x.t().contiguous().t(), alpha=2.5),
+    lambda: pointwise.add(x[None, :, None, ::2], x[:, None, :40]),
+    lambda: pointwise.copy_(half, x, out=half),
+    lambda: matmul.addmm(vector, x, torch.randn(80, 80).t(), beta=0.5),
+    lambda: matmul.bmm(half[None], half.t()[None]),
+    lambda: matmul.mm(half[:1], half.t()),
+    lambda: matmul.mm(x[:1], x.t()),
+    lambda: softmax.softmax(half, -1, False),
+    lambda: softmax.softmax(torch.randn(2, 20000), -1, False),
+    lambda: softmax.log_softmax(x, 0, False),
+    lambda: softmax.softmax_backward(x, x, 1, torch.float32),
+    lambda: softmax.log_softmax_backward(x, x, 1, torch.float32),
+    lambda: layer_norm.native_layer_norm(half, [80], half[0], half[0], 1e-5),
+    lambda: layer_norm.native_layer_norm(torch.randn(2, 20000), [20000], None, None, 1e-5),
+    lambda: layer_norm.native_layer_norm_backward(x, x, [80], one, one, vector, vector, [True, True, True]),
+    lambda: reduce.sum_(half, 1),
+    lambda: reduce.mean(x, 0),
+    lambda: reduce.amax(x, 1),
+    lambda: reduce.any_(x > 0, 0),
+    lambda: reduce.max_dim(x, 1),
+    lambda: reduce.argmin(x, 0),
+    lambda: attention.flash_attention_for_cpu(heads, heads[:, :2], heads[:, :2], 0.0, True),
+    lambda: attention.flash_attention_for_cpu(heads, heads, heads, attn_mask=torch.zeros(2, 1, 40, 40)),
+    lambda: attention.flash_attention_for_cpu_backward(
+        heads, heads, heads[:, :2], heads[:, :2], heads, torch.zeros(2, 4, 40), 0.0, True
+    ),
+    lambda: index.index_select(half, 0, rows),
+    lambda: index.gather(x, 1, rows[:, None]),
+    lambda: index.index(x, [rows, rows]),
+    lambda: index.embedding_dense_backward(half, rows, 10, -1, False),
+    lambda: loss.nll_loss_forward(x, rows, None, 1, -100),
+    lambda: loss.nll_loss_forward(x, rows, vector, 0, -100),
+    lambda: loss.nll_loss_backward(torch.tensor(1.0), x, rows, vector, 1, -100, torch.tensor(1.0)),
+    lambda: move.arange(0, 100, 1, out=torch.empty(100)),
+    lambda: move.cumsum(x, 1),
+    lambda: move.isin(rows, rows[:3]),
+]
+
+Launch = tuple[JITFunction, tuple[Any, ...], dict[str, Any]]
+
+
+@pytest.fixture
+def launches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
+    """What the entries launch, with the block sizes of the chip that the test names."""
+    caught: list[Launch] = []
+
+    def catch(kernel: JITFunction, grid: tuple[int, ...], *args: Any, **constants: Any) -> None:
+        caught.append((kernel, args, constants))
+
+    for module in MODULES:
+        if hasattr(module, "launch") and module is not launching:
+            monkeypatch.setattr(module, "launch", catch)
+    monkeypatch.setattr(tiles, "of", lambda device: tiles.TILES[request.node.callspec.params["chip"]])
+    return caught
+
+
+def compile_for(target: GPUTarget, launch: Launch) -> Any:
+    """Compile one launch as Triton would for these arguments: a size of 1 and what is missing are constants."""
+    kernel, args, constants = launch
+    given = dict(zip(kernel.arg_names, args, strict=False))
+    fixed = {name: value for name, value in given.items() if value is None or (isinstance(value, int) and value == 1)}
+    fixed |= {name: value for name, value in constants.items() if name in kernel.arg_names}
+    signature = {
+        p.name: "constexpr" if p.name in fixed else launching._type(launching._kind(given[p.name]), p.annotation_type)
+        for p in kernel.params
+    }
+    return triton.compile(ASTSource(kernel, signature, fixed), target, {"num_warps": constants["num_warps"]})
+
+
+@pytest.mark.parametrize("chip", TARGETS)
+def test_every_kernel_is_called_and_compiles(chip: str, launches: list[Launch]) -> None:
+    for call in CALLS:
+        call()
+    missing = {kernel.__name__ for kernel in KERNELS - {launch[0] for launch in launches}}
+    assert not missing, "a kernel that no call in CALLS reaches"
+    binary = "cubin" if chip == "cuda" else "hsaco"
+    for launch in launches:
+        assert len(compile_for(TARGETS[chip], launch).asm[binary]) > 0
+
+
+@pytest.mark.parametrize("chip", TARGETS)
+@pytest.mark.parametrize("function", SCALAR_FUNCTIONS, ids=lambda f: f.__name__)
+def test_every_scalar_function_compiles(chip: str, function: JITFunction, launches: list[Launch]) -> None:
+    kind = torch.int32 if function.__name__.startswith("bitwise") else torch.float32
+    operands = [torch.ones(64, dtype=kind)] * len(inspect.signature(function.fn).parameters)
+    pointwise.same(function)(*operands) if len(operands) < 3 else run_three(function, operands)
+    assert compile_for(TARGETS[chip], launches[-1]).asm["cubin" if chip == "cuda" else "hsaco"]
+
+
+def run_three(function: JITFunction, operands: list[torch.Tensor]) -> None:
+    pointwise.run(function, tuple(operands), pointwise.compute_type(operands[0].dtype), operands[0].dtype)

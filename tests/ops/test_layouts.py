@@ -1,0 +1,125 @@
+"""Layouts and numbers beyond what PyTorch's samples hold."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import tessera
+from tests.ops.judged import assert_call, assert_same_layout, vendor_calls
+
+dense = torch.randn(6, 5, 4)
+LAYOUTS = {
+    "contiguous": dense,
+    "transposed": dense.transpose(0, 2),
+    "permuted": dense.permute(1, 2, 0),
+    "sliced": torch.randn(12, 10, 9)[::2, ::2, 1:5],
+    "expanded": torch.randn(5, 1).expand(6, 5, 4),
+    "one element": torch.randn(1, 1, 1),
+    "zero dims": torch.randn(()),
+    "empty": torch.randn(0, 5, 4),
+    "channels last": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_one_operand(name: str, dtype: torch.dtype) -> None:
+    record = assert_call(torch.tanh, LAYOUTS[name].to(dtype))
+    assert not vendor_calls(record)
+
+
+@pytest.mark.parametrize("first", LAYOUTS)
+@pytest.mark.parametrize("second", LAYOUTS)
+def test_two_operands(first: str, second: str) -> None:
+    try:
+        torch.broadcast_shapes(LAYOUTS[first].shape, LAYOUTS[second].shape)
+    except RuntimeError:
+        with tessera.use(), pytest.raises(RuntimeError, match="must match the size"):
+            torch.add(LAYOUTS[first], LAYOUTS[second])
+        return
+    assert not vendor_calls(assert_call(torch.add, LAYOUTS[first], LAYOUTS[second]))
+
+
+@pytest.mark.parametrize("first", [torch.bool, torch.uint8, torch.int64, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("second", [torch.bool, torch.int32, torch.float16, torch.float32, 2, 2.5, True])
+def test_promotion(first: torch.dtype, second: object) -> None:
+    left = torch.arange(6).to(first)
+    for right in (
+        [torch.ones(6, dtype=second), torch.ones((), dtype=second)] if isinstance(second, torch.dtype) else [second]
+    ):
+        assert not vendor_calls(assert_call(torch.mul, left, right))
+
+
+def test_six_dims_in_any_order() -> None:
+    x, y = torch.randn(2, 3, 2, 3, 2, 3), torch.randn(3, 2, 3, 2, 3, 2)
+    assert not vendor_calls(assert_call(torch.add, x.permute(5, 0, 3, 2, 1, 4), y.permute(0, 5, 2, 3, 4, 1)))
+
+
+def test_in_place_with_overlap_is_pytorchs_business() -> None:
+    x = torch.arange(8.0)
+    with tessera.use() as record:
+        x[1:].copy_(x[:-1].clone())
+        x.add_(x)
+    assert x.tolist() == [0, 0, 2, 4, 6, 8, 10, 12]
+    assert not vendor_calls(record)
+
+
+def test_result_into_given_memory() -> None:
+    out, wanted, eye = torch.empty(4, 6).t(), torch.randn(6, 4), torch.eye(4)
+    with tessera.use() as record:
+        torch.add(wanted, 1, out=out)
+        torch.mm(wanted, eye, out=out)
+    assert torch.equal(out, wanted)
+    assert not vendor_calls(record)
+
+
+def test_in_place_needs_a_type_that_holds_the_result() -> None:
+    with tessera.use(), pytest.raises(RuntimeError, match="can't be cast"):
+        torch.ones(3, dtype=torch.int64).add_(1.5)
+
+
+def test_a_bad_index_says_what_would_be_right() -> None:
+    with tessera.use(), pytest.raises(IndexError, match=r"the indexed dim has 4 elements, .* in \[0, 4\)"):
+        torch.embedding(torch.randn(4, 8), torch.tensor([1, 4]))
+    with tessera.use(), pytest.raises(IndexError, match=r"\[-4, 4\)"):
+        torch.randn(4, 8)[torch.tensor([-5])]
+    with tessera.use():
+        assert torch.embedding(torch.eye(4), torch.tensor([3])).argmax().item() == 3
+
+
+@pytest.mark.parametrize("n", [1, 7, 1000, 16384, 40000])
+def test_rows_of_any_length(n: int) -> None:
+    x = torch.randn(3, n)
+    for call in (torch.softmax, torch.log_softmax):
+        assert not vendor_calls(assert_call(call, x, -1))
+        assert not vendor_calls(assert_call(call, x, 0))
+    assert not vendor_calls(assert_call(torch.nn.functional.layer_norm, x, [n]))
+    assert not vendor_calls(assert_call(torch.sum, x, 1))
+    assert not vendor_calls(assert_call(torch.argmax, x, 1))
+
+
+def test_a_row_of_minus_infinity() -> None:
+    x = torch.full((2, 40000), -torch.inf)
+    x[0, 7] = 0.0
+    with tessera.use():
+        y = torch.softmax(x, -1)
+    assert y[0].tolist() == [0.0] * 7 + [1.0] + [0.0] * (40000 - 8)
+    assert bool(y[1].isnan().all())
+
+
+@pytest.mark.parametrize("m", [1, 2, 65, 130])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_matrix_products(m: int, dtype: torch.dtype) -> None:
+    a, b, bias = torch.randn(m, 70).to(dtype), torch.randn(90, 70).to(dtype), torch.randn(90).to(dtype)
+    assert not vendor_calls(assert_call(torch.mm, a, b.t()))
+    assert not vendor_calls(assert_call(torch.mm, a, b.t().contiguous()))
+    assert not vendor_calls(assert_call(torch.addmm, bias, a, b.t(), alpha=0.3, beta=1.7))
+
+
+def test_numbers_in_double_are_exact() -> None:
+    x = torch.zeros(3, dtype=torch.float64)
+    with tessera.use():
+        y = x + 0.1
+    assert_same_layout(y, x)
+    assert y.tolist() == [0.1, 0.1, 0.1]

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from triton import knobs
+from triton.runtime.jit import JITFunction
 
 from benchmarks.case import Shape
 from benchmarks.families import tutorial
@@ -33,13 +34,20 @@ class Listener:
     def __call__(self, *, src: Any, metadata: Any, metadata_group: Any, times: Any, cache_hit: bool) -> None:
         stages = {"ast": times.ir_initialization, **dict(times.lowering_stages), "store": times.store_results}
         self.compiled.append({
-            "kernel": src.name,
+            "kernel": _name(src),
             "signature": ", ".join(map(str, src.signature.values())),
             "hash": metadata["hash"],
             "cached": cache_hit,
             "stages_ms": {} if cache_hit else {name: us / 1e3 for name, us in stages.items()},
             "total_ms": times.total / 1e3,
         })  # fmt: skip
+
+
+def _name(src: Any) -> str:
+    """`softmax.forward`, and `pointwise_kernels.flat(gelu)` for a kernel that is made for a scalar function."""
+    functions = [constant.__name__ for constant in src.constants.values() if isinstance(constant, JITFunction)]
+    name = f"{src.fn.__module__.rsplit('.', 1)[-1]}.{src.name}"
+    return f"{name}({', '.join(functions)})" if functions else name
 
 
 # Small, so that a first launch is not one that touches new memory.

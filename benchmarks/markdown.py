@@ -157,7 +157,7 @@ def _compile_table(rows: Sequence[Row]) -> str:
     return table(
         ["kernel", "of", "arguments", *(f"{stage}:" for stage in STAGES), "total ms:"],
         (
-            [row["kernel"], row["source"], f"`{row['signature']}`", *(number(row["stages_ms"][s]) for s in STAGES),
+            [row["kernel"], row["source"], arguments(row["signature"]), *(number(row["stages_ms"][s]) for s in STAGES),
              number(row["total_ms"])]
             for row in rows
         ),
@@ -187,6 +187,13 @@ def _model_table(rows: Sequence[Row]) -> str:
             for row in rows
         ),
     )  # fmt: skip
+
+
+def arguments(signature: str) -> str:
+    """`*fp32 ×3, i32` of `*fp32, *fp32, *fp32, i32, constexpr`: what is not a constant, and how often."""
+    kinds = [kind for kind in signature.split(", ") if kind != "constexpr"]
+    counts = {kind: kinds.count(kind) for kind in kinds}
+    return "`" + ", ".join(f"{kind} ×{count}" if count > 1 else kind for kind, count in counts.items()) + "`"
 
 
 def geomean(values: Iterable[float]) -> float:

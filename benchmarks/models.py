@@ -62,7 +62,7 @@ def _prefill(dtype: torch.dtype) -> Callable[..., Call]:
 
 
 def _decode(dtype: torch.dtype) -> Callable[..., Call]:
-    """One token after 128; the cache is cut back to them before each call, on both sides alike."""
+    """One token after 128; the cache is cut back to them after each call, on both sides alike."""
 
     def prepare(*, small: bool = False) -> Call:
         model, tokens = _llama(dtype), 16 if small else _TOKENS
@@ -70,9 +70,9 @@ def _decode(dtype: torch.dtype) -> Callable[..., Call]:
             cache = model(torch.randint(8192, (1, tokens)), use_cache=True).past_key_values
         token = torch.randint(8192, (1, 1))
 
-        def step() -> Any:
-            cache.crop(tokens)
-            return model(token, past_key_values=cache, use_cache=True)
+        def step() -> None:
+            model(token, past_key_values=cache, use_cache=True)
+            cache.crop(-1)
 
         return _without_gradients(step)
 
@@ -115,7 +115,7 @@ def _subjects() -> Iterator[tuple[str, Subject]]:
         text = dtype_text(dtype)
         what = f"Llama, 4 layers of width 512, prefill of {_TOKENS} tokens"
         yield f"llama prefill {text}", Subject(what=what, dtype=dtype, prepare=_prefill(dtype))
-        what = f"the same, one token after {_TOKENS}"
+        what = f"Llama, 4 layers of width 512, one token after {_TOKENS}"
         yield f"llama decode {text}", Subject(what=what, dtype=dtype, prepare=_decode(dtype))
     what = "training step of a classifier 784-512-512-10, batch 64"
     yield "mlp training float32", Subject(what=what, dtype=torch.float32, prepare=_training)

@@ -1,8 +1,8 @@
 """One operator call, run by PyTorch, by our kernels and in float64, and judged by the project's rule.
 
-Floating results: the rule of `tessera.accuracy.judge`; below 64 elements the noise is taken as 2 eps of the type, because torch's
-own error is too small a sample there. float64 has no wider type to judge by: within 64 eps of the largest element.
-All other results: equal. Shape, type and strides are PyTorch's.
+Floating results: the rule of `tessera.accuracy.judge`; below 64 elements the noise is taken as 2 eps of the type,
+because torch's own error is too small a sample there. float64 has no wider type to judge by: within 64 eps of the
+largest element. All other results: equal. Shape, type and strides are PyTorch's.
 """
 
 from __future__ import annotations

@@ -22,15 +22,17 @@ NO_KERNEL = "no kernel of ours"
 # book-keeping.
 NOT_COMPUTE = frozenset(
     "aten::" + name
-    for name in """
-    empty.memory_format empty_strided empty_like new_empty new_empty_strided resize_ resize_as_ set_.source_Tensor
-    set_.source_Storage set_.source_Storage_storage_offset set_ _local_scalar_dense lift_fresh lift lift_fresh_copy
-    detach detach_
-    alias _fused_sdp_choice is_same_size _has_compatible_shallow_copy_type _resize_output_ record_stream equal
-    scalar_tensor
-    _nested_tensor_size is_set_to _assert_async _assert_async.msg _assert_scalar is_pinned
-    """.split()
-)
+    for name in (
+        "_assert_async", "_assert_async.msg", "_assert_scalar", "_fused_sdp_choice",
+        "_has_compatible_shallow_copy_type",
+        "_local_scalar_dense", "_nested_tensor_size", "_resize_output_", "alias", "detach", "detach_",
+        "empty.memory_format",
+        "empty_like", "empty_strided", "is_pinned", "is_same_size", "is_set_to", "lift", "lift_fresh",
+        "lift_fresh_copy",
+        "new_empty", "new_empty_strided", "record_stream", "resize_", "resize_as_", "scalar_tensor", "set_",
+        "set_.source_Storage", "set_.source_Storage_storage_offset", "set_.source_Tensor",
+    )
+)  # fmt: skip
 _COMPOSITES = ("CompositeImplicitAutograd", "CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional")
 
 
@@ -94,11 +96,11 @@ def count(name: str, reason: str | None) -> None:
             record.add(name, reason)
 
 
-class Watch(TorchDispatchMode):
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what no row of ours serves, while a record is active. `served` are full names that count themselves."""
 
     def __init__(self, served: frozenset[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._served = served
 
     def __torch_dispatch__(
@@ -134,8 +136,7 @@ class Watch(TorchDispatchMode):
 
 @functools.cache
 def _takes_number(func: Any) -> bool:
-    """A composite with a number hands it on as a tensor, and PyTorch gives such a tensor to a mode as a number again, which
-    not every operator takes."""
+    """A composite hands its number on as a tensor, which PyTorch gives to a mode as a number again; not all take it."""
     return any(str(argument.type) == "number" for argument in func._schema.arguments)
 
 

@@ -1,8 +1,8 @@
 """Scaled dot-product attention with a running softmax: the matrix of scores is never stored.
 
 S = scale · Q Kᵀ + mask,  P = softmax(S),  out = P V,  logsumexp = log Σ exp(S)
-Shapes: q [B, H, T, D], k [B, G, S, D], v [B, G, S, D] with H a multiple of G (each group of H / G query heads shares one head of
-k and v); mask [B, H, T, S] with any strides, added to the scores; out like q, also in memory; logsumexp
+Shapes: q [B, H, T, D], k [B, G, S, D], v [B, G, S, D] with H a multiple of G (each group of H / G query heads shares
+one head of k and v); mask [B, H, T, S] with any strides, added to the scores; out like q, also in memory; logsumexp
 [B, H, T] in float32. A row whose every score is -inf gives 0 for both, as PyTorch's kernel does.
 Source: "FlashAttention-2", Dao, 2023; "Online normalizer calculation for softmax", Milakov and Gimelshein, 2018.
 """

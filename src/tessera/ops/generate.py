@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import itertools
 import struct
 from typing import Any
 
@@ -23,7 +24,10 @@ from tessera.ops.layout import Layout, Plan, plan
 
 Operand = torch.Tensor | bool | int | float
 
-EACH, ONE, NUMBER, BITS = (kernels.EACH.value, kernels.ONE.value, kernels.NUMBER.value, kernels.BITS.value)
+EACH: int = kernels.EACH.value
+ONE: int = kernels.ONE.value
+NUMBER: int = kernels.NUMBER.value
+BITS: int = kernels.BITS.value
 
 
 class Promotion(enum.Enum):
@@ -73,7 +77,7 @@ def common_type(operands: tuple[Operand, ...]) -> torch.dtype:
     if len(operands) == 2:
         return result
     dtypes = {x.dtype for x in operands if isinstance(x, torch.Tensor)}
-    if all(torch.result_type(a, b) == result for a, b in zip(operands, operands[1:], strict=False)):
+    if all(torch.result_type(a, b) == result for a, b in itertools.pairwise(operands)):
         return result
     if len(dtypes) == 1 and any(isinstance(x, torch.Tensor) and x.dim() for x in operands):
         return functools.reduce(torch.promote_types, (torch.result_type(operands[0], x) for x in operands[1:]))

@@ -2,9 +2,9 @@
 
 In:  a kernel, a grid, its arguments in order, and its constants (`tl.constexpr` parameters, which come last).
 Out: the kernel has run on the chip that holds the tensors.
-On the CPU this is a short way past Triton's own launcher: the type of each argument makes the key of a compiled kernel. A size or
-stride of 1 is part of the key, because a kernel is much faster where it is known; divisibility and alignment are not, because our
-CPU compiler needs neither. Elsewhere, and under Triton's interpreter, the launch is Triton's.
+On the CPU this is a short way past Triton's own launcher: the type of each argument makes the key of a compiled kernel.
+A size or stride of 1 is part of the key, because a kernel is much faster where it is known; divisibility and alignment
+are not, because our CPU compiler needs neither. Elsewhere, and under Triton's interpreter, the launch is Triton's.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Layer normalisation over the trailing dims, forward and backward.
 
-forward:  mean = Σ x / n,  rstd = 1 / sqrt(Σ (x - mean)² / n + tl.cast(eps, COMPUTE)),  x̂ = (x - mean) · rstd,  y = x̂ · weight + bias
+forward:  mean = Σ x / n,  rstd = 1 / sqrt(Σ (x - mean)² / n + eps),
+          x̂ = (x - mean) · rstd,  y = x̂ · weight + bias
 backward: u = g · weight,  dx = rstd · (u - Σ u / n - x̂ · Σ u·x̂ / n),  dweight = Σ_rows g · x̂,  dbias = Σ_rows g
 x is [rows, n]; mean and rstd have one element a row, in the type of weight (of x when there is none). Sums in float32.
 Source: torch.native_layer_norm; "Layer Normalization", Ba, Kiros, Hinton, 2016.
@@ -26,9 +27,10 @@ from tessera.ops.rows import Rows, view
 def load_or(x, cols, mask, default, COMPUTE: tl.constexpr):
     """x[cols], or `default` where there is no x."""
     if x is None:
-        return tl.full(cols.shape, default, COMPUTE)
+        value = tl.full(cols.shape, default, COMPUTE)
     else:
-        return tl.load(x + cols, mask=mask, other=0.0).to(COMPUTE)
+        value = tl.load(x + cols, mask=mask, other=0.0).to(COMPUTE)
+    return value
 
 
 @triton.jit
@@ -154,8 +156,9 @@ def native_layer_norm(
     leading = x.shape[: x.dim() - len(normalized_shape)]
     parameter = weight if weight is not None else bias
     dtype = x.dtype if parameter is None else parameter.dtype
-    mean, rstd = (torch.empty((*leading, *(1,) * len(normalized_shape)), dtype=dtype, device=x.device) for _ in
-    range(2))
+    mean, rstd = (
+        torch.empty((*leading, *(1,) * len(normalized_shape)), dtype=dtype, device=x.device) for _ in range(2)
+    )
     if mean.numel() == 0:
         return y, mean, rstd
     n = math.prod(normalized_shape)

@@ -24,9 +24,10 @@ NONE, MEAN, SUM = 0, 1, 2
 @triton.jit
 def weight_of(weight, target, mask, COMPUTE: tl.constexpr):
     if weight is None:
-        return tl.where(mask, 1.0, 0.0).to(COMPUTE)
+        value = tl.where(mask, 1.0, 0.0).to(COMPUTE)
     else:
-        return tl.load(weight + target, mask=mask, other=0.0).to(COMPUTE)
+        value = tl.load(weight + target, mask=mask, other=0.0).to(COMPUTE)
+    return value
 
 
 @triton.jit

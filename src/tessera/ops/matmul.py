@@ -87,9 +87,7 @@ def one_row(
         x = tl.load(a_at + k * a_k, mask=in_depth, other=0.0).to(ACC)
         y = tl.load(b_at + k, mask=in_cols[:, None] & in_depth[None, :], other=0.0).to(ACC)
         acc += y * x[None, :]
-    total = epilogue(
-        tl.sum(acc, axis=1), bias, batch * bias_batch + cols * bias_n, in_cols, alpha, beta, BIAS, SCALED
-    )
+    total = epilogue(tl.sum(acc, axis=1), bias, batch * bias_batch + cols * bias_n, in_cols, alpha, beta, BIAS, SCALED)
     tl.store(out + batch * N + cols, total.to(out.dtype.element_ty), mask=in_cols)
 
 
@@ -130,9 +128,7 @@ def _launch_tiled(
     batch, m, n = out.shape
     k = a.shape[2]
     row = tiles.of(out.device)
-    bm, bn, bk = (
-        max(row.min_dot, tiles.block(size, most)) for most, size in zip(row.mm, (m, n, k), strict=True)
-    )
+    bm, bn, bk = (max(row.min_dot, tiles.block(size, most)) for most, size in zip(row.mm, (m, n, k), strict=True))
     grid = (triton.cdiv(m, bm) * triton.cdiv(n, bn), batch)
     launch(
         tiled, grid, a, b, bias, out, m, n, k, alpha, beta, *a.stride(), *b.stride(),

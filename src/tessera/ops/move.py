@@ -56,7 +56,7 @@ def member(x, tested, out, size, num_tested, INVERT: tl.constexpr, BLOCK: tl.con
     mask = at < size
     v = tl.load(x + at, mask=mask, other=0)
     found = tl.zeros([BLOCK], tl.int32)
-    for j in range(0, num_tested):
+    for j in range(num_tested):
         found = found | (v == tl.load(tested + j)).to(tl.int32)
     tl.store(out + at, (found == 0) if INVERT else (found != 0), mask=mask)
 
@@ -88,9 +88,7 @@ def cat(tensors: list[torch.Tensor], dim: int = 0) -> torch.Tensor:
 def _like(parts: list[torch.Tensor], shape: list[int], dtype: torch.dtype) -> torch.Tensor:
     """A new tensor in the memory format that all parts share; contiguous where they share none."""
     for layout, rank in ((torch.channels_last, 4), (torch.channels_last_3d, 5)):
-        if len(shape) == rank and all(
-            t.is_contiguous(memory_format=layout) and not t.is_contiguous() for t in parts
-        ):
+        if len(shape) == rank and all(t.is_contiguous(memory_format=layout) and not t.is_contiguous() for t in parts):
             return torch.empty(shape, dtype=dtype, device=parts[0].device, memory_format=layout)
     return torch.empty(shape, dtype=dtype, device=parts[0].device)
 

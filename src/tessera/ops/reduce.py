@@ -34,21 +34,23 @@ MIN = tl.constexpr(2)
 @triton.jit
 def combine(a, b, KIND: tl.constexpr):
     if KIND == SUM:
-        return a + b
+        result = a + b
     elif KIND == MAX:
-        return maximum(a, b)
+        result = maximum(a, b)
     else:
-        return minimum(a, b)
+        result = minimum(a, b)
+    return result
 
 
 @triton.jit
 def fold(block, AXIS: tl.constexpr, KIND: tl.constexpr):
     if KIND == SUM:
-        return tl.sum(block, AXIS)
+        result = tl.sum(block, AXIS)
     elif KIND == MAX:
-        return tl.reduce(block, AXIS, maximum)
+        result = tl.reduce(block, AXIS, maximum)
     else:
-        return tl.reduce(block, AXIS, minimum)
+        result = tl.reduce(block, AXIS, minimum)
+    return result
 
 
 @triton.jit

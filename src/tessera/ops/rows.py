@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 import triton
-import triton.language as tl
 
 from tessera.ops import tiles
 

@@ -161,7 +161,7 @@ ROWS: tuple[Row, ...] = (
 
 def _resolve(name: str) -> Overload:
     packet, _, overload = name.partition(".")
-    found = getattr(getattr(torch.ops.aten, packet, None), overload or "default", None)
+    found: Overload | None = getattr(getattr(torch.ops.aten, packet, None), overload or "default", None)
     assert found is not None, f"the row {name!r} names no ATen overload of torch {torch.__version__}"
     return found
 

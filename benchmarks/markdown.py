@@ -111,8 +111,9 @@ def _kernel_summary(rows: Sequence[Row]) -> str:
 
 
 def _kernel_table(rows: Sequence[Row], *, family: bool = False) -> str:
+    figures = ("ours µs:", "PyTorch µs:", "ratio:", "rate:")
     return table(
-        ["kernel", "shape", "type", "threads:", "ours µs:", "PyTorch µs:", "ratio:", "rate:", "PyTorch runs", "target", ""],
+        ["kernel", "shape", "type", "threads:", *figures, "PyTorch runs", "target", ""],
         (
             [
                 f"{row['family']}/{row['kernel']}" if family else row["kernel"],

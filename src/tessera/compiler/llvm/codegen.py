@@ -28,7 +28,8 @@ def _machine(target: Target) -> Any:
         llvm = _llvm()
         native = host_features(target)
         features = ",".join(f"+{name}" for name in (native or target.features))
-        cpu = llvm.get_host_cpu_name() if native else target.cpu
+        # A processor's name stands for all that it has; where something is left out, the row's own name serves.
+        cpu = llvm.get_host_cpu_name() if native and not target.without else target.cpu
         _machines[target.name] = llvm.Target.from_triple(target.triple).create_target_machine(
             cpu=cpu, features=features, opt=2, reloc="pic", codemodel="small"
         )

@@ -14,8 +14,8 @@ class Target:
     """One instruction set as the compiler sees it.
 
     `vector_bits` is the width of a register, `registers` how many there are, `tile` the rows and columns (in vectors)
-    of the
-    matrix micro-kernel's accumulators; `features` are LLVM's, `requires` those of them that the host must have.
+    of the matrix micro-kernel's accumulators. `features` are LLVM's, `requires` those of them that the host must have,
+    `without` the beginnings of those that are left out although a host may have them.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Target:
     registers: int
     tile: tuple[int, int]
     requires: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     features: tuple[str, ...] = field(default=())
 
     @property
@@ -44,7 +45,7 @@ ROWS: tuple[Target, ...] = (
     Target(name="x86-64-avx512", triple="x86_64-unknown-linux-gnu", cpu="x86-64-v4", vector_bits=512, registers=32,
            tile=(8, 2), requires=_AVX512),
     Target(name="x86-64-avx2", triple="x86_64-unknown-linux-gnu", cpu="x86-64-v3", vector_bits=256, registers=16,
-           tile=(4, 2), requires=_AVX2),
+           tile=(4, 2), requires=_AVX2, without=("avx512", "avx10", "amx", "evex")),
     Target(name="aarch64-neon", triple="aarch64-unknown-linux-gnu", cpu="generic", vector_bits=128, registers=32,
            tile=(6, 4), requires=("neon",)),
     Target(name="riscv64-rvv", triple="riscv64-unknown-linux-gnu", cpu="generic-rv64", vector_bits=256, registers=16,
@@ -74,10 +75,13 @@ def _host_features() -> frozenset[str]:
     return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
 
 
+@functools.cache
 def host_features(target: Target) -> tuple[str, ...]:
-    """What this machine offers beyond the row, if it is the row's machine: LLVM may use all of it."""
+    """What this machine offers that the row does not leave out, if it is the row's machine: LLVM may use all of it."""
     features = _host_features()
-    return tuple(sorted(features)) if set(target.requires) <= features else ()
+    if not set(target.requires) <= features:
+        return ()
+    return tuple(sorted(name for name in features if not name.startswith(target.without)))
 
 
 @functools.lru_cache(maxsize=1)

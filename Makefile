@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 help:
 	@echo "make run     bring the packaged model up on this machine (MODEL=... for another)"
 	@echo "make test    lint, types and tests"
-	@echo "make bench   our kernels against PyTorch's, as ratios"
+	@echo "make bench   our kernels against PyTorch's, as ratios (ARGS=--help for options)"
 	@echo "make lint    lint and types alone"
 	@echo "make setup   the virtual environment alone"
 
@@ -38,4 +38,4 @@ test: lint
 	$(VENV)/bin/python -m pytest
 
 bench: $(INSTALLED)
-	$(VENV)/bin/python benchmarks/run.py
+	$(VENV)/bin/python -m benchmarks $(ARGS)

@@ -1,0 +1,99 @@
+"""Kernels as their authors write them for GPUs, launched through Triton, with block sizes that are usual there.
+
+They are the ones that our tests run; PyTorch's rival writes to memory that is there already, as they do.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+from torch.nn import functional
+
+from benchmarks.case import ATTENTION, ELEMENTWISE, FUSED_ROWS, MATMUL, Kernel, Rivals, Shape, num_bytes, randn
+from tests.triton_cpu import kernels
+
+_EPS = 1e-5
+
+
+def _vector_add(shape: Shape, dtype: torch.dtype) -> Rivals:
+    x, y = randn(shape, dtype), randn(shape, dtype)
+    out, other = torch.empty_like(x), torch.empty_like(x)
+    grid = (triton.cdiv(x.numel(), 1024),)
+
+    def ours() -> torch.Tensor:
+        kernels.vector_add[grid](x, y, out, x.numel(), BLOCK=1024)
+        return out
+
+    return Rivals(ours=ours, torch=lambda: torch.add(x, y, out=other), amount=3 * num_bytes(x), unit="B")
+
+
+def _softmax(shape: Shape, dtype: torch.dtype) -> Rivals:
+    x = randn(shape, dtype)
+    out, other = torch.empty_like(x), torch.empty_like(x)
+    block = triton.next_power_of_2(shape[1])
+
+    def ours() -> torch.Tensor:
+        kernels.fused_softmax[(64,)](out, x, x.stride(0), out.stride(0), *shape, BLOCK=block, STAGES=2)
+        return out
+
+    return Rivals(ours=ours, torch=lambda: torch.softmax(x, -1, out=other), amount=2 * num_bytes(x), unit="B")
+
+
+def _layer_norm(shape: Shape, dtype: torch.dtype) -> Rivals:
+    rows, width = shape
+    x, weight, bias = randn(shape, dtype), randn((width,), dtype), randn((width,), dtype)
+    out, mean, rstd = torch.empty_like(x), torch.empty(rows), torch.empty(rows)
+
+    def ours() -> torch.Tensor:
+        kernels.layer_norm_forward[(rows,)](x, out, weight, bias, mean, rstd, x.stride(0), width, _EPS, BLOCK=1024)
+        return out
+
+    return Rivals(
+        ours=ours,
+        torch=lambda: torch.native_layer_norm(x, [width], weight, bias, _EPS)[0],
+        amount=2 * num_bytes(x),
+        unit="B",
+    )
+
+
+def _matmul(shape: Shape, dtype: torch.dtype) -> Rivals:
+    m, n, k = shape
+    a, b = randn((m, k), dtype), randn((k, n), dtype)
+    out, other = (torch.empty(m, n, dtype=dtype) for _ in range(2))
+    grid = (triton.cdiv(m, 64) * triton.cdiv(n, 64),)
+
+    def ours() -> torch.Tensor:
+        kernels.matmul[grid](a, b, out, m, n, k, *a.stride(), *b.stride(), *out.stride(),
+                             BLOCK_M=64, BLOCK_N=64, BLOCK_K=64, GROUP_M=8, ACTIVATION="")  # fmt: skip
+        return out
+
+    return Rivals(ours=ours, torch=lambda: torch.mm(a, b, out=other), amount=2.0 * m * n * k, unit="flop")
+
+
+def _attention(shape: Shape, dtype: torch.dtype) -> Rivals:
+    """[heads, length, width of a head], causal."""
+    heads, length, width = shape
+    q, k, v = (randn(shape, dtype) for _ in range(3))
+    out, lse = torch.empty_like(q), torch.empty(heads, length)
+    grid = (triton.cdiv(length, 64), heads)
+
+    def ours() -> torch.Tensor:
+        kernels.flash_attention[grid](q, k, v, width**-0.5, lse, out, q.stride(0), q.stride(1), heads,
+                                      N_CTX=length, D=width, BLOCK_M=64, BLOCK_N=64, STAGE=3)  # fmt: skip
+        return out
+
+    return Rivals(
+        ours=ours,
+        torch=lambda: functional.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True)[0],
+        amount=2.0 * heads * length * length * width,
+        unit="flop",
+    )
+
+
+KERNELS = {
+    "vector_add": Kernel(peer="torch.add", target=ELEMENTWISE, make=_vector_add),
+    "fused_softmax": Kernel(peer="softmax", target=FUSED_ROWS, make=_softmax),
+    "layer_norm": Kernel(peer="native_layer_norm", target=FUSED_ROWS, make=_layer_norm),
+    "matmul": Kernel(peer="mm", target=MATMUL, make=_matmul),
+    "attention": Kernel(peer="scaled_dot_product_attention", target=ATTENTION, make=_attention),
+}

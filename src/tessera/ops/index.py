@@ -126,8 +126,8 @@ def _integers(index: torch.Tensor) -> None:
         raise Declined("indices that are not int32 or int64")
 
 
-Index = tuple[torch.Tensor, int, int]  # an index tensor expanded to the output, and the size and stride of the dim it
-picks
+# An index tensor expanded to the output, and the size and stride of the dim it picks.
+Index = tuple[torch.Tensor, int, int]
 
 
 def _take(

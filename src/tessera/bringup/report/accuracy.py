@@ -15,8 +15,8 @@ _NUM_NAMED = 5
 
 _HOW_TO_READ = (
     "Each dot is the relative error of one module’s output against a float64 run of the same weights. A layer is "
-    f"inside the rule if its error is at most {ERROR_LIMIT:g} times what PyTorch itself loses in the same type, or what "
-    "correct rounding loses where PyTorch loses less, and no element is off by more than "
+    f"inside the rule if its error is at most {ERROR_LIMIT:g} times what PyTorch itself loses in the same type, or "
+    "what correct rounding loses where PyTorch loses less, and no element is off by more than "
     f"{PEAK_LIMIT:g} times PyTorch’s worst (the peak). Layers run from left to right in the order in which they end; "
     "those without any error lie on the lower edge."
 )

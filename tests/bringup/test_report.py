@@ -12,7 +12,6 @@ import pytest
 from tessera.accuracy.judge import Judgement
 from tessera.accuracy.layers import LayerCheck, LayerResult
 from tessera.bringup.report.layer_plot import layer_plot
-from tessera.bringup.report.markup import ms
 from tessera.bringup.report.page import render
 from tessera.bringup.report.svg import LogScale
 from tessera.bringup.result import (
@@ -232,18 +231,3 @@ def test_scale_shows_every_value_and_has_ticks_to_read(values: list[float], tick
     for value in values:
         if 0 < value < math.inf:
             assert 0 < scale(value) < 200
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.0042, "4.2 µs"),
-        (0.424, "0.42 ms"),
-        (42.42, "42.4 ms"),
-        (424.2, "424 ms"),
-        (4242.0, "4242 ms"),
-        (42e3, "42.0 s"),
-    ],
-)
-def test_times_have_three_digits(value: float, text: str) -> None:
-    assert ms(value).replace("\N{NO-BREAK SPACE}", " ") == text

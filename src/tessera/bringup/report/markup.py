@@ -77,13 +77,3 @@ def legend(entries: Sequence[tuple[str, str]]) -> str:
     """What the colours mean: pairs of the mark's CSS classes and its words."""
     marks = "".join(f'<li><i class="{style}"></i>{escape(words)}</li>' for style, words in entries)
     return f'<ul class="legend">{marks}</ul>'
-
-
-def ms(value: float) -> str:
-    """A time given in milliseconds with three digits, in seconds, milliseconds or microseconds; it does not break."""
-    if value >= 10_000:
-        return f"{value / 1e3:.1f}\N{NO-BREAK SPACE}s"
-    if value < 0.01:
-        return f"{1e3 * value:.1f}\N{NO-BREAK SPACE}µs"
-    digits = 0 if value >= 100 else 1 if value >= 10 else 2
-    return f"{value:.{digits}f}\N{NO-BREAK SPACE}ms"

@@ -9,8 +9,9 @@ from string import Template
 
 from tessera.accuracy.judge import ERROR_LIMIT
 from tessera.accuracy.layers import LayerResult
+from tessera.bringup.figures import model_facts, ms, threads
 from tessera.bringup.report.accuracy import accuracy_section
-from tessera.bringup.report.markup import Cell, escape, facts, items, ms, table
+from tessera.bringup.report.markup import Cell, escape, facts, items, table
 from tessera.bringup.report.search import search_section
 from tessera.bringup.report.speed import operators_section, speed_section
 from tessera.bringup.result import BringupResult, Operators
@@ -40,14 +41,7 @@ def _read(name: str) -> str:
 
 
 def _facts(result: BringupResult) -> list[str]:
-    return [
-        result.kind,
-        f"{result.num_parameters / 1e6:.1f} M parameters",
-        result.dtype,
-        result.inputs,
-        result.chip,
-        f"{result.threads} thread{'s' if result.threads > 1 else ''}",
-    ]
+    return [*model_facts(result), result.chip, threads(result.threads)]
 
 
 def _verdict(result: BringupResult) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tessera.bringup.report.markup import Cell, about, details, legend, ms, table
+from tessera.bringup.figures import ms
+from tessera.bringup.report.markup import Cell, about, details, legend, table
 from tessera.bringup.result import BringupResult, Operators, OperatorTime, Speed
 
 # Operators that take less than this share of the time on both sides are folded away.

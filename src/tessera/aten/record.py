@@ -7,6 +7,7 @@ kernel calls inside itself is not counted. Views, metadata and allocation are no
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,15 +22,17 @@ NO_KERNEL = "no kernel of ours"
 # book-keeping.
 NOT_COMPUTE = frozenset(
     "aten::" + name
-    for name in """
-    empty.memory_format empty_strided empty_like new_empty new_empty_strided resize_ resize_as_ set_.source_Tensor
-    set_.source_Storage set_.source_Storage_storage_offset set_ _local_scalar_dense lift_fresh lift lift_fresh_copy
-    detach detach_
-    alias _fused_sdp_choice is_same_size _has_compatible_shallow_copy_type _resize_output_ record_stream equal
-    scalar_tensor
-    _nested_tensor_size is_set_to _assert_async _assert_async.msg _assert_scalar is_pinned
-    """.split()
-)
+    for name in (
+        "_assert_async", "_assert_async.msg", "_assert_scalar", "_fused_sdp_choice",
+        "_has_compatible_shallow_copy_type",
+        "_local_scalar_dense", "_nested_tensor_size", "_resize_output_", "alias", "detach", "detach_",
+        "empty.memory_format",
+        "empty_like", "empty_strided", "is_pinned", "is_same_size", "is_set_to", "lift", "lift_fresh",
+        "lift_fresh_copy",
+        "new_empty", "new_empty_strided", "record_stream", "resize_", "resize_as_", "scalar_tensor", "set_",
+        "set_.source_Storage", "set_.source_Storage_storage_offset", "set_.source_Tensor",
+    )
+)  # fmt: skip
 _COMPOSITES = ("CompositeImplicitAutograd", "CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional")
 
 
@@ -75,9 +78,10 @@ class Record:
 
 
 class _Depth(threading.local):
-    """How many recorded operators this thread is inside of."""
+    """How many recorded operators this thread is inside of, and how many it has counted so far."""
 
     value = 0
+    counted = 0
 
 
 ACTIVE: list[Record] = []
@@ -87,15 +91,16 @@ DEPTH = _Depth()
 def count(name: str, reason: str | None) -> None:
     """Tell every active record, unless the call was made by a kernel."""
     if DEPTH.value == 0:
+        DEPTH.counted += 1
         for record in ACTIVE:
             record.add(name, reason)
 
 
-class Watch(TorchDispatchMode):
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what no row of ours serves, while a record is active. `served` are full names that count themselves."""
 
     def __init__(self, served: frozenset[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._served = served
 
     def __torch_dispatch__(
@@ -105,8 +110,10 @@ class Watch(TorchDispatchMode):
         name = func._name
         if name in self._served or name in NOT_COMPUTE or not name.startswith("aten::"):
             return func(*args, **kwargs)
-        composite = _composite_key(name, func.is_view)
+        composite = _composite_key(func)
         if composite is not None:
+            if _takes_number(func):
+                return self._run_whole(func, args, kwargs)
             with self:
                 return func._op_dk(composite, *args, **kwargs)
         if func.is_view:
@@ -118,16 +125,31 @@ class Watch(TorchDispatchMode):
         finally:
             DEPTH.value -= 1
 
+    def _run_whole(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a composite unwatched; it is the vendor's where nothing inside it was counted."""
+        before = DEPTH.counted
+        result = func(*args, **kwargs)
+        if DEPTH.counted == before:
+            count(func._name.removeprefix("aten::"), NO_KERNEL)
+        return result
 
-def _composite_key(name: str, is_view: bool) -> Any:
-    """The key under which `name` is written in terms of other operators, where it has no CPU kernel; None for a leaf.
+
+@functools.cache
+def _takes_number(func: Any) -> bool:
+    """A composite hands its number on as a tensor, which PyTorch gives to a mode as a number again; not all take it."""
+    return any(str(argument.type) == "number" for argument in func._schema.arguments)
+
+
+@functools.cache
+def _composite_key(func: Any) -> Any:
+    """The key under which `func` is written in terms of other operators, where it has no CPU kernel; None for a leaf.
 
     Views are written for every device as well, but there only the first kind is made of other operators.
     """
-    has = torch._C._dispatch_has_kernel_for_dispatch_key
+    name, has = func._name, torch._C._dispatch_has_kernel_for_dispatch_key
     if has(name, "CPU"):
         return None
-    for key in _COMPOSITES[:1] if is_view else _COMPOSITES:
+    for key in _COMPOSITES[:1] if func.is_view else _COMPOSITES:
         if has(name, key):
             return getattr(torch._C.DispatchKey, key)
     return None

@@ -50,16 +50,17 @@ def _implementation(variant: Variant, vendor: Any) -> Callable[..., Any]:
 
 def register() -> torch.library.Library:
     """Put every row of the table over the CPU's kernels; `unregister` takes them off again."""
-    library = torch.library.Library("aten", "IMPL")  # noqa: TOR901 - lives until `unregister`
+    library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     with warnings.catch_warnings():
         # PyTorch warns once that kernels are overridden: that is what was asked for here.
         warnings.filterwarnings("ignore", message="Warning only once for all operators", category=UserWarning)
         for full_name, variant in VARIANTS.items():
             vendor = torch.library.get_kernel(full_name, KEY)
-            library.impl(full_name.removeprefix("aten::"), _implementation(variant, vendor), KEY, with_keyset=True)
+            name, implementation = full_name.removeprefix("aten::"), _implementation(variant, vendor)
+            library.impl(name, implementation, KEY, with_keyset=True)  # type: ignore[no-untyped-call]
     return library
 
 
 def unregister(library: torch.library.Library) -> None:
     """PyTorch's own kernels serve again."""
-    library._destroy()
+    library._destroy()  # type: ignore[no-untyped-call]

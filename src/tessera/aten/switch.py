@@ -67,14 +67,14 @@ class use:
             _state.settle()
             record.ACTIVE.append(self._record)
         if self._watch is not None:
-            self._watch.__enter__()
+            self._watch.__enter__()  # type: ignore[no-untyped-call]
         return self._record
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._watch is not None:
-            self._watch.__exit__(kind, error, trace)
+            self._watch.__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         with _lock:
             record.ACTIVE.remove(self._record)
             _state.blocks -= 1

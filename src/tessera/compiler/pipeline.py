@@ -37,9 +37,12 @@ def make_asm(llir: str, target: Target) -> str:
     return codegen.assembly(llir, target)
 
 
-def make_obj(asm: str, target: Target) -> bytes:
-    """Assemble."""
-    return codegen.assemble(asm, target)
+def make_obj(asm: str, llir: str, target: Target) -> bytes:
+    """Assemble. llvmlite has an assembler for this machine only; other machines' objects are made from the LLVM IR
+    again."""
+    if codegen.is_native(target):
+        return codegen.assemble(asm, target)
+    return codegen.compile_object(llir, target)
 
 
 @functools.lru_cache(maxsize=1)

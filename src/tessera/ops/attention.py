@@ -2,8 +2,7 @@
 
 S = scale · Q Kᵀ + mask,  P = softmax(S),  out = P V,  logsumexp = log Σ exp(S)
 Shapes: q [B, H, T, D], k [B, G, S, D], v [B, G, S, D] with H a multiple of G (each group of H / G query heads shares
-one head of
-k and v); mask [B, H, T, S] with any strides, added to the scores; out like q, also in memory; logsumexp
+one head of k and v); mask [B, H, T, S] with any strides, added to the scores; out like q, also in memory; logsumexp
 [B, H, T] in float32. A row whose every score is -inf gives 0 for both, as PyTorch's kernel does.
 Source: "FlashAttention-2", Dao, 2023; "Online normalizer calculation for softmax", Milakov and Gimelshein, 2018.
 """
@@ -25,7 +24,7 @@ LONGEST_HEAD = 256
 
 @triton.jit
 def forward(
-    q, k, v, mask, out, logsumexp, T, S, D, H, shared, scale,
+    q, k, v, mask, out, logsumexp, T, S, D, H, shared, scale: tl.float64,
     q_b, q_h, q_t, q_d, k_b, k_h, k_s, k_d, v_b, v_h, v_s, v_d, o_b, o_h, o_t, o_d, m_b, m_h, m_t, m_s,
     CAUSAL: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
@@ -54,7 +53,7 @@ def forward(
         k_tile = tl.load(
             k_head + (s * k_s)[None, :] + (d * k_d)[:, None], mask=in_s[None, :] & in_d[:, None], other=0.0
         )
-        scores = tl.dot(q_tile, k_tile, input_precision="ieee") * scale
+        scores = tl.dot(q_tile, k_tile, input_precision="ieee") * tl.cast(scale, tl.float32)
         if mask is not None:
             scores += tl.load(
                 mask + batch * m_b + head * m_h + (t * m_t)[:, None] + (s * m_s)[None, :],
@@ -119,8 +118,7 @@ def flash_attention_for_cpu(
         raise Declined("shapes do not broadcast") from error
     row = tiles.of(query.device)
     block_t, block_s = (
-        max(row.min_dot, min(most, tiles.power_of_2(size))) for most, size in zip(row.attention, (length, keys),
-        strict=True)
+        max(row.min_dot, tiles.block(size, most)) for most, size in zip(row.attention, (length, keys), strict=True)
     )
     launch(
         forward, (triton.cdiv(length, block_t), batch * heads), query, key, value, mask, out, logsumexp,

@@ -108,6 +108,16 @@ def silu(x):
 
 
 @triton.jit
+def sign(x):
+    return (x > 0).to(x.dtype) - (x < 0).to(x.dtype)
+
+
+@triton.jit
+def isnan(x):
+    return x != x
+
+
+@triton.jit
 def bitwise_not(x):
     return ~x
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import itertools
 import struct
 from typing import Any
 
@@ -23,7 +24,10 @@ from tessera.ops.layout import Layout, Plan, plan
 
 Operand = torch.Tensor | bool | int | float
 
-EACH, ONE, NUMBER, BITS = (kernels.EACH.value, kernels.ONE.value, kernels.NUMBER.value, kernels.BITS.value)
+EACH: int = kernels.EACH.value
+ONE: int = kernels.ONE.value
+NUMBER: int = kernels.NUMBER.value
+BITS: int = kernels.BITS.value
 
 
 class Promotion(enum.Enum):
@@ -73,7 +77,7 @@ def common_type(operands: tuple[Operand, ...]) -> torch.dtype:
     if len(operands) == 2:
         return result
     dtypes = {x.dtype for x in operands if isinstance(x, torch.Tensor)}
-    if all(torch.result_type(a, b) == result for a, b in zip(operands, operands[1:], strict=False)):
+    if all(torch.result_type(a, b) == result for a, b in itertools.pairwise(operands)):
         return result
     if len(dtypes) == 1 and any(isinstance(x, torch.Tensor) and x.dim() for x in operands):
         return functools.reduce(torch.promote_types, (torch.result_type(operands[0], x) for x in operands[1:]))
@@ -160,7 +164,7 @@ def _end(x: torch.Tensor) -> int:
 
 def _kind(x: Operand, strides: tuple[int, ...], compute: Any) -> int:
     if isinstance(x, torch.Tensor):
-        return EACH if any(strides) or x.numel() > 1 else ONE
+        return EACH if any(strides) else ONE
     return BITS if compute is tl.float64 else NUMBER
 
 
@@ -176,7 +180,7 @@ def _value(x: Operand, kind: int) -> Any:
 
 def _run_flat(values: list[Any], fill: tuple[None, ...], out: torch.Tensor, constants: dict[str, Any]) -> None:
     size, row = out.numel(), tiles.of(out.device)
-    block = min(row.flat, tiles.power_of_2(size))
+    block = tiles.block(size, row.flat)
     grid = (triton.cdiv(size, block),)
     launch(kernels.flat, grid, *values, *fill, out, size, **constants, BLOCK=block, num_warps=row.num_warps)
 
@@ -195,8 +199,8 @@ def _run_strided(
     row = tiles.of(out.device)
     sizes = loops.sizes + (1,) * (4 - len(loops.sizes))
     num_cols, num_rows = sizes[0], sizes[1] * sizes[2] * sizes[3]
-    cols = min(row.flat, tiles.power_of_2(num_cols))
-    rows = min(row.flat // cols, tiles.power_of_2(num_rows))
+    cols = tiles.block(num_cols, row.flat)
+    rows = tiles.block(num_rows, row.flat // cols)
     steps = [step for x in strides[:-1] for step in _four(x)] + [0] * (4 * len(fill)) + _four(strides[-1])
     grid = (triton.cdiv(num_cols, cols), triton.cdiv(num_rows, rows))
     launch(

@@ -42,12 +42,12 @@ def wrapped(index, size, mask, flag, WRAP: tl.constexpr):
 @triton.jit
 def step(offsets, index, place, size, stride, mask, flag, WRAP: tl.constexpr):
     """Add one index tensor's part to `offsets`; the second result is where all is inside."""
-    if index is None:
-        return offsets, mask
-    else:
+    inside = mask
+    if index is not None:
         i = tl.load(index + place, mask=mask, other=0).to(tl.int64)
         position, inside = wrapped(i, size, mask, flag, WRAP)
-        return offsets + position * stride, inside
+        offsets += position * stride
+    return offsets, inside
 
 
 @triton.jit
@@ -94,7 +94,7 @@ def add_rows(g, index, out, num, width, padding, COLS: tl.constexpr):
     cols = tl.program_id(0).to(tl.int64) * COLS + tl.arange(0, COLS)
     in_cols = cols < width
     g_at = g + cols
-    for r in range(0, num):
+    for r in range(num):
         i = tl.load(index + r).to(tl.int64)
         mask = in_cols & (i != padding)
         total = tl.load(out + i * width + cols, mask=mask, other=0.0)
@@ -126,7 +126,7 @@ def _integers(index: torch.Tensor) -> None:
         raise Declined("indices that are not int32 or int64")
 
 
-# An index tensor expanded to the output, and the size and stride of the dim it picks.
+# An index tensor expanded to the output, and the size and stride of the dim it picks from.
 Index = tuple[torch.Tensor, int, int]
 
 
@@ -150,7 +150,7 @@ def _take(
     steps = [s for t, _, _ in given for s in (pad + t.stride() if t is not None else (0,) * MOST_DIMS)]
     limits = [value for _, size, stride in given for value in (size, stride)]
     row = tiles.of(x.device)
-    block = min(row.flat // 8, tiles.power_of_2(out.numel()))
+    block = tiles.block(out.numel(), row.flat // 8)
     with _checked(indices[0][1], x.device, wrap) as flag:
         launch(
             take, (triton.cdiv(out.numel(), block),), x, out, *(t for t, _, _ in given), flag, out.numel(),
@@ -192,8 +192,8 @@ def _select_rows(x: torch.Tensor, index: torch.Tensor, shape: tuple[int, ...]) -
         return out
     num, width = index.shape[0], x.numel() // x.shape[0]
     row = tiles.of(x.device)
-    cols = min(row.row, tiles.power_of_2(width))
-    rows = min(row.row // cols, tiles.power_of_2(num))
+    cols = tiles.block(width, row.row)
+    rows = tiles.block(num, row.row // cols)
     with _checked(x.shape[0], x.device) as flag:
         launch(
             select_rows, (triton.cdiv(num, rows), triton.cdiv(width, cols)), x, index.contiguous(), out, flag, num,
@@ -215,15 +215,13 @@ def index(self: torch.Tensor, indices: list[torch.Tensor | None]) -> torch.Tenso
     except RuntimeError as error:
         raise Declined("shapes do not broadcast") from error
     adjacent = picked == list(range(picked[0], picked[-1] + 1))
-    lead = [d for d in range(picked[0])] if adjacent else []
+    lead = list(range(picked[0])) if adjacent else []
     rest = [d for d in range(self.dim()) if d not in picked and d not in lead]
     middle = tuple(wide[0].shape)
     shape = (*(self.shape[d] for d in lead), *middle, *(self.shape[d] for d in rest))
     strides = (*(self.stride(d) for d in lead), *(0,) * len(middle), *(self.stride(d) for d in rest))
     spread = [t.view(*middle, *(1,) * len(rest)) if t.is_contiguous() else t[(..., *(None,) * len(rest))] for t in wide]
-    places = [
-        (t.expand(shape), self.shape[d], self.stride(d)) for t, d in zip(spread, picked, strict=True)
-    ]
+    places = [(t.expand(shape), self.shape[d], self.stride(d)) for t, d in zip(spread, picked, strict=True)]
     return _take(self, shape, strides, places, wrap=True)
 
 
@@ -241,7 +239,7 @@ def embedding_dense_backward(
     num = indices.numel()
     if num and width:
         row = tiles.of(total.device)
-        cols = min(row.row // 4, tiles.power_of_2(width))
+        cols = tiles.block(width, row.row // 4)
         launch(
             add_rows, (triton.cdiv(width, cols),), grad_output.contiguous(), indices.contiguous(), total, num, width,
             padding_idx, COLS=cols, num_warps=row.num_warps,

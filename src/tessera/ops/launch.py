@@ -1,10 +1,106 @@
-"""The one way from an entry to a compiled kernel."""
+"""The one way from an entry to a compiled kernel.
+
+In:  a kernel, a grid, its arguments in order, and its constants (`tl.constexpr` parameters, which come last).
+Out: the kernel has run on the chip that holds the tensors.
+On the CPU this is a short way past Triton's own launcher: the type of each argument makes the key of a compiled kernel.
+A size or stride of 1 is part of the key, because a kernel is much faster where it is known; divisibility and alignment
+are not, because our CPU compiler needs neither. Elsewhere, and under Triton's interpreter, the launch is Triton's.
+"""
 
 from __future__ import annotations
 
+import functools
+import threading
+from collections.abc import Callable
 from typing import Any
+
+import torch
+import triton
+from triton.backends import backends
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
+
+_TYPES = {
+    torch.float64: "*fp64",
+    torch.float32: "*fp32",
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.int64: "*i64",
+    torch.int32: "*i32",
+    torch.int16: "*i16",
+    torch.int8: "*i8",
+    torch.uint8: "*u8",
+    torch.bool: "*i1",
+}
+_INT32 = range(-(1 << 31), 1 << 31)
+
+Run = Callable[[tuple[int, ...], tuple[Any, ...]], None]
+
+_ready: dict[Any, Run] = {}
+_compiling = threading.Lock()
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> None:
-    """Run `kernel` over `grid` (1 to 3 sizes); `args` in the kernel's order, `constants` its constexpr parameters."""
-    kernel[grid](*args, **constants)
+    """Run `kernel` over `grid` (1 to 3 sizes); `num_warps` among the constants is for the GPU compilers."""
+    if not isinstance(kernel, JITFunction) or not _on_cpu(args):
+        kernel[grid](*args, **constants)
+        return
+    kinds = tuple([_kind(x) for x in args])
+    key = (kernel, kinds, *constants.values())
+    run = _ready.get(key)
+    if run is None:
+        with _compiling:
+            run = _ready.get(key) or _ready.setdefault(key, _compile(kernel, args, kinds, constants))
+    run(grid, args)
+
+
+def _on_cpu(args: tuple[Any, ...]) -> bool:
+    """The first tensor decides; an entry never mixes devices."""
+    return next(x.is_cpu for x in args if isinstance(x, torch.Tensor))
+
+
+def _kind(x: Any) -> Any:
+    """What of an argument decides which compiled kernel serves it."""
+    if isinstance(x, torch.Tensor):
+        return x.dtype
+    if isinstance(x, int):
+        return 1 if x == 1 else "i32" if x in _INT32 else "i64"
+    return type(x)
+
+
+def _compile(kernel: Any, args: tuple[Any, ...], kinds: tuple[Any, ...], constants: dict[str, Any]) -> Run:
+    driver = _driver()
+    names = kernel.arg_names
+    values = {name: value for name, value in constants.items() if name in names}
+    fixed = {name: x for name, x, kind in zip(names, args, kinds, strict=False) if x is None or kind == 1} | values
+    kinds_by_name = dict(zip(names, kinds, strict=False))
+    signature = {
+        param.name: "constexpr" if param.name in fixed else _type(kinds_by_name[param.name], param.annotation_type)
+        for param in kernel.params
+    }
+    source = ASTSource(kernel, signature, fixed)
+    compiled = triton.compile(source, target=driver.get_current_target())
+    launcher = driver.launcher_cls(compiled.src, compiled.metadata)
+    loaded = driver.utils.load_binary(compiled.name, compiled.kernel, compiled.metadata.shared, 0)
+    address, tail = loaded[1], (None,) * (len(names) - len(args))
+
+    def run(grid: tuple[int, ...], args: tuple[Any, ...], keep: Any = loaded[0]) -> None:
+        x, y, z = (*grid, 1, 1)[:3]
+        launcher(x, y, z, 0, address, None, None, None, None, *args, *tail)
+
+    return run
+
+
+@functools.cache
+def _driver() -> Any:
+    """The CPU's driver, also on a machine whose active driver is a GPU's."""
+    return backends["cpu"].driver()
+
+
+def _type(kind: Any, annotation: str) -> str:
+    """Triton's name of an argument's type; a parameter may fix its own."""
+    if annotation:
+        return annotation
+    if isinstance(kind, torch.dtype):
+        return _TYPES[kind]
+    return "fp32" if kind is float else str(kind)

@@ -1,6 +1,7 @@
 """Layer normalisation over the trailing dims, forward and backward.
 
-forward:  mean = Σ x / n,  rstd = 1 / sqrt(Σ (x - mean)² / n + eps),  x̂ = (x - mean) · rstd,  y = x̂ · weight + bias
+forward:  mean = Σ x / n,  rstd = 1 / sqrt(Σ (x - mean)² / n + eps),
+          x̂ = (x - mean) · rstd,  y = x̂ · weight + bias
 backward: u = g · weight,  dx = rstd · (u - Σ u / n - x̂ · Σ u·x̂ / n),  dweight = Σ_rows g · x̂,  dbias = Σ_rows g
 x is [rows, n]; mean and rstd have one element a row, in the type of weight (of x when there is none). Sums in float32.
 Source: torch.native_layer_norm; "Layer Normalization", Ba, Kiros, Hinton, 2016.
@@ -26,14 +27,15 @@ from tessera.ops.rows import Rows, view
 def load_or(x, cols, mask, default, COMPUTE: tl.constexpr):
     """x[cols], or `default` where there is no x."""
     if x is None:
-        return tl.full(cols.shape, default, COMPUTE)
+        value = tl.full(cols.shape, default, COMPUTE)
     else:
-        return tl.load(x + cols, mask=mask, other=0.0).to(COMPUTE)
+        value = tl.load(x + cols, mask=mask, other=0.0).to(COMPUTE)
+    return value
 
 
 @triton.jit
 def forward(
-    x, weight, bias, y, mean, rstd, num, n, eps,
+    x, weight, bias, y, mean, rstd, num, n, eps: tl.float64,
     WHOLE: tl.constexpr, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     """[ROWS, COLS] of rows a program; grid: (cdiv(num, ROWS),)."""
@@ -46,7 +48,7 @@ def forward(
         v = tl.load(x + starts + cols, mask=mask, other=0.0).to(COMPUTE)
         center = tl.sum(v, axis=1)[:, None] / n
         off = tl.where(mask, v - center, 0.0)
-        scale = 1.0 / tl.sqrt(tl.sum(off * off, axis=1)[:, None] / n + eps)
+        scale = 1.0 / tl.sqrt(tl.sum(off * off, axis=1)[:, None] / n + tl.cast(eps, COMPUTE))
         w = load_or(weight, cols, cols < n, 1.0, COMPUTE)
         b = load_or(bias, cols, cols < n, 0.0, COMPUTE)
         tl.store(y + starts + cols, (off * scale * w + b).to(y.dtype.element_ty), mask=mask)
@@ -62,7 +64,7 @@ def forward(
             v = tl.load(x + starts + start + cols, mask=mask, other=0.0).to(COMPUTE)
             off = tl.where(mask, v - center, 0.0)
             squares += tl.sum(off * off, axis=1)[:, None]
-        scale = 1.0 / tl.sqrt(squares / n + eps)
+        scale = 1.0 / tl.sqrt(squares / n + tl.cast(eps, COMPUTE))
         for start in range(0, n, COLS):
             mask = in_rows & (cols < n - start)
             v = tl.load(x + starts + start + cols, mask=mask, other=0.0).to(COMPUTE)
@@ -154,8 +156,9 @@ def native_layer_norm(
     leading = x.shape[: x.dim() - len(normalized_shape)]
     parameter = weight if weight is not None else bias
     dtype = x.dtype if parameter is None else parameter.dtype
-    mean, rstd = (torch.empty((*leading, *(1,) * len(normalized_shape)), dtype=dtype, device=x.device) for _ in
-    range(2))
+    mean, rstd = (
+        torch.empty((*leading, *(1,) * len(normalized_shape)), dtype=dtype, device=x.device) for _ in range(2)
+    )
     if mean.numel() == 0:
         return y, mean, rstd
     n = math.prod(normalized_shape)
@@ -205,9 +208,9 @@ def native_layer_norm_backward(
         )  # fmt: skip
     if dweight is not None or dbias is not None:
         block = tiles.of(x.device).row
-        cols = min(256, tiles.power_of_2(n))
+        cols = tiles.block(n, 512)
         launch(
             backward_parameters, (triton.cdiv(n, cols),), g, x, mean, rstd, dweight, dbias, rows.num, n,
-            COMPUTE=compute, ROWS=min(block // cols, tiles.power_of_2(rows.num)), COLS=cols, num_warps=rows.num_warps,
+            COMPUTE=compute, ROWS=tiles.block(rows.num, block // cols), COLS=cols, num_warps=rows.num_warps,
         )  # fmt: skip
     return dx, dweight, dbias

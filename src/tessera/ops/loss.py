@@ -24,9 +24,10 @@ NONE, MEAN, SUM = 0, 1, 2
 @triton.jit
 def weight_of(weight, target, mask, COMPUTE: tl.constexpr):
     if weight is None:
-        return tl.where(mask, 1.0, 0.0).to(COMPUTE)
+        value = tl.where(mask, 1.0, 0.0).to(COMPUTE)
     else:
-        return tl.load(weight + target, mask=mask, other=0.0).to(COMPUTE)
+        value = tl.load(weight + target, mask=mask, other=0.0).to(COMPUTE)
+    return value
 
 
 @triton.jit
@@ -105,7 +106,7 @@ def nll_loss_forward(
     num = x.numel() // classes
     compute = compute_type(x.dtype)
     row = tiles.of(x.device)
-    rows = min(row.flat // 8, tiles.power_of_2(num))
+    rows = tiles.block(num, row.flat // 8)
     total = torch.empty((), dtype=x.dtype, device=x.device)
     w = None if weight is None else weight.contiguous()
     if reduction == NONE and x.dim() == 2:
@@ -138,8 +139,8 @@ def nll_loss_backward(
     num = self.numel() // classes
     dx = torch.empty(self.shape, dtype=self.dtype, device=self.device)
     row = tiles.of(dx.device)
-    cols = min(row.row, tiles.power_of_2(classes))
-    rows = min(row.row // cols, tiles.power_of_2(num))
+    cols = tiles.block(classes, row.row)
+    rows = tiles.block(num, row.row // cols)
     each = grad_output.stride(0) if grad_output.dim() else 0
     launch(
         gradient, (triton.cdiv(num, rows), triton.cdiv(classes, cols)), grad_output, target.contiguous(),

@@ -10,8 +10,6 @@ Source: torch.mm, torch.addmm, torch.bmm, torch.baddbmm.
 
 from __future__ import annotations
 
-import struct
-
 import torch
 import triton
 import triton.language as tl
@@ -28,18 +26,18 @@ _TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 def epilogue(acc, bias, where, mask, alpha, beta, BIAS: tl.constexpr, SCALED: tl.constexpr):
     """acc · alpha + bias · beta; `where` are the offsets into bias."""
     if SCALED:
-        acc = acc * alpha
+        acc = acc * tl.cast(alpha, acc.dtype)
     if BIAS:
         added = tl.load(bias + where, mask=mask, other=0.0).to(acc.dtype)
         if SCALED:
-            added = added * beta
+            added = added * tl.cast(beta, acc.dtype)
         acc = acc + added
     return acc
 
 
 @triton.jit
 def tiled(
-    a, b, bias, out, M, N, K, alpha, beta,
+    a, b, bias, out, M, N, K, alpha: tl.float64, beta: tl.float64,
     a_batch, a_m, a_k, b_batch, b_k, b_n, bias_batch, bias_m, bias_n,
     BIAS: tl.constexpr, SCALED: tl.constexpr, ACC: tl.constexpr, EVEN_K: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
@@ -73,7 +71,7 @@ def tiled(
 
 @triton.jit
 def one_row(
-    a, b, bias, out, N, K, alpha, beta, a_batch, a_k, b_batch, b_n, bias_batch, bias_n,
+    a, b, bias, out, N, K, alpha: tl.float64, beta: tl.float64, a_batch, a_k, b_batch, b_n, bias_batch, bias_n,
     BIAS: tl.constexpr, SCALED: tl.constexpr, ACC: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
     """out[n] = Σ_k a[k] · b[k, n] where b[:, n] is contiguous; grid: (cdiv(N, BN), batch)."""
@@ -89,9 +87,7 @@ def one_row(
         x = tl.load(a_at + k * a_k, mask=in_depth, other=0.0).to(ACC)
         y = tl.load(b_at + k, mask=in_cols[:, None] & in_depth[None, :], other=0.0).to(ACC)
         acc += y * x[None, :]
-    total = epilogue(
-        tl.sum(acc, axis=1), bias, batch * bias_batch + cols * bias_n, in_cols, alpha, beta, BIAS, SCALED
-    )
+    total = epilogue(tl.sum(acc, axis=1), bias, batch * bias_batch + cols * bias_n, in_cols, alpha, beta, BIAS, SCALED)
     tl.store(out + batch * N + cols, total.to(out.dtype.element_ty), mask=in_cols)
 
 
@@ -132,9 +128,7 @@ def _launch_tiled(
     batch, m, n = out.shape
     k = a.shape[2]
     row = tiles.of(out.device)
-    bm, bn, bk = (
-        max(row.min_dot, min(most, tiles.power_of_2(size))) for most, size in zip(row.mm, (m, n, k), strict=True)
-    )
+    bm, bn, bk = (max(row.min_dot, tiles.block(size, most)) for most, size in zip(row.mm, (m, n, k), strict=True))
     grid = (triton.cdiv(m, bm) * triton.cdiv(n, bn), batch)
     launch(
         tiled, grid, a, b, bias, out, m, n, k, alpha, beta, *a.stride(), *b.stride(),
@@ -156,8 +150,8 @@ def _launch_one_row(
     batch, _, n = out.shape
     k = a.shape[2]
     row = tiles.of(out.device)
-    bk = min(row.row // 8, tiles.power_of_2(k))
-    bn = min(row.row // bk, tiles.power_of_2(n))
+    bk = tiles.block(k, row.row // 8)
+    bn = tiles.block(n, row.row // bk)
     bias_batch, _, bias_n = bias.stride() if bias is not None else (0, 0, 0)
     launch(
         one_row, (triton.cdiv(n, bn), batch), a, b, bias, out, n, k, alpha, beta,
@@ -166,7 +160,7 @@ def _launch_one_row(
     )  # fmt: skip
 
 
-def _check(a: torch.Tensor, b: torch.Tensor, rank: int, *factors: float) -> None:
+def _check(a: torch.Tensor, b: torch.Tensor, rank: int) -> None:
     """Decline what is not a product of two matrices of one floating type; the vendor words the error."""
     if a.dtype not in _TYPES:
         raise Declined("matrix products of integers")
@@ -174,8 +168,6 @@ def _check(a: torch.Tensor, b: torch.Tensor, rank: int, *factors: float) -> None
         raise Declined("operands that do not fit a matrix product")
     if rank == 3 and a.shape[0] != b.shape[0]:
         raise Declined("operands that do not fit a matrix product")
-    if a.dtype is torch.float64 and any(struct.unpack("f", struct.pack("f", x))[0] != x for x in factors):
-        raise Declined("a float64 factor that float32 cannot hold")
 
 
 def _bias(self: torch.Tensor, a: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
@@ -197,7 +189,7 @@ def addmm(
     self: torch.Tensor, mat1: torch.Tensor, mat2: torch.Tensor, *, beta: float = 1, alpha: float = 1
 ) -> torch.Tensor:
     """beta · self + alpha · mat1[M, K] @ mat2[K, N]; self is broadcast."""
-    _check(mat1, mat2, 2, beta, alpha)
+    _check(mat1, mat2, 2)
     bias = _bias(self, mat1, (mat1.shape[0], mat2.shape[1])).unsqueeze(0)
     return _product(mat1.unsqueeze(0), mat2.unsqueeze(0), bias, beta, alpha).squeeze(0)
 
@@ -212,6 +204,6 @@ def baddbmm(
     self: torch.Tensor, batch1: torch.Tensor, batch2: torch.Tensor, *, beta: float = 1, alpha: float = 1
 ) -> torch.Tensor:
     """beta · self + alpha · batch1[B, M, K] @ batch2[B, K, N]; self is broadcast."""
-    _check(batch1, batch2, 3, beta, alpha)
+    _check(batch1, batch2, 3)
     bias = _bias(self, batch1, (batch1.shape[0], batch1.shape[1], batch2.shape[2]))
     return _product(batch1, batch2, bias, beta, alpha)

@@ -21,11 +21,13 @@ from tessera.ops.launch import launch
 from tessera.ops.rows import row_starts, view
 
 MOST_TESTED = 64
+# Above it float64, in which a range reaches its kernel, skips integers.
+LARGEST_WHOLE = 2**53
 
 
 @triton.jit
-def count(out, size, start, step, COMPUTE: tl.constexpr, BLOCK: tl.constexpr):
-    """out[i] = start + i · step; grid: (cdiv(size, BLOCK),)."""
+def count(out, size, start: tl.float64, step: tl.float64, COMPUTE: tl.constexpr, BLOCK: tl.constexpr):
+    """out[i] = start + i · step, in COMPUTE; grid: (cdiv(size, BLOCK),)."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     value = tl.cast(start, COMPUTE) + at.to(COMPUTE) * tl.cast(step, COMPUTE)
     tl.store(out + at, value.to(out.dtype.element_ty), mask=at < size)
@@ -44,7 +46,7 @@ def cumulate(x, y, num, n, inner, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COL
         at = starts + (start + cols).to(tl.int64) * inner
         v = tl.load(x + at, mask=mask, other=0).to(COMPUTE)
         tl.store(y + at, (tl.cumsum(v, axis=1) + before).to(y.dtype.element_ty), mask=mask)
-        before += tl.sum(v, axis=1)[:, None]
+        before += tl.sum(v, axis=1)[:, None].to(COMPUTE)
 
 
 @triton.jit
@@ -54,7 +56,7 @@ def member(x, tested, out, size, num_tested, INVERT: tl.constexpr, BLOCK: tl.con
     mask = at < size
     v = tl.load(x + at, mask=mask, other=0)
     found = tl.zeros([BLOCK], tl.int32)
-    for j in range(0, num_tested):
+    for j in range(num_tested):
         found = found | (v == tl.load(tested + j)).to(tl.int32)
     tl.store(out + at, (found == 0) if INVERT else (found != 0), mask=mask)
 
@@ -86,9 +88,7 @@ def cat(tensors: list[torch.Tensor], dim: int = 0) -> torch.Tensor:
 def _like(parts: list[torch.Tensor], shape: list[int], dtype: torch.dtype) -> torch.Tensor:
     """A new tensor in the memory format that all parts share; contiguous where they share none."""
     for layout, rank in ((torch.channels_last, 4), (torch.channels_last_3d, 5)):
-        if len(shape) == rank and all(
-            t.is_contiguous(memory_format=layout) and not t.is_contiguous() for t in parts
-        ):
+        if len(shape) == rank and all(t.is_contiguous(memory_format=layout) and not t.is_contiguous() for t in parts):
             return torch.empty(shape, dtype=dtype, device=parts[0].device, memory_format=layout)
     return torch.empty(shape, dtype=dtype, device=parts[0].device)
 
@@ -101,21 +101,20 @@ def arange(start: float, end: float, step: float = 1, *, out: torch.Tensor) -> t
     size = max(0, -((start - end) // step) if whole else math.ceil((end - start) / step))
     if out.dtype is torch.bool or (not whole and not out.is_floating_point()):
         raise Declined("a range of this type")
-    if out.dtype is torch.float64 and not whole:
-        raise Declined("a float64 range that float32 cannot hold")
+    if max(abs(start), abs(end)) > LARGEST_WHOLE:
+        raise Declined("a range beyond 2**53")
     if tuple(out.shape) != (size,):
         out.resize_((int(size),))
     if not out.is_contiguous():
         raise Declined("a range into a tensor with gaps")
     if size == 0:
         return out
-    # Half types are counted in float64 on whole numbers so that each element is rounded once.
-    compute = tl.int64 if whole else compute_type(out.dtype)
+    compute_type(out.dtype)
     row = tiles.of(out.device)
-    block = min(row.flat, tiles.power_of_2(int(size)))
+    block = tiles.block(int(size), row.flat)
     launch(
-        count, (triton.cdiv(int(size), block),), out, int(size), start, step,
-        COMPUTE=compute, BLOCK=block, num_warps=row.num_warps,
+        count, (triton.cdiv(int(size), block),), out, int(size), float(start), float(step),
+        COMPUTE=tl.int64 if whole else tl.float64, BLOCK=block, num_warps=row.num_warps,
     )  # fmt: skip
     return out
 
@@ -149,7 +148,7 @@ def isin(
     out = torch.empty(elements.shape, dtype=torch.bool, device=elements.device)
     if out.numel():
         row = tiles.of(x.device)
-        block = min(row.flat, tiles.power_of_2(out.numel()))
+        block = tiles.block(out.numel(), row.flat)
         launch(
             member, (triton.cdiv(out.numel(), block),), x, tested, out, out.numel(), tested.numel(),
             INVERT=invert, BLOCK=block, num_warps=row.num_warps,

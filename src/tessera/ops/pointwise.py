@@ -118,8 +118,8 @@ def whole(fn: Any) -> Entry:
     return entry
 
 
-_POWERS = {1: f.identity, 2: f.square, 3: f.cube}
-_FLOAT_POWERS = {0.5: f.sqrt, -0.5: f.rsqrt, -1: f.reciprocal, -2: f.reciprocal_square}
+_POWERS: dict[float, Any] = {1: f.identity, 2: f.square, 3: f.cube}
+_FLOAT_POWERS: dict[float, Any] = {0.5: f.sqrt, -0.5: f.rsqrt, -1: f.reciprocal, -2: f.reciprocal_square}
 
 
 def power(self: Operand, exponent: Operand, *, out: torch.Tensor | None = None) -> torch.Tensor:
@@ -136,9 +136,7 @@ def power(self: Operand, exponent: Operand, *, out: torch.Tensor | None = None) 
     return apply(f.power, (self, exponent), Promotion.SAME, out)
 
 
-def where(
-    condition: torch.Tensor, self: Operand, other: Operand, *, out: torch.Tensor | None = None
-) -> torch.Tensor:
+def where(condition: torch.Tensor, self: Operand, other: Operand, *, out: torch.Tensor | None = None) -> torch.Tensor:
     """self where condition, else other."""
     if condition.dtype is not torch.bool:
         raise Declined("the condition is not boolean")
@@ -194,10 +192,10 @@ def gelu_backward(
     return only_floating(fn)(grad_output, self, out=out)
 
 
-def copy_(
-    self: torch.Tensor, src: torch.Tensor, non_blocking: bool = False, *, out: torch.Tensor
-) -> torch.Tensor:
-    """Write src into self, cast and broadcast; `out` is self."""
+def copy_(self: torch.Tensor, src: Operand, non_blocking: bool = False, *, out: torch.Tensor) -> torch.Tensor:
+    """Write src into self, cast and broadcast; `out` is self. PyTorch hands a number that it wrapped on as a number."""
+    if not isinstance(src, torch.Tensor):
+        return fill_(self, src, out=out)
     if src.device != self.device:
         raise Declined("a copy between devices")
     if src.is_complex() or self.is_complex():

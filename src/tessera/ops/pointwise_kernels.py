@@ -32,9 +32,10 @@ def scalar_operand(x, like, KIND: tl.constexpr, COMPUTE: tl.constexpr):
 @triton.jit
 def flat_operand(x, base, offsets, mask, KIND: tl.constexpr, COMPUTE: tl.constexpr):
     if KIND == EACH:
-        return tl.load(x + base + offsets, mask=mask).to(COMPUTE)
+        value = tl.load(x + base + offsets, mask=mask).to(COMPUTE)
     else:
-        return scalar_operand(x, mask, KIND, COMPUTE)
+        value = scalar_operand(x, mask, KIND, COMPUTE)
+    return value
 
 
 @triton.jit
@@ -67,10 +68,14 @@ def flat(
 
 
 @triton.jit
-def place(row, size_1, size_2, stride_1, stride_2, stride_3):
+def place(row, size_1, size_2, stride_1, stride_2, stride_3, OUTER: tl.constexpr):
     """Offset of linear index `row` over the dims outside the innermost; dim 3 takes what is left."""
-    rest = row // size_1
-    return (row % size_1) * stride_1 + (rest % size_2) * stride_2 + (rest // size_2) * stride_3
+    if OUTER:
+        rest = row // size_1
+        offset = (row % size_1) * stride_1 + (rest % size_2) * stride_2 + (rest // size_2) * stride_3
+    else:
+        offset = row * stride_1
+    return offset
 
 
 @triton.jit
@@ -79,13 +84,11 @@ def strided_operand(
     KIND: tl.constexpr, COMPUTE: tl.constexpr, OUTER: tl.constexpr,
 ):  # fmt: skip
     if KIND == EACH:
-        if OUTER:
-            start = place(rows, size_1, size_2, stride_1, stride_2, stride_3)
-        else:
-            start = rows * stride_1
-        return tl.load(x + start[:, None] + (cols * stride_0)[None, :], mask=mask).to(COMPUTE)
+        start = place(rows, size_1, size_2, stride_1, stride_2, stride_3, OUTER)
+        value = tl.load(x + start[:, None] + (cols * stride_0)[None, :], mask=mask).to(COMPUTE)
     else:
-        return scalar_operand(x, mask, KIND, COMPUTE)
+        value = scalar_operand(x, mask, KIND, COMPUTE)
+    return value
 
 
 @triton.jit
@@ -119,9 +122,6 @@ def strided(
             else:
                 x4 = strided_operand(d, rows, cols, mask, size_1, size_2, d_0, d_1, d_2, d_3, KIND_D, COMPUTE, OUTER)
                 y = FN(x, x2, x3, x4)
-    if OUTER:
-        start = place(rows, size_1, size_2, out_1, out_2, out_3)
-    else:
-        start = rows * out_1
+    start = place(rows, size_1, size_2, out_1, out_2, out_3, OUTER)
     value = tl.cast(y, out.dtype.element_ty)
     tl.store(out + start[:, None] + (cols * out_0)[None, :], value, mask=mask)

@@ -34,21 +34,23 @@ MIN = tl.constexpr(2)
 @triton.jit
 def combine(a, b, KIND: tl.constexpr):
     if KIND == SUM:
-        return a + b
+        result = a + b
     elif KIND == MAX:
-        return maximum(a, b)
+        result = maximum(a, b)
     else:
-        return minimum(a, b)
+        result = minimum(a, b)
+    return result
 
 
 @triton.jit
 def fold(block, AXIS: tl.constexpr, KIND: tl.constexpr):
     if KIND == SUM:
-        return tl.sum(block, AXIS)
+        result = tl.sum(block, AXIS)
     elif KIND == MAX:
-        return tl.reduce(block, AXIS, maximum)
+        result = tl.reduce(block, AXIS, maximum)
     else:
-        return tl.reduce(block, AXIS, minimum)
+        result = tl.reduce(block, AXIS, minimum)
+    return result
 
 
 @triton.jit
@@ -208,16 +210,16 @@ def _reduce(
     row = tiles.of(x.device)
     common = {"KIND": kind, "TRUTH": truth, "MEAN": mean, "COMPUTE": compute, "num_warps": row.num_warps}
     if stride_kept and stride_n > stride_kept:
-        cols = min(row.row // 4, tiles.power_of_2(kept))
-        rows = min(row.row // cols, tiles.power_of_2(n))
+        cols = tiles.block(kept, row.row // 4)
+        rows = tiles.block(n, row.row // cols)
         grid = (triton.cdiv(kept, cols), outer)
         launch(
             along_columns, grid, x, out, kept, n, stride_outer, stride_kept, stride_n, initial,
             **common, ROWS=rows, COLS=cols,
         )  # fmt: skip
         return out
-    cols = min(row.row // 4, tiles.power_of_2(n))
-    rows = min(row.row // cols, tiles.power_of_2(outer * kept))
+    cols = tiles.block(n, row.row // 4)
+    rows = tiles.block(outer * kept, row.row // cols)
     launch(
         along_rows, (triton.cdiv(outer * kept, rows),), x, out, outer * kept, kept, n,
         stride_outer, stride_kept, stride_n, initial, **common, ROWS=rows, COLS=cols,
@@ -274,8 +276,8 @@ def _extreme(self: torch.Tensor, dim: Any, keepdim: bool, largest: bool, values:
     found = [torch.empty(shape, dtype=dtype, device=self.device) if want else None for want, dtype in wanted]
     x, (outer, stride_outer), (kept, stride_kept), (n, stride_n) = _nest(self, dims)
     row = tiles.of(x.device)
-    cols = min(row.row // 4, tiles.power_of_2(n))
-    rows = min(row.row // cols, tiles.power_of_2(outer * kept))
+    cols = tiles.block(n, row.row // 4)
+    rows = tiles.block(outer * kept, row.row // cols)
     launch(
         extreme, (triton.cdiv(outer * kept, rows),), x, *found, outer * kept, kept, n,
         stride_outer, stride_kept, stride_n,

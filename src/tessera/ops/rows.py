@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 import triton
-import triton.language as tl
 
 from tessera.ops import tiles
 
@@ -52,6 +51,6 @@ def view(x: torch.Tensor, dim: int, longest: int | None = None) -> Rows:
     inner = math.prod(x.shape[dim % x.dim() + 1 :]) if x.dim() else 1
     num = x.numel() // n if n else 0
     limit = row.longest_row if longest is None else longest
-    cols = tiles.power_of_2(n) if n <= limit else row.row
-    rows = max(1, min(row.row // cols, tiles.power_of_2(num)))
+    cols = max(16, tiles.power_of_2(n)) if n <= limit else row.row
+    rows = tiles.block(num, max(1, row.row // cols))
     return Rows(num, n, inner, rows, cols, row.num_warps)

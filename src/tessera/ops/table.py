@@ -63,6 +63,9 @@ ROWS: tuple[Row, ...] = (
     # pointwise, one operand
     _row("abs", p.signed(f.abs_)),
     _row("neg", p.signed(f.neg)),
+    _row("sign", p.signed(f.sign)),
+    _row("sgn", p.signed(f.sign)),
+    _row("isnan", p.comparison(f.isnan)),
     _row("relu", p.signed(f.relu)),
     _row("exp", p.floating(f.exp)),
     _row("log", p.floating(f.log)),
@@ -158,7 +161,7 @@ ROWS: tuple[Row, ...] = (
 
 def _resolve(name: str) -> Overload:
     packet, _, overload = name.partition(".")
-    found = getattr(getattr(torch.ops.aten, packet, None), overload or "default", None)
+    found: Overload | None = getattr(getattr(torch.ops.aten, packet, None), overload or "default", None)
     assert found is not None, f"the row {name!r} names no ATen overload of torch {torch.__version__}"
     return found
 

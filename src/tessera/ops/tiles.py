@@ -38,15 +38,9 @@ class Tiles:
 
 
 TILES = {
-    "cpu": Tiles(
-        flat=8192, row=4096, longest_row=16384, mm=(64, 64, 128), attention=(64, 64), min_dot=1, num_warps=1
-    ),
-    "cuda": Tiles(
-        flat=1024, row=2048, longest_row=8192, mm=(64, 64, 32), attention=(64, 32), min_dot=16, num_warps=4
-    ),
-    "hip": Tiles(
-        flat=1024, row=2048, longest_row=8192, mm=(64, 64, 32), attention=(64, 32), min_dot=16, num_warps=4
-    ),
+    "cpu": Tiles(flat=8192, row=4096, longest_row=16384, mm=(64, 64, 128), attention=(64, 64), min_dot=1, num_warps=1),
+    "cuda": Tiles(flat=1024, row=2048, longest_row=8192, mm=(64, 64, 32), attention=(64, 32), min_dot=16, num_warps=4),
+    "hip": Tiles(flat=1024, row=2048, longest_row=8192, mm=(64, 64, 32), attention=(64, 32), min_dot=16, num_warps=4),
 }
 
 
@@ -57,8 +51,18 @@ def of(device: torch.device) -> Tiles:
         return TILES["hip"]
     if device.type not in TILES:
         known = ", ".join(sorted(TILES))
-        raise ValueError(f"no block sizes are known for device type {device.type!r}; known are {known}: add a row to TILES")
+        raise ValueError(
+            f"no block sizes are known for device type {device.type!r}; known are {known}: add a row to TILES"
+        )
     return TILES[device.type]
+
+
+def block(size: int, most: int) -> int:
+    """A block for `size` elements, at most `most`: a power of 8, so that few sizes need a kernel of their own."""
+    step = 1
+    while step < size and step < most:
+        step *= 8
+    return min(step, most)
 
 
 def power_of_2(size: int) -> int:

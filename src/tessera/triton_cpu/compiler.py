@@ -28,7 +28,7 @@ class CPUOptions:
     debug: bool = False
     sanitize_overflow: bool = True
     enable_fp_fusion: bool = True
-    supported_fp8_dtypes: tuple[str, ...] = ("fp8e5", "fp8e4nv", "fp8e4b8", "fp8e4b15", "fp8e5b16")
+    supported_fp8_dtypes: tuple[str, ...] = ("fp8e4b8", "fp8e4nv", "fp8e5", "fp8e5b16")
     deprecated_fp8_dot_operand_dtypes: tuple[str, ...] = ()
     default_dot_input_precision: str = "ieee"
     allowed_dot_input_precisions: tuple[str, ...] = ("ieee", "tf32", "tf32x3", "bf16x3", "bf16x6")
@@ -70,6 +70,11 @@ class CPUBackend(BaseBackend):
     binary_ext = "obj"
     supports_native_tensor_specialization = True
 
+    def __init__(self, target: GPUTarget) -> None:
+        super().__init__(target)
+        # Inductor names no instruction set; it means the one of this machine.
+        self.row = rows.by_name(target.arch) if target.arch else rows.host()
+
     @staticmethod
     def supports_target(target: GPUTarget) -> bool:
         return bool(target.backend == "cpu")
@@ -77,7 +82,7 @@ class CPUBackend(BaseBackend):
     def parse_options(self, options: dict[str, Any]) -> CPUOptions:
         names = {field.name for field in fields(CPUOptions)}
         given = {name: value for name, value in options.items() if name in names and value is not None}
-        given["arch"] = self.target.arch
+        given["arch"] = self.row.name
         given.setdefault("enable_fp_fusion", knobs.language.default_fp_fusion)
         return CPUOptions(**given)
 
@@ -100,12 +105,18 @@ class CPUBackend(BaseBackend):
             raise ValueError(
                 "a Gluon kernel names a GPU's layouts and cannot run on a CPU; write it in triton.language"
             )
-        target = rows.by_name(self.target.arch)
+        target = self.row
         stages["ttir"] = lambda module, metadata: self.make_ttir(module)
         stages["tir"] = guarded(self.make_tir)
         stages["llir"] = guarded(lambda tir, metadata: pipeline.make_llir(tir, target))
-        stages["asm"] = lambda llir, metadata: pipeline.make_asm(llir, target)
-        stages["obj"] = lambda asm, metadata: pipeline.make_obj(asm, target)
+        lowered: list[str] = []
+
+        def make_asm(llir: str, metadata: dict[str, Any]) -> str:
+            lowered.append(llir)
+            return pipeline.make_asm(llir, target)
+
+        stages["asm"] = make_asm
+        stages["obj"] = lambda asm, metadata: pipeline.make_obj(asm, lowered[-1], target)
 
     @staticmethod
     def make_ttir(module: Any) -> Any:
@@ -134,4 +145,4 @@ class CPUBackend(BaseBackend):
 
     @functools.lru_cache  # noqa: B019 - one back end a target lives as long as the process
     def hash(self) -> str:
-        return f"{pipeline.fingerprint()}-{rows.by_name(self.target.arch)}"
+        return f"{pipeline.fingerprint()}-{self.row}-{rows.host_features(self.row)}"

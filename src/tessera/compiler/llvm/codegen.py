@@ -59,6 +59,18 @@ def assembly(text: str, target: Target) -> str:
         return str(_machine(target).emit_assembly(module))
 
 
+def compile_object(text: str, target: Target) -> bytes:
+    """Object code of optimised LLVM IR."""
+    with _LOCK:
+        llvm = _llvm()
+        return bytes(_machine(target).emit_object(llvm.parse_assembly(text, llvm.create_context())))
+
+
+def is_native(target: Target) -> bool:
+    """Is the target of this machine's processor family?"""
+    return bool(target.triple.split("-")[0] == _llvm().get_default_triple().split("-")[0])
+
+
 def assemble(text: str, target: Target) -> bytes:
     """Object code of assembly text: a module that holds nothing but this text, given to LLVM's own assembler."""
     with _LOCK:

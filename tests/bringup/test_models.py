@@ -83,7 +83,7 @@ def test_the_packaged_model_is_found_without_importing_its_package() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("builtin:minilmm", "unknown builtin model 'minilmm'; did you mean 'minilm'? known: minilm"),
+        ("builtin:minilmm", "unknown model 'builtin:minilmm'; did you mean 'builtin:minilm'? known: builtin:minilm"),
         ("minilm", "there is no model folder 'minilm'; did you mean builtin:minilm?"),
         ("some/model", "nothing is downloaded; fetch it first, for example: hf download some/model"),
         ("./nowhere", "there is no model folder './nowhere'; give builtin:minilm, a Hugging Face model folder or"),

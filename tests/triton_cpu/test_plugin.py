@@ -157,3 +157,35 @@ def test_an_early_return():
     out = torch.zeros(4, 32)
     first_rows[(4,)](out, 3, BLOCK=32)
     assert torch.equal(out.sum(1), torch.tensor([32.0, 32.0, 32.0, 0.0]))
+
+
+def test_a_device_assertion_that_fails_is_a_python_error_with_its_place():
+    @triton.jit(debug=True)
+    def guarded(x, out, n, BLOCK: tl.constexpr):
+        at = tl.arange(0, BLOCK)
+        values = tl.load(x + at)
+        tl.device_assert(values < n, "index out of bounds")
+        tl.store(out + at, values)
+
+    x, out = torch.arange(64, dtype=torch.int32), torch.zeros(64, dtype=torch.int32)
+    guarded[(1,)](x, out, 64, BLOCK=64)
+    assert torch.equal(out, x)
+    with pytest.raises(RuntimeError, match=r"device_assert failed at .*test_plugin.py:\d+:\d+: index out of bounds"):
+        guarded[(1,)](x, out.zero_(), 63, BLOCK=64)
+    assert not out.any()
+
+
+def test_device_print_tells_program_index_and_value(capfd):
+    @triton.jit
+    def show(x, BLOCK: tl.constexpr):
+        at = tl.arange(0, BLOCK)
+        tl.device_print("values ", tl.load(x + at))
+        tl.device_print("program", tl.program_id(0))
+
+    show[(1,)](torch.tensor([1.5, -2.0]), BLOCK=2)
+    lines = capfd.readouterr().out.splitlines()
+    assert lines == [
+        "pid (0, 0, 0) idx (0) values: 1.500000",
+        "pid (0, 0, 0) idx (1) values: -2.000000",
+        "pid (0, 0, 0) idx () program: 0",
+    ]

@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 
 from tessera.compiler.llvm import codegen
+from tessera.compiler.lower import diagnostics
 from tessera.compiler.lower.module import lower_module
 from tessera.compiler.passes import carried, placement
 from tessera.compiler.targets.rows import Target
@@ -25,6 +26,11 @@ def make_tir(ttir: str) -> Module:
     carried.remove_dead(module, placement.PURE)
     placement.run(module)
     return module
+
+
+def assertions(tir: Module) -> list[str]:
+    """What each `device_assert` of the module says when it fails, in the order of their numbers from 1."""
+    return diagnostics.number_assertions(tir)
 
 
 def make_llir(tir: Module, target: Target) -> str:

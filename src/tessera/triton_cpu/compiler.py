@@ -141,6 +141,7 @@ class CPUBackend(BaseBackend):
         tir = pipeline.make_tir(str(module))
         metadata["name"] = tir.name
         metadata["shared"] = 0
+        metadata["assertions"] = pipeline.assertions(tir)
         return tir
 
     @functools.lru_cache  # noqa: B019 - one back end a target lives as long as the process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 
 from tessera.compiler.targets import rows
+from tessera.core.errors import TesseraError
 from tessera.runtime.arguments import make_packer
 from tessera.runtime.loader import LoadedKernel, load
 from tessera.runtime.pool import launch
@@ -31,20 +33,35 @@ class CPUUtils:
         return kernel, kernel.address, 0, 0, _NO_LIMIT
 
 
+class DeviceAssertionError(TesseraError, RuntimeError):
+    """A `tl.device_assert` of a kernel did not hold. Its program ended there; other programs may have gone on."""
+
+
 class CPULauncher:
     """Packs the arguments of one compiled kernel and runs its grid over the threads."""
 
     def __init__(self, src: Any, metadata: Any) -> None:
-        self._pack = make_packer(tuple(src.signature.values()))
+        self._assertions: list[str] = metadata.assertions
+        status = ("*i32",) if self._assertions else ()
+        self._pack = make_packer((*src.signature.values(), *status))
 
     def __call__(self, grid_x: int, grid_y: int, grid_z: int, stream: int, function: int, kernel_metadata: Any,
                  launch_metadata: Any, enter_hook: Callable[[Any], None] | None,
                  exit_hook: Callable[[Any], None] | None, *args: Any) -> None:  # fmt: skip
         if enter_hook is not None:
             enter_hook(launch_metadata)
-        launch(function, self._pack(args), grid_x, grid_y, grid_z)
+        if self._assertions:
+            self._launch_and_check(function, args, grid_x, grid_y, grid_z)
+        else:
+            launch(function, self._pack(args), grid_x, grid_y, grid_z)
         if exit_hook is not None:
             exit_hook(launch_metadata)
+
+    def _launch_and_check(self, function: int, args: tuple[Any, ...], grid_x: int, grid_y: int, grid_z: int) -> None:
+        status = ctypes.c_int32(0)
+        launch(function, self._pack((*args, ctypes.addressof(status))), grid_x, grid_y, grid_z)
+        if status.value:
+            raise DeviceAssertionError(self._assertions[status.value - 1])
 
 
 class _Event:

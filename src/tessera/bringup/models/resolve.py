@@ -22,7 +22,7 @@ def resolve(config: BringupConfig) -> Subject:
     source, colon, rest = config.model.partition(":")
     if source == "builtin" and colon:
         if rest not in BUILTINS:
-            raise unknown_name("builtin model", rest, BUILTINS)
+            raise unknown_name("model", f"builtin:{rest}", [f"builtin:{name}" for name in BUILTINS])
         return BUILTINS[rest](config)
     if source == "python" and colon:
         return load_function(config)

@@ -141,6 +141,14 @@ class Evaluator:
             known[op.result] = row(self.b, op, operands, to)
         return [known[v] if v in known else self.b.splat(self.scalar(v), width) for v in block.terminator.operands]
 
+    def text(self, content: str) -> V:
+        """A zero-terminated string in the module's data."""
+        raw = content.encode() + b"\0"
+        name = f'@"{self.name}.text.{len(self.globals)}"'
+        quoted = "".join(chr(c) if 32 <= c < 127 and chr(c) not in '"\\' else f"\\{c:02X}" for c in raw)
+        self.globals.append(f'{name} = private unnamed_addr constant [{len(raw)} x i8] c"{quoted}"')
+        return V(LType("ptr"), name)
+
     def table(self, values: Sequence[float | int], element: LType) -> V:
         """A constant array in the module's data."""
         name = f'@"{self.name}.table.{len(self.globals)}"'

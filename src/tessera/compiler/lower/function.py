@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tessera.compiler.errors import fail
 from tessera.compiler.llvm.builder import I32, I64, PTR, Builder, V, const, int_const
-from tessera.compiler.lower import dot, memory, reductions, stores
+from tessera.compiler.lower import diagnostics, dot, memory, reductions, stores
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.elementwise import ROWS
 from tessera.compiler.lower.lanes import Uniform, ltype
@@ -21,7 +21,7 @@ GRID = ("pid.x", "pid.y", "pid.z", "num.x", "num.y", "num.z")
 
 
 class FunctionLowering(Sweeper):
-    """The lowering of one function. `text()` runs it.
+    """The lowering of one function. `lower()` runs it.
 
     A function that is called, not inlined, takes and gives scalars by value and blocks as
     addresses of row-major scratch.
@@ -34,12 +34,13 @@ class FunctionLowering(Sweeper):
         self._incoming: dict[Block, list[tuple[str, list[V]]]] = {}
         self._phi_places: dict[Block, int] = {}
 
-    def text(self) -> str:
+    def lower(self) -> str:
         """LLVM IR of the function `NAME.body`: the kernel's arguments, then `GRID`."""
         params = [self._parameter(number, arg) for number, arg in enumerate(self.function.args)]
         self.returned = [self._returned(number, type) for number, type in enumerate(self.function.result_types)]
         params += [str(buffer.pointer) for buffer in self.returned if buffer is not None]
         params += [f"i32 %{name}" for name in GRID]
+        params.append(str(diagnostics.STATUS))
         for position, block in enumerate(self.function.body.blocks):
             self._cfg_block(block, first=position == 0)
         self._place_phis()
@@ -91,6 +92,11 @@ class FunctionLowering(Sweeper):
     def receive(self, target: Block, values: list[V]) -> None:
         """Record that the current block branches to `target` and passes `values`."""
         self._incoming.setdefault(target, []).append((self.b.current, values))
+
+    def leave(self) -> None:
+        """End the program here, whatever the function was to give back."""
+        type = returned_type(self.function.result_types)
+        self.b.raw("ret void" if type == "void" else f"ret {type} poison")
 
     def ops(self, ops: Sequence[Op]) -> None:
         """Lower a straight line of operations."""
@@ -146,6 +152,7 @@ def handlers() -> dict[str, Handler]:
             "return": _return, "br": _branch, "cond_br": _conditional_branch,
             "gpu.barrier": _nothing, "ttg.barrier": _nothing, "debug_barrier": _nothing, "llvm.intr.assume": _assume,
             "call": _call, "split": _split, "histogram": stores.histogram,
+            "assert": diagnostics.check, "print": diagnostics.show,
         })  # fmt: skip
     return _HANDLERS
 
@@ -223,7 +230,7 @@ def _call(low: FunctionLowering, op: Op) -> None:
         passed.append(low.in_scratch(operand).pointer if isinstance(operand.type, BlockType) else low.scalar(operand))
     blocks = {result: low.scratch(result) for result in op.results if isinstance(result.type, BlockType)}
     passed += [buffer.pointer for buffer in blocks.values()]
-    grid = ", ".join(f"i32 %{name}" for name in GRID)
+    grid = ", ".join([*(f"i32 %{name}" for name in GRID), str(diagnostics.STATUS)])
     type = returned_type([result.type for result in op.results])
     text = f"call {type} @{symbol(op.attrs['callee'])}({', '.join([*map(str, passed), grid])})"
     low.buffers.update(blocks)

@@ -2,7 +2,8 @@
 
     void NAME(ptr args, i64 begin, i64 end, i32 num_x, i32 num_y, i32 num_z)
 
-`args` holds one 8-byte slot an argument; programs begin ≤ i < end run in order, x fastest.
+`args` holds one 8-byte slot an argument, and behind them the address of an i32 if the kernel has assertions; programs
+begin ≤ i < end run in order, x fastest.
 """
 
 from __future__ import annotations
@@ -25,17 +26,22 @@ def lower_module(module: Module, target: Target) -> str:
     """
     kernel = module.kernel
     lowerings = [FunctionLowering(function, target) for function in module.functions]
-    bodies = [lowering.text() for lowering in lowerings]
-    entry = _entry(kernel)
+    bodies = [lowering.lower() for lowering in lowerings]
+    asserts = any(op.name == "assert" for function in module.functions for op in function.walk())
+    entry = _entry(kernel, asserts)
     declarations = sorted({line for lowering in lowerings for line in lowering.b.declarations.values()})
     constants = [line for lowering in lowerings for line in lowering.globals]
     attributes = 'attributes #0 = { nounwind "no-trapping-math"="true" }'
     return "\n".join([f'target triple = "{target.triple}"', *constants, *bodies, entry, *declarations, attributes, ""])
 
 
-def _entry(kernel: Function) -> str:
+def _entry(kernel: Function, asserts: bool) -> str:
     b = Builder()
     args = [_argument(b, number, kernel) for number in range(len(kernel.args))]
+    status = V(PTR, "null")
+    if asserts:
+        slot = b.offset(V(PTR, "%args"), int_const(len(args) * _SLOT_BYTES, I64), 1)
+        status = b.load(PTR, slot, _SLOT_BYTES)
     num_x, num_y = V(I64, "%wide.x"), V(I64, "%wide.y")
     b.raw("%wide.x = zext i32 %num.x to i64")
     b.raw("%wide.y = zext i32 %num.y to i64")
@@ -48,7 +54,7 @@ def _entry(kernel: Function) -> str:
     rest = b.binary("udiv", index, num_x)
     y, z = b.binary("urem", rest, num_y), b.binary("udiv", rest, num_y)
     places = [b.cast("trunc", value, I32) for value in (x, y, z)]
-    passed = [*args, *places, *(V(I32, f"%num.{axis}") for axis in "xyz")]
+    passed = [*args, *places, *(V(I32, f"%num.{axis}") for axis in "xyz"), status]
     b.raw(f"call void @{symbol(kernel.name)}({', '.join(map(str, passed))})")
     b.raw("%next = add nuw nsw i64 %index, 1")
     b.raw("%more = icmp slt i64 %next, %end")

@@ -6,16 +6,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tessera.accuracy.judge import ERROR_LIMIT
+from tessera.accuracy.layers import LayerCheck
+from tessera.bringup.figures import model_facts, ms, threads
 from tessera.bringup.result import BringupResult
 
 # Of the job's stages, for the bar; what comes after the accuracy is skipped if the run failed.
 _NUM_STAGES = 8
+# Operators on the vendor's kernels that are listed here; the report and the JSON have them all.
+_NUM_VENDOR = 6
 
 
 class Stages:
@@ -23,9 +27,12 @@ class Stages:
 
     def __init__(self, console: Console) -> None:
         columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        # A dumb terminal cannot take back what it shows, so every step would stay there as a line.
+        moving = console.is_terminal and not console.is_dumb_terminal
+        self._progress = Progress(*columns, console=console, transient=True, disable=not moving)
         self._task = self._progress.add_task("", total=_NUM_STAGES)
         self._entered = 0
+        self._name = "starting"
 
     def __enter__(self) -> Stages:
         self._progress.start()
@@ -35,75 +42,80 @@ class Stages:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+        if kind is KeyboardInterrupt:
+            console = Console(stderr=True)
+            console.print(f"interrupted at: {self._name}", markup=False, highlight=False)
 
     def enter(self, name: str) -> None:
         """Show that the next stage begins."""
+        self._name = name
         self._progress.update(self._task, description=name, completed=self._entered)
         self._entered += 1
 
 
 def print_result(result: BringupResult, console: Console, *, written: Sequence[Path]) -> None:
-    """Print the table, the reasons against the model if there are any, and which files were written."""
-    table = Table(box=SIMPLE_HEAD, show_header=False, pad_edge=False)
+    """Print the table and which files were written."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, text in _rows(result):
-        table.add_row(name, text)
+    for name, lines in _rows(result):
+        table.add_row(name, "\n".join(lines))
     console.print(table)
-    for reason in result.reasons:
-        console.print(f"[red]✗[/] {escape(reason)}", highlight=False)
-    for note in result.notes:
-        console.print(f"[yellow]•[/] {escape(note)}", highlight=False)
     for path in written:
         console.print(f"wrote {escape(str(path))}", highlight=False, soft_wrap=True)
 
 
-def _rows(result: BringupResult) -> Iterator[tuple[str, str]]:
-    yield "chip", escape(f"{result.chip}, {result.threads} threads")
-    yield (
-        "model",
-        escape(
-            f"{result.model}: {result.kind}, {result.num_parameters / 1e6:.1f} M parameters, "
-            f"{result.dtype}, {result.inputs}"
-        ),
-    )
-    yield "operators", _operators(result)
+def _rows(result: BringupResult) -> Iterator[tuple[str, list[str]]]:
+    """Names and lines in rich's markup."""
+    yield "chip", [escape(f"{result.chip}, {threads(result.threads)}")]
+    yield "model", [escape(result.model), escape(", ".join(model_facts(result)))]
+    yield "operators", [escape(line) for line in _operators(result)]
     yield "accuracy", _accuracy(result)
-    yield "speed", _speed(result)
+    yield "speed", list(_speed(result))
     if result.search is not None:
         agrees = "ranked as PyTorch does" if result.search.agrees else "[red]not ranked as PyTorch does[/]"
-        yield "search", f"{len(result.search.answers)} queries {agrees}, embedding cosine {result.search.cosine:.7f}"
+        cosine = f"least embedding cosine {result.search.cosine:.7f}"
+        yield "search", [f"{len(result.search.answers)} queries {agrees}, {cosine}"]
     colour = "green" if result.ready else "red"
-    yield "verdict", f"[bold {colour}]{result.verdict}[/]"
+    yield "verdict", [f"[bold {colour}]{result.verdict}[/]", *(f"[red]✗[/] {escape(text)}" for text in result.reasons)]
+    if result.notes:
+        yield "notes", [escape(text) for text in result.notes]
 
 
-def _operators(result: BringupResult) -> str:
+def _operators(result: BringupResult) -> Iterator[str]:
     operators = result.operators
     if operators is None:
-        return "not counted: the run failed"
-    lines = [f"{operators.ours} of {operators.calls} calls on our kernels ({100 * operators.share:.1f} %)"]
-    lines += [f"PyTorch's: {row.calls} × {row.name}: {row.reason}" for row in operators.vendor]
-    return escape("\n".join(lines))
+        yield "not counted: the run failed"
+        return
+    yield f"{operators.ours} of {operators.calls} calls on our kernels ({100 * operators.share:.1f} %)"
+    for row in operators.vendor[:_NUM_VENDOR]:
+        yield f"PyTorch's: {row.calls} × {row.name}: {row.reason}"
+    rest = operators.vendor[_NUM_VENDOR:]
+    if rest:
+        yield f"PyTorch's: {sum(row.calls for row in rest)} calls of {len(rest)} more, all in the report"
 
 
-def _accuracy(result: BringupResult) -> str:
+def _accuracy(result: BringupResult) -> list[str]:
     layers = result.accuracy.layers
-    good = sum(layer.judgement.ok for layer in layers)
     if not layers:
-        return "[red]no layer was reached[/]"
-    worst = max(layers, key=lambda layer: layer.judgement.ratio)
-    text = (
-        f"{good} of {len(layers)} layers inside the rule; "
-        f"worst {worst.judgement.ratio:.2f} × PyTorch's own loss, limit 2 ({worst.name})"
-    )
-    return escape(text) if result.accuracy.ok else f"[red]{escape(text)}[/]"
+        return ["[red]no layer was reached[/]"]
+    good = sum(layer.judgement.ok for layer in layers)
+    lines = [f"{good} of {len(layers)} layers inside the rule", _worst(result.accuracy)]
+    return [escape(line) if result.accuracy.ok else f"[red]{escape(line)}[/]" for line in lines]
 
 
-def _speed(result: BringupResult) -> str:
+def _worst(check: LayerCheck) -> str:
+    """The layer that comes nearest to the limit; if some are beyond it, the first, for there the fault began."""
+    if check.first_fault is not None:
+        return f"first outside: {check.first_fault.name}"
+    worst = max(check.layers, key=lambda layer: layer.judgement.ratio)
+    return f"worst {worst.judgement.ratio:.2f} × PyTorch's own error, limit {ERROR_LIMIT:g}: {worst.name}"
+
+
+def _speed(result: BringupResult) -> Iterator[str]:
     speed = result.speed
     if speed is None:
-        return "not timed: the run failed"
-    return (
-        f"PyTorch {speed.vendor_ms:.1f} ms, ours {speed.ours_ms:.1f} ms: ratio {speed.ratio:.2f}, {speed.words}; "
-        f"first run {speed.first_ms / 1e3:.1f} s with compilation"
-    )
+        yield "not timed: the run failed"
+        return
+    yield f"PyTorch {ms(speed.vendor_ms)}, ours {ms(speed.ours_ms)}: ratio {speed.ratio:.2f}, {speed.words}"
+    yield f"first call {speed.first_ms / 1e3:.1f} s, kernels compiled or loaded from the cache"

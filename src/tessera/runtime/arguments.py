@@ -2,8 +2,8 @@
 
 In:  Triton's signature of a kernel (one type a leaf) and, per launch, the tuple of its arguments.
 Out: `bytes`, one 8-byte little-endian slot per argument that the kernel takes, in order; constants take none.
-     Pointers are 64-bit addresses; integers hold their own width in the low bytes, zero above; a bit is set by any int but
-     0; fp16, bf16 and fp32 are all a 4-byte float (Triton passes small floats as fp32); fp64 is a double.
+     Pointers are 64-bit addresses; integers hold their own width in the low bytes, zero above; a bit is set by any
+     int but 0; fp16, bf16 and fp32 are all a 4-byte float (Triton passes small floats as fp32); fp64 is a double.
 Errors: `ArgumentError` (a `TypeError`) for a wrong type, `UsageError` (a `ValueError`) for a value out of range.
 
 One function is generated per signature: it unpacks, reads each address and calls `struct` once. What it cannot pack (a

@@ -1,8 +1,8 @@
 """The part in the controlling process of pytest: one line of JSON per event, written to the reader in `session.py`.
 
 Events: `{"event": "collected", "files": {FILE: number of tests}}`, once;
-`{"event": "test", "id", "phase", "outcome", "seconds", "reason", "compile_s"}`, for each phase of each test, where phase is
-setup, call, teardown or crash and outcome is passed, failed, newer, skipped or xfailed;
+`{"event": "test", "id", "phase", "outcome", "seconds", "reason", "compile_s"}`, for each phase of each test;
+phase is setup, call, teardown or crash, outcome is passed, failed, newer, skipped or xfailed;
 `{"event": "uncollected", "id", "outcome", "reason"}`, for a file that cannot be collected.
 """
 

@@ -13,7 +13,7 @@ from types import FrameType, ModuleType
 
 NEWER = "needs a newer Triton front end"
 
-_UNKNOWN_ARGUMENT = re.compile(r"unexpected keyword argument|too many positional arguments|takes .* positional argument")
+_UNKNOWN_ARGUMENT = re.compile(r"unexpected keyword argument|too many positional|takes .* positional argument")
 # The front end's functions that turn an option's word into its enumerator; no back end has a say in them.
 _WORD_READER = re.compile(r"_str_to_\w+")
 _LOCATION = re.compile(r"^\S+\.py:\d+:\d+: ")
@@ -69,11 +69,15 @@ def _is_of_triton(owner: object) -> bool:
 
 
 def _raised_by_triton(error: BaseException) -> str | None:
-    """The function of Triton's that raised it, itself or by calling `inspect`; None if the raiser is another's."""
+    """The function of Triton's that raised it, itself or by calling `inspect`; None if the raiser is another's.
+
+    Triton cuts the frames of its code generator out of a traceback; what has no other frames was raised there.
+    """
     frames = [frame for frame in _frames(error) if frame.f_code.co_filename != inspect.__file__]
-    if not frames or _triton_folder() not in Path(frames[-1].f_code.co_filename).parents:
-        return None
-    return frames[-1].f_code.co_name
+    if not frames:
+        return "code_generator"
+    inside = _triton_folder() in Path(frames[-1].f_code.co_filename).parents
+    return frames[-1].f_code.co_name if inside else None
 
 
 def _frames(error: BaseException) -> list[FrameType]:

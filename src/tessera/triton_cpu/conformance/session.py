@@ -124,9 +124,7 @@ def _events(config: Config, scratch: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _pytest(
-    config: Config, scratch: Path, output: TextIO
-) -> Iterator[tuple[subprocess.Popen[bytes], TextIO]]:
+def _pytest(config: Config, scratch: Path, output: TextIO) -> Iterator[tuple[subprocess.Popen[bytes], TextIO]]:
     """pytest and the lines it writes to us; it does not outlive the caller."""
     reader, writer = os.pipe()
     environ = {

@@ -21,14 +21,15 @@ _MAX_EXAMPLE = 100
 
 def show(result: Result, console: Console) -> None:
     """Print the table of files, then the reasons of all that did not pass."""
-    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), show_footer=len(result.files) > 1)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0, show_footer=len(result.files) > 1)
     for heading, footer in zip(_HEADINGS, _total_cells(result), strict=True):
         table.add_column(heading, footer=footer, justify="left" if heading == "file" else "right", no_wrap=True)
     for row in result.files:
         table.add_row(*_cells(row))
     console.print(table, "", _LEGEND, "", highlight=False)
     for reason in result.reasons:
-        console.print(f"[{_STYLES[reason.outcome]}]{reason.count:>6} {reason.outcome}[/]", escape(reason.reason), soft_wrap=True)
+        head = f"[{_STYLES[reason.outcome]}]{reason.count:>6} {reason.outcome}[/]"
+        console.print(head, escape(reason.reason), highlight=False, soft_wrap=True)
         if reason.outcome == "failed":
             console.print(f"{'':7}{escape(_shortened(reason.example))}", style="dim", highlight=False, soft_wrap=True)
 

@@ -154,11 +154,24 @@ class Builder:
     def branch_if(self, condition: V, then: str, otherwise: str) -> None:
         self.raw(f"br {condition}, label %{then}, label %{otherwise}")
 
+    def branch_rarely(self, condition: V, then: str, otherwise: str) -> None:
+        """`branch_if` that keeps `then`, and the constants it needs, out of the way of the usual path."""
+        weights = '!prof !{!"branch_weights", i32 1, i32 4000}'
+        self.raw(f"br {condition}, label %{then}, label %{otherwise}, {weights}")
+
     def alloca(self, type: LType, count: int, align: int = 64) -> V:
         """Scratch for `count` elements, allocated once at the function's entry."""
         name = f"%{self.fresh('buf')}"
         self.entry.append(f"  {name} = alloca [{count} x {type}], align {align}")
         return V(PTR, name)
+
+    def constant_array(self, name: str, type: LType, values: Sequence[V]) -> V:
+        """The address of a table of constants in the module, written once however often it is asked for."""
+        elements = ", ".join(map(str, values))
+        self.declarations[name] = (
+            f"@{name} = private unnamed_addr constant [{len(values)} x {type}] [{elements}], align 64"
+        )
+        return V(PTR, f"@{name}")
 
     # Arithmetic -------------------------------------------------------------------------------------------------
 

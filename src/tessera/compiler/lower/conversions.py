@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tessera.compiler.errors import fail
 from tessera.compiler.llvm.builder import Builder, LType, V, int_const
+from tessera.compiler.lower import float8
 from tessera.ir.nodes import Op
 from tessera.ir.types import ScalarType, element_of
 
@@ -57,22 +58,28 @@ def _float_to_float(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
     source, target = element_of(op.operands[0].type), element_of(op.result.type)
     assert isinstance(source, ScalarType) and isinstance(target, ScalarType)
     for kind in (source, target):
-        if kind.name.startswith("f8"):
-            raise fail(
-                f"the 8-bit float {kind} is not supported on the CPU yet; convert to float16 outside the kernel",
-                op.location,
-            )
-    if op.attrs.get("rounding") == "rtz" and target.bits < source.bits:
-        return _towards_zero(b, args[0], to, op)
-    return convert_float(b, args[0], to)
+        if kind.name.startswith("f8") and kind.name not in float8.KINDS:
+            known = ", ".join(float8.KINDS)
+            raise fail(f"the 8-bit float {kind} is not supported on the CPU; known are {known}", op.location)
+    towards_zero = op.attrs.get("rounding") == "rtz"
+    value = float8.decode(b, args[0], float8.KINDS[source.name]) if source.name in float8.KINDS else args[0]
+    if target.name in float8.KINDS:
+        return float8.encode(b, value, float8.KINDS[target.name], towards_zero)
+    if towards_zero and target.bits < source.bits:
+        return _towards_zero(b, value, to, op)
+    return convert_float(b, value, to)
 
 
 def _towards_zero(b: Builder, value: V, to: LType, op: Op) -> V:
-    if value.type.scalar != "float" or to.scalar != "bfloat":
-        raise fail("rounding towards zero is supported from float32 to bfloat16 only", op.location)
-    bits = b.cast("bitcast", value, value.type.with_scalar("i32"))
-    upper = b.cast("trunc", b.binary("lshr", bits, int_const(16, bits.type)), bits.type.with_scalar("i16"))
-    return b.cast("bitcast", upper, to)
+    """float32 to half precision: round to nearest, then step back where that went away from zero."""
+    if value.type.scalar != "float":
+        raise fail("rounding towards zero is supported from float32 only; convert to float32 first", op.location)
+    nearest = b.cast("fptrunc", value, to)
+    again = b.intrinsic("fabs", value.type, [b.cast("fpext", nearest, value.type)])
+    away = b.fcmp("ogt", again, b.intrinsic("fabs", value.type, [value]))
+    bits = to.with_scalar("i16")
+    code = b.cast("bitcast", nearest, bits)
+    return b.cast("bitcast", b.select(away, b.sub(code, int_const(1, bits)), code), to)
 
 
 def _bitcast(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:

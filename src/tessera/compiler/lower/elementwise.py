@@ -155,7 +155,7 @@ def _poison(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
 
 
 def _maths(name: str) -> Row:
-    return in_float(lambda b, args: FUNCTIONS[name](b, args))
+    return in_float(FUNCTIONS[name])
 
 
 def _sqrt(b: Builder, args: Sequence[V]) -> V:

@@ -32,6 +32,10 @@ class Target:
         """32-bit elements in a register."""
         return self.vector_bits // 32
 
+    def has(self, feature: str) -> bool:
+        """Does the machine that kernels are compiled for have one of LLVM's features, beyond what the row requires?"""
+        return feature in host_features(self) or feature in self.features
+
 
 _AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "fma", "avx2", "bmi2", "f16c")
 _AVX2 = ("avx2", "fma", "bmi", "bmi2", "f16c", "lzcnt", "popcnt")

@@ -6,6 +6,7 @@ Nothing is re-associated or contracted behind the author's back: what is to be r
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -102,9 +103,33 @@ class Num:
         """The floating value that has these bits."""
         return self.cast("bitcast", {32: "float", 64: "double"}[self.type.bits])
 
+    def gather(self, table: V, index: Num) -> Num:
+        """table[index], for an array of this type in memory and indices within it."""
+        b = self.b
+        places = b.offset(table, index.v, self.type.bits // 8)
+        if not self.type.lanes:
+            return Num(b, b.load(self.type, places, self.type.bits // 8))
+        every = const(1, self.type.with_scalar("i1"))
+        operands = [places, every, V(self.type, "poison")]
+        return Num(b, b.intrinsic("masked.gather", self.type, operands, [self.type, places.type]))
+
     def cast(self, op: str, scalar: str) -> Num:
         """LLVM's conversion `op` to another element type."""
         return Num(self.b, self.b.cast(op, self.v, self.type.with_scalar(scalar)))
+
+    def to_int(self, scalar: str) -> Num:
+        """An integer sign-extended or cut to another width."""
+        return self.cast("sext" if int(scalar[1:]) > self.type.bits else "trunc", scalar)
+
+    def is_negative(self) -> Num:
+        """The sign bit, also of zeros and NaN."""
+        return self.bits() < 0
+
+    def at_least_int(self, limit: int) -> Num:
+        return self.call("smax", limit)
+
+    def at_most_int(self, limit: int) -> Num:
+        return self.call("smin", limit)
 
     def __lshift__(self, count: Num | int) -> Num:
         return self._binary("", "shl", count)
@@ -147,6 +172,10 @@ class Num:
     def equals(self, other: Num | float) -> Num:
         return self.compare("oeq" if self.type.is_float else "eq", other)
 
+    def negated(self) -> Num:
+        """The opposite of a condition."""
+        return self ^ self.of(1)
+
     def is_nan(self) -> Num:
         return self.compare("uno", self)
 
@@ -165,6 +194,37 @@ class Num:
         return (bound > self).pick(bound, self)
 
 
+def in_double(function: Callable[..., Num]) -> Callable[..., Num]:
+    """Compute a function of floats in double, rounded once: for those that deserve no float version of their own."""
+
+    @functools.wraps(function)
+    def widened(*operands: Num) -> Num:
+        if operands[0].scalar == "double":
+            return function(*operands)
+        return function(*(x.cast("fpext", "double") for x in operands)).cast("fptrunc", "float")
+
+    return widened
+
+
+def two_sum(a: Num, b: Num) -> tuple[Num, Num]:
+    """a + b as (rounded sum, what rounding lost), exact for any magnitudes."""
+    total = a + b
+    b_part = total - a
+    return total, (a - (total - b_part)) + (b - b_part)
+
+
+def fast_two_sum(a: Num, b: Num) -> tuple[Num, Num]:
+    """`two_sum` where |a| ≥ |b| or a is 0."""
+    total = a + b
+    return total, b - (total - a)
+
+
+def product(a: Num, b: Num) -> tuple[Num, Num]:
+    """a·b as (rounded product, what rounding lost), exact unless it underflows."""
+    rounded = a * b
+    return rounded, a.fma(b, -rounded)
+
+
 def horner(x: Num, coefficients: Sequence[float]) -> Num:
     """c0 + x·(c1 + x·(c2 + …)), every step fused. At least two coefficients."""
     *rest, last = coefficients
@@ -177,10 +237,8 @@ def horner(x: Num, coefficients: Sequence[float]) -> Num:
 def where_any(condition: Num, slow: Callable[[], Sequence[Num]], fast: Sequence[Num]) -> list[Num]:
     """`slow()` in the lanes where `condition` holds, `fast` elsewhere; one branch skips `slow` if no lane needs it."""
     b = condition.b
-    lanes = condition.type.lanes
-    needed = b.intrinsic("vector.reduce.or", I1, [condition.v], [condition.type]) if lanes else condition.v
     rare, done, before = b.fresh("rare"), b.fresh("done"), b.current
-    b.branch_if(needed, rare, done)
+    b.branch_rarely(_any(condition), rare, done)
     b.label(rare)
     picked = [condition.pick(there, here) for there, here in zip(slow(), fast, strict=True)]
     after = b.current
@@ -190,3 +248,27 @@ def where_any(condition: Num, slow: Callable[[], Sequence[Num]], fast: Sequence[
         Num(b, b.emit(x.type, f"phi {x.type} [ {x.v.ref}, %{before} ], [ {y.v.ref}, %{after} ]"))
         for x, y in zip(fast, picked, strict=True)
     ]
+
+
+def _any(condition: Num) -> V:
+    b = condition.b
+    if not condition.type.lanes:
+        return condition.v
+    return b.intrinsic("vector.reduce.or", I1, [condition.v], [condition.type])
+
+
+def while_any(condition: Callable[[Num], Num], step: Callable[[Num], Num], first: Num) -> Num:
+    """x = step(x) while `condition` holds in any lane; lanes that are done must be left alone by `step`."""
+    b = first.b
+    loop, done, before = b.fresh("while"), b.fresh("done"), b.current
+    b.branch_if(_any(condition(first)), loop, done)
+    b.label(loop)
+    place = len(b.lines)
+    x = Num(b, V(first.type, f"%{b.fresh('x')}"))
+    following = step(x)
+    again, after = _any(condition(following)), b.current
+    b.lines.insert(place, f"  {x.v.ref} = phi {x.type} [ {first.v.ref}, %{before} ], [ {following.v.ref}, %{after} ]")
+    b.branch_if(again, loop, done)
+    b.label(done)
+    ends = f"[ {first.v.ref}, %{before} ], [ {following.v.ref}, %{after} ]"
+    return Num(b, b.emit(x.type, f"phi {x.type} {ends}"))

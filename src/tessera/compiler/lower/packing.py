@@ -1,0 +1,186 @@
+"""Lays the operands of a `dot` out as the micro-kernel reads them.
+
+A lies row-major, so that all rows are reached from one address. B lies in panels of NR columns, so that walking along k
+walks memory in order; where one instruction takes a group of products, `group` neighbours in k lie beside each other:
+
+    A[m][k]        B[n // NR][k // group][(n % NR) · group + k % group]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tessera.compiler.llvm.builder import I64, LType, V, int_const
+from tessera.compiler.lower import buffers, float8
+from tessera.compiler.lower.buffers import Buffer
+from tessera.compiler.lower.conversions import convert_float
+from tessera.compiler.lower.evaluate import Index, digit
+from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, Vector, to_vector
+from tessera.compiler.lower.microkernel import Tile
+from tessera.compiler.lower.sweep import Sweeper
+from tessera.ir.nodes import Value
+from tessera.ir.types import ScalarType, element_of, shape_of
+
+# Where the vector of elements [row, column…] of an operand goes.
+Keep = Callable[[V, V, V], None]
+
+
+def panels(low: Sweeper, tile: Tile, depth: int, columns: int) -> Buffer:
+    """Scratch for B."""
+    group = tile.method.group
+    return buffers.allocate(low.b, tile.method.operands, (columns // tile.width, depth // group, tile.width * group))
+
+
+def rows(low: Sweeper, value: Value, prefix: Index, target: Buffer) -> None:
+    """Write the matrix `value[prefix]` row-major."""
+
+    def keep(row: V, column: V, vector: V) -> None:
+        index = (Uniform(row), Ramp(column, int_const(1, I64)) if vector.type.lanes else Uniform(column))
+        lanes: Lanes = Vector(vector) if vector.type.lanes else Uniform(vector)
+        buffers.write(low.b, target, index, lanes, vector.type.lanes)
+
+    _walk(low, value, prefix, target.element, 1, keep)
+
+
+def columns(low: Sweeper, value: Value, prefix: Index, tile: Tile, target: Buffer) -> None:
+    """Write the matrix `value[prefix]` in panels."""
+    group, width = tile.method.group, tile.width
+    count = shape_of(value.type)[-1] // width
+
+    def keep(row: V, column: V, vector: V) -> None:
+        panel = digit(low, Uniform(column), width, count)
+        within = digit(low, Uniform(column), 1, width)
+        assert isinstance(within, Uniform) and isinstance(panel, Uniform)
+        start = low.b.mul(within.value, int_const(group, I64))
+        lanes: Lanes = Vector(vector) if vector.type.lanes else Uniform(vector)
+        along: Lanes = Ramp(start, int_const(1, I64)) if vector.type.lanes else Uniform(start)
+        depth = Uniform(_halved(low, row, group))
+        buffers.write(low.b, target, (panel, depth, along), lanes, vector.type.lanes)
+
+    _walk(low, value, prefix, target.element, group, keep)
+
+
+def _halved(low: Sweeper, row: V, group: int) -> V:
+    if row.const is not None:
+        return int_const(row.const // group, I64)
+    return row if group == 1 else low.b.binary("lshr", row, int_const(group.bit_length() - 1, I64))
+
+
+def _walk(low: Sweeper, value: Value, prefix: Index, to: LType, group: int, keep: Keep) -> None:
+    """Call `keep(row, column, vector)` for the whole matrix: `group` rows at a time, interleaved, memory along
+    columns."""
+    shape = shape_of(value.type)
+    rank, depth, across = len(shape), shape[-2], shape[-1]
+    size = min(low.target.lanes, depth // group, across)
+    along_rows = low.plan(shape, [value]).vector_dim == rank - 2
+    if along_rows and size > 1:
+        _turned(low, value, prefix, to, group, size, keep)
+    else:
+        _straight(low, value, prefix, to, group, keep)
+
+
+def _straight(low: Sweeper, value: Value, prefix: Index, to: LType, group: int, keep: Keep) -> None:
+    depth, across = shape_of(value.type)[-2:]
+    width = min(low.target.lanes, across)
+    ways = max(1, min(4, across // width))
+
+    def inner(column: V, carried: list[V], row: V) -> list[V]:
+        for way in range(ways):
+            start = low.b.add(column, int_const(way * width, I64))
+            along: Lanes = Ramp(start, int_const(1, I64)) if width > 1 else Uniform(start)
+            places = [Uniform(low.b.add(row, int_const(number, I64))) for number in range(group)]
+            vectors = [_element_vector(low, value, (*prefix, place, along), to) for place in places]
+            keep(row, start, interleave(low, vectors))
+        return []
+
+    def outer(row: V, carried: list[V]) -> list[V]:
+        with low.frame():
+            low.b.counted_loop(across, width * ways, [], lambda column, carried: inner(column, carried, row))
+        return []
+
+    with low.lanes(width if width > 1 else 0):
+        low.b.counted_loop(depth, group, [], outer)
+
+
+def _turned(low: Sweeper, value: Value, prefix: Index, to: LType, group: int, size: int, keep: Keep) -> None:
+    """The same where memory runs along the rows: read squares and turn them in registers.
+
+    A group of neighbours in memory is turned as one number of `group` times the width.
+    """
+    depth, across = shape_of(value.type)[-2:]
+    length = size * group
+
+    def square(row: V, column: V) -> None:
+        down = Ramp(row, int_const(1, I64))
+        vectors = []
+        for number in range(size):
+            place = Uniform(low.b.add(column, int_const(number, I64)))
+            vectors.append(_as_groups(low, _element_vector(low, value, (*prefix, down, place), to), group))
+        for number, turned in enumerate(transpose(low, vectors)):
+            vector = low.b.cast("bitcast", turned, to.with_lanes(length))
+            keep(low.b.add(row, int_const(number * group, I64)), column, vector)
+
+    # Squares along a row of memory follow one another, which is what a prefetcher sees.
+    def outer(column: V, carried: list[V]) -> list[V]:
+        def inner(row: V, carried: list[V]) -> list[V]:
+            with low.frame():
+                square(row, column)
+            return []
+
+        low.b.counted_loop(depth, length, [], inner)
+        return []
+
+    with low.lanes(length):
+        low.b.counted_loop(across, size, [], outer)
+
+
+def _as_groups(low: Sweeper, vector: V, group: int) -> V:
+    if group == 1:
+        return vector
+    whole = LType(f"i{vector.type.bits * group}", vector.type.lanes // group)
+    return low.b.cast("bitcast", vector, whole)
+
+
+def _element_vector(low: Sweeper, value: Value, index: Index, to: LType) -> V:
+    element = element_of(value.type)
+    kind = float8.KINDS.get(element.name) if isinstance(element, ScalarType) else None
+    return to_vector(low.b, converted(low, low.evaluate(value, index), to, kind), low.width)
+
+
+def converted(low: Sweeper, lanes: Lanes, to: LType, kind: float8.Kind | None = None) -> Lanes:
+    """Lanes in another type of number; `kind` tells the 8-bit float that they are codes of."""
+    vector = isinstance(lanes, (Vector, Ramp))
+    value = to_vector(low.b, lanes, low.width if vector else 0)
+    if kind is not None:
+        value = float8.decode(low.b, value, kind)
+    if value.type.scalar != to.scalar:
+        target = to.with_lanes(value.type.lanes)
+        value = convert_float(low.b, value, target) if to.is_float else low.b.cast("sext", value, target)
+    return Vector(value) if vector else Uniform(value)
+
+
+def interleave(low: Sweeper, vectors: Sequence[V]) -> V:
+    """a₀ b₀ a₁ b₁ … of two vectors; one vector is itself."""
+    if len(vectors) == 1:
+        return vectors[0]
+    half = len(vectors) // 2
+    left, right = interleave(low, vectors[0::2]), interleave(low, vectors[1::2])
+    assert half >= 1 and left.type == right.type
+    lanes = left.type.lanes
+    return low.b.shuffle(left, right, [i for pair in range(lanes) for i in (pair, lanes + pair)])
+
+
+def transpose(low: Sweeper, vectors: Sequence[V]) -> list[V]:
+    """n vectors of n lanes, rows and columns exchanged: log₂ n rounds of perfect shuffles."""
+    n = len(vectors)
+    half = n // 2
+    current = list(vectors)
+    low_half = [i for pair in range(half) for i in (pair, n + pair)]
+    high_half = [i + half for i in low_half]
+    for _ in range(n.bit_length() - 1):
+        following: list[V] = []
+        for i in range(half):
+            following.append(low.b.shuffle(current[i], current[i + half], low_half))
+            following.append(low.b.shuffle(current[i], current[i + half], high_half))
+        current = following
+    return current

@@ -1,4 +1,4 @@
-"""What a run found: one `Test` a test, counted per file and per reason."""
+"""What a run found: one `Case` a test, counted per file and per reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VARYING = re.compile(r"0x[0-9a-f]+|(?<![\w.])-?\d+(\.\d+)?(e[+-]?\d+)?(?!\w)")
 
 
 @dataclass(kw_only=True)
-class Test:
+class Case:
     """One test; a file that cannot be collected counts as one test of its own name."""
 
     id: str
@@ -64,7 +64,7 @@ class Result:
     """A finished run. `files` are in the order asked for, `reasons` by outcome, then the most frequent first."""
 
     triton: str
-    tests: list[Test] = field(repr=False)
+    tests: list[Case] = field(repr=False)
     files: list[FileCount]
     reasons: list[ReasonCount]
 
@@ -84,11 +84,11 @@ class Result:
         }
 
 
-def summarise(tests: Iterable[Test], triton: str) -> Result:
+def summarise(tests: Iterable[Case], triton: str) -> Result:
     """Count tests that have ended."""
     ended = list(tests)
-    by_file: dict[str, list[Test]] = defaultdict(list)
-    by_reason: dict[tuple[Outcome, str], list[Test]] = defaultdict(list)
+    by_file: dict[str, list[Case]] = defaultdict(list)
+    by_reason: dict[tuple[Outcome, str], list[Case]] = defaultdict(list)
     for test in ended:
         by_file[test.file].append(test)
         if test.outcome != "passed":
@@ -99,7 +99,7 @@ def summarise(tests: Iterable[Test], triton: str) -> Result:
     return Result(triton=triton, tests=ended, files=files, reasons=reasons)
 
 
-def _file_count(file: str, tests: list[Test]) -> FileCount:
+def _file_count(file: str, tests: list[Case]) -> FileCount:
     slowest = max(tests, key=lambda test: test.compile_s)
     return FileCount(
         file=file,
@@ -110,7 +110,7 @@ def _file_count(file: str, tests: list[Test]) -> FileCount:
     )
 
 
-def _reason_count(tests: list[Test]) -> ReasonCount:
+def _reason_count(tests: list[Case]) -> ReasonCount:
     first = tests[0]
     files = tuple(dict.fromkeys(test.file for test in tests))
     return ReasonCount(outcome=first.outcome, reason=first.reason, count=len(tests), files=files, example=first.id)

@@ -18,14 +18,17 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tessera.core.errors import MissingDependency, UsageError, unknown_name
-from tessera.triton_cpu.conformance.result import Result, Test, summarise
+from tessera.triton_cpu.conformance.result import Case, Result, summarise
 
 TESTS = Path("python", "test", "unit", "language")
 DEFAULT_FILES = (
     "test_core.py", "test_tensor_descriptor.py", "test_standard.py", "test_random.py", "test_block_pointer.py",
     "test_conversions.py", "test_tuple.py", "test_annotations.py", "test_libdevice.py", "test_compile_errors.py",
+    "test_subprocess.py",
 )  # fmt: skip
-_NEEDED = {"pytest": "pytest", "xdist": "pytest-xdist", "scipy": "scipy"}
+# By module, the package to install; test_random.py judges distributions with scipy.
+_NEEDED = {"pytest": "pytest", "xdist": "pytest-xdist"}
+_NEEDED_BY_FILE = {"test_random.py": {"scipy": "scipy"}}
 _LOG_LINES = 15
 # pytest's exit status: 0 all passed, 1 some failed, 5 nothing collected; the others are faults of the run.
 _NO_TESTS = 5
@@ -72,9 +75,12 @@ class Config:
 _HOW_TO_CLONE = "give a checkout: git clone https://github.com/triton-lang/triton-cpu"
 
 
-def check_dependencies() -> None:
-    """Raise `MissingDependency` that names everything that is missing."""
-    missing = [package for module, package in _NEEDED.items() if importlib.util.find_spec(module) is None]
+def check_dependencies(files: tuple[str, ...]) -> None:
+    """Raise `MissingDependency` that names everything that is missing for these files."""
+    needed = dict(_NEEDED)
+    for name in files:
+        needed.update(_NEEDED_BY_FILE.get(name, {}))
+    missing = [package for module, package in needed.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise MissingDependency(
             f"the conformance run needs {', '.join(missing)}: python -m pip install {' '.join(missing)}"
@@ -83,22 +89,22 @@ def check_dependencies() -> None:
 
 def run(config: Config, on_progress: Callable[[str, int, int], None]) -> Result:
     """Run the tests; `on_progress` gets the last test's file, how many have ended, and of how many."""
-    check_dependencies()
-    tests: dict[str, Test] = {}
+    check_dependencies(config.files)
+    tests: dict[str, Case] = {}
     total = done = 0
     with tempfile.TemporaryDirectory(prefix="tessera-conformance-") as scratch:
         for event in _events(config, Path(scratch)):
             if event["event"] == "collected":
                 total = sum(event["files"].values())
                 continue
-            test = tests.setdefault(event["id"], Test(id=event["id"]))
+            test = tests.setdefault(event["id"], Case(id=event["id"]))
             test.add_phase(event["outcome"], event["reason"], event.get("seconds", 0.0), event.get("compile_s", 0.0))
             done += event.get("phase") in ("teardown", "crash")
             on_progress(test.file, done, total)
     return summarise(_in_order(tests, config.files), _triton_version())
 
 
-def _in_order(tests: dict[str, Test], files: tuple[str, ...]) -> list[Test]:
+def _in_order(tests: dict[str, Case], files: tuple[str, ...]) -> list[Case]:
     return sorted(tests.values(), key=lambda test: files.index(test.file))
 
 

@@ -2,8 +2,8 @@
 
 In:  Triton's signature of a kernel (one type a leaf) and, per launch, the tuple of its arguments.
 Out: `bytes`, one 8-byte little-endian slot per argument that the kernel takes, in order; constants take none.
-     Pointers are 64-bit addresses; integers hold their own width in the low bytes, zero above; fp16, bf16 and fp32 are
-     all a 4-byte float (Triton passes small floats as fp32); fp64 is a double.
+     Pointers are 64-bit addresses; integers hold their own width in the low bytes, zero above; a bit is set by any
+     int but 0; fp16, bf16 and fp32 are all a 4-byte float (Triton passes small floats as fp32); fp64 is a double.
 Errors: `ArgumentError` (a `TypeError`) for a wrong type, `UsageError` (a `ValueError`) for a value out of range.
 
 One function is generated per signature: it unpacks, reads each address and calls `struct` once. What it cannot pack (a
@@ -30,7 +30,6 @@ _FORMATS = {
 }  # fmt: skip
 _FLOATS = ("fp16", "bf16", "fp32", "fp64")
 _BITS = ("i1", "u1")
-_BIT_VALUES = {0: 0, 1: 1, -1: 1}  # a set bit is -1 where it is signed
 
 
 class ArgumentError(TesseraError, TypeError):
@@ -93,7 +92,7 @@ def _generate(
             tensors.append(f"{name}.is_cpu")
             values.append(f"{name}.data_ptr()")
         else:
-            values.append(f"bit[index({name})]" if kind in _BITS else name)
+            values.append(f"index({name}) != 0" if kind in _BITS else name)
         return name
 
     unpack = target(signature)
@@ -109,7 +108,7 @@ def _generate(
         "    return slow(args)\n"
     )
     scope: dict[str, Any] = {
-        "record": record.pack, "slow": slow, "bit": _BIT_VALUES, "index": operator.index, "error": struct.error,
+        "record": record.pack, "slow": slow, "index": operator.index, "error": struct.error,
     }  # fmt: skip
     exec(compile(source, "<tessera argument packer>", "exec"), scope)
     pack: Callable[[tuple[Any, ...]], PackedArgs] = scope["pack"]
@@ -176,11 +175,7 @@ def _integer(path: str, kind: str, value: Any) -> int:
         number = operator.index(value)
     except TypeError:
         raise _wrong(path, kind, value, "an int") from None
-    if kind not in _BITS:
-        return _in_range(path, kind, number)
-    if number not in _BIT_VALUES:
-        raise UsageError(f"argument {path} is {number}, outside the range of {kind}; pass True or False")
-    return _BIT_VALUES[number]
+    return int(number != 0) if kind in _BITS else _in_range(path, kind, number)
 
 
 def _in_range(path: str, kind: str, number: int) -> int:

@@ -110,10 +110,10 @@ class CPUDriver(DriverBase):
     def get_current_target(self) -> GPUTarget:
         return GPUTarget("cpu", rows.host().name, 1)
 
-    def get_current_device(self) -> int:
-        return 0
+    def get_current_device(self) -> str:
+        return "cpu"  # as `torch.cpu.current_device` says it
 
-    def set_current_device(self, device: int) -> None:
+    def set_current_device(self, device: str) -> None:
         """There is one CPU device."""
 
     def get_current_stream(self, device: int | None = None) -> int:

@@ -12,6 +12,8 @@ from tessera.bringup.result import BringupResult
 
 # Layers that are named without a click: the first faults, or those nearest to the limit.
 _NUM_NAMED = 5
+# Beyond this many layers the dots of the plot would run into one another on a phone, and are drawn smaller there.
+_MANY = 50
 
 _HOW_TO_READ = (
     "Each dot is the relative error of one module’s output against a float64 run of the same weights. A layer is "
@@ -46,7 +48,7 @@ def _figure(check: LayerCheck, dtype: str) -> Iterator[str]:
     if check.first_fault is not None:
         entries.insert(1, ("dot wrong", "Tessera, outside the rule"))
     yield f"<figure>{legend(entries)}"
-    yield layer_plot(check.layers, dtype).render("plot")
+    yield layer_plot(check.layers, dtype).render("plot many" if len(check.layers) > _MANY else "plot")
     yield "<output hidden>Point at the plot to read a layer.</output></figure>"
 
 

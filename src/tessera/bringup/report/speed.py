@@ -29,7 +29,7 @@ def _whole_call(speed: Speed) -> Iterator[str]:
     yield about(
         f"One forward call, the median of {speed.rounds} rounds in which both sides take turns. The ratio is PyTorch’s "
         "time over Tessera’s, round by round: above 1, Tessera is faster. The very first call on Tessera’s kernels "
-        f"took {speed.first_ms / 1e3:.1f} s, compilation included."
+        f"took {speed.first_ms / 1e3:.1f} s; it compiles them, or loads them from the cache."
     )
     yield legend([("bar ours", "Tessera"), ("bar torch", "PyTorch")])
     longest = max(speed.ours_ms, speed.vendor_ms)

@@ -36,6 +36,7 @@ class CPUOptions:
     launch_cooperative_grid: bool = False
     extern_libs: tuple[tuple[str, str], ...] = ()
     instrumentation_mode: str = ""
+    fpsan_homomorphic_casts: bool = False
     ir_override: str | None = None
     backend_name: str = "cpu"
     arch: str = ""
@@ -124,7 +125,9 @@ class CPUBackend(BaseBackend):
         manager = ir.pass_manager(module.context)
         manager.enable_debug()
         passes.common.add_inliner(manager)
-        passes.ttir.add_rewrite_tensor_pointer(manager)
+        # From Triton 3.9 on its front end rewrites block pointers itself, and the pass is gone.
+        if hasattr(passes.ttir, "add_rewrite_tensor_pointer"):
+            passes.ttir.add_rewrite_tensor_pointer(manager)
         passes.ttir.add_rewrite_tensor_descriptor_to_pointer(manager)
         passes.common.add_canonicalizer(manager)
         passes.ttir.add_combine(manager)

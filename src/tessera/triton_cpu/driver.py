@@ -32,6 +32,9 @@ class CPUUtils:
         kernel = load(obj, name)
         return kernel, kernel.address, 0, 0, _NO_LIMIT
 
+    def unload_module(self, module: LoadedKernel) -> None:
+        """The code goes when the last reference to the kernel does."""
+
 
 class DeviceAssertionError(TesseraError, RuntimeError):
     """A `tl.device_assert` of a kernel did not hold. Its program ended there; other programs may have gone on."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from tessera.compiler.llvm.builder import Builder, LType, V
+from tessera.compiler.llvm.builder import I1, Builder, LType, V, int_const
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, Vector, size_bytes, to_vector
 
 # Half precision moves as integers: where LLVM must take a masked access apart it would round every element through
 # float.
 _HALVES = ("half", "bfloat")
+
+TRUE = int_const(1, I1)
 
 
 def _as_bits(b: Builder, lanes: Lanes) -> Lanes:
@@ -36,8 +38,7 @@ def load(b: Builder, pointer: Lanes, mask: Lanes | None, other: Lanes | None, ty
         assert isinstance(pointer, Ramp)
         if mask is None:
             return Vector(b.load(vector, pointer.base, align))
-        lanes = to_vector(b, mask, width)
-        return Vector(_masked_load(b, pointer.base, lanes, passed, align))
+        return Vector(_load_contiguous(b, pointer.base, to_vector(b, mask, width), passed, align))
     lanes = to_vector(b, mask, width) if mask is not None else _all(width)
     return Vector(_gather(b, to_vector(b, pointer, width), lanes, passed, align))
 
@@ -56,10 +57,43 @@ def store(b: Builder, value: Lanes, pointer: Lanes, mask: Lanes | None, width: i
         if mask is None:
             b.store(data, pointer.base, align)
         else:
-            _masked(b, "masked.store", data, pointer.base, to_vector(b, mask, width), align)
+            _store_contiguous(b, data, pointer.base, to_vector(b, mask, width), align)
         return
     lanes = to_vector(b, mask, width) if mask is not None else _all(width)
     _masked(b, "masked.scatter", data, to_vector(b, pointer, width), lanes, align)
+
+
+def _load_contiguous(b: Builder, pointer: V, mask: V, passed: V, align: int) -> V:
+    """A masked load, as a plain one where the whole vector is read: prefetchers do not follow masked loads (half the
+    bandwidth of memory was measured), and chips without mask registers take them apart."""
+    whole, part, after = _whole_or_part(b, mask, "loaded")
+    b.label(whole)
+    plain = b.load(passed.type, pointer, align)
+    b.branch(after)
+    b.label(part)
+    masked = _masked_load(b, pointer, mask, passed, align)
+    b.branch(after)
+    b.label(after)
+    return b.emit(passed.type, f"phi {passed.type} [ {plain.ref}, %{whole} ], [ {masked.ref}, %{part} ]")
+
+
+def _store_contiguous(b: Builder, data: V, pointer: V, mask: V, align: int) -> None:
+    """A masked store, as a plain one where the whole vector is written."""
+    whole, part, after = _whole_or_part(b, mask, "stored")
+    b.label(whole)
+    b.store(data, pointer, align)
+    b.branch(after)
+    b.label(part)
+    _masked(b, "masked.store", data, pointer, mask, align)
+    b.branch(after)
+    b.label(after)
+
+
+def _whole_or_part(b: Builder, mask: V, hint: str) -> tuple[str, str, str]:
+    """Branch on whether a mask holds in every lane; the labels of the two ways and of where they meet."""
+    whole, part, after = b.fresh("whole"), b.fresh("part"), b.fresh(hint)
+    b.branch_rarely(b.binary("xor", b.intrinsic("vector.reduce.and", I1, [mask], [mask.type]), TRUE), part, whole)
+    return whole, part, after
 
 
 def store_scalar(b: Builder, value: V, pointer: V, mask: Lanes | None) -> None:

@@ -19,11 +19,12 @@ def store(low: Sweeper, op: Op) -> None:
     """`store pointer, value[, mask]`"""
     pointer, value, *rest = op.operands
     mask = rest[0] if rest else None
+    # What was loaded before and waits to be computed must not see what is written here.
+    low.flush()
     if not isinstance(pointer.type, BlockType):
         condition = Uniform(low.scalar(mask)) if mask is not None else None
         memory.store(low.b, Uniform(low.scalar(value)), Uniform(low.scalar(pointer)), condition, 0)
         return
-    low.flush()
 
     def body(index: Index) -> None:
         place = low.evaluate(pointer, index)
@@ -78,11 +79,11 @@ def _atomic(
     """Run `once` for every element whose mask holds, in index order."""
     mask = rest[0] if rest else None
     result = op.results[0]
+    low.flush()
     if not isinstance(operands[0].type, BlockType):
         condition = low.scalar(mask) if mask is not None else None
         low.scalars[result] = _guarded(low, condition, [low.scalar(v) for v in operands], once)
         return
-    low.flush()
     old = low.scratch(result)
 
     def body(index: Index) -> None:

@@ -1,0 +1,120 @@
+"""Loads and stores keep the order of the program, however they are fused into loops."""
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+
+
+def test_a_block_is_shifted_in_place():
+    @triton.jit
+    def shift(p, BLOCK: tl.constexpr, BY: tl.constexpr):
+        at = tl.arange(0, BLOCK)
+        inside = (at + BY >= 0) & (at + BY < BLOCK)
+        moved = tl.load(p + at + BY, mask=inside)
+        tl.store(p + at, moved, mask=inside)
+
+    for by in (1, -1, 5):
+        x = torch.arange(256.0)
+        expected = x.clone()
+        low, high = max(0, -by), 256 - max(0, by)
+        expected[low:high] = x[low + by : high + by]
+        shift[(1,)](x, BLOCK=256, BY=by)
+        assert torch.equal(x, expected), by
+
+
+def test_a_block_is_reversed_in_place():
+    @triton.jit
+    def reverse(p, BLOCK: tl.constexpr):
+        at = tl.arange(0, BLOCK)
+        tl.store(p + BLOCK - 1 - at, tl.load(p + at))
+
+    x = torch.arange(128.0)
+    reverse[(1,)](x, BLOCK=128)
+    assert torch.equal(x, torch.arange(128.0).flip(0))
+
+
+def test_a_square_is_transposed_in_place():
+    @triton.jit
+    def turn(p, q, N: tl.constexpr):
+        rows, cols = tl.arange(0, N)[:, None], tl.arange(0, N)[None, :]
+        tl.store(q + cols * N + rows, tl.load(p + rows * N + cols))
+
+    x = torch.randn(32, 32)
+    expected = x.t().clone()
+    turn[(1,)](x, x, N=32)
+    assert torch.equal(x, expected)
+
+
+def test_a_scalar_store_does_not_reach_an_earlier_load():
+    @triton.jit
+    def overwrite(p, out, BLOCK: tl.constexpr):
+        at = tl.arange(0, BLOCK)
+        before = tl.load(p + at)
+        tl.store(p + 3, 7.0)
+        tl.store(out + at, before)
+
+    x, out = torch.zeros(64), torch.ones(64)
+    overwrite[(1,)](x, out, BLOCK=64)
+    assert not out.any() and x[3] == 7
+
+
+def test_an_atomic_does_not_reach_an_earlier_load():
+    @triton.jit
+    def count(p, out, BLOCK: tl.constexpr):
+        at = tl.arange(0, BLOCK)
+        before = tl.load(p + at)
+        tl.atomic_add(p + 3, 7.0)
+        tl.atomic_add(p + at, 1.0)
+        tl.store(out + at, before)
+
+    x, out = torch.zeros(64), torch.ones(64)
+    count[(1,)](x, out, BLOCK=64)
+    assert not out.any() and x[3] == 8 and x[4] == 1
+
+
+def test_one_load_feeds_two_stores_of_which_the_first_overwrites_it():
+    @triton.jit
+    def both(x, y, z, BLOCK: tl.constexpr):
+        at = tl.arange(0, BLOCK)
+        value = tl.load(x + at)
+        tl.store(y + at, value + 1)
+        tl.store(z + at, value * 2)
+
+    x, z = torch.randn(64), torch.empty(64)
+    expected = x * 2
+    both[(1,)](x, x, z, BLOCK=64)
+    assert torch.equal(z, expected)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_load_before_a_loop_keeps_what_it_read(steps):
+    @triton.jit
+    def loop(x, out, n, BLOCK: tl.constexpr):
+        at = tl.arange(0, BLOCK)
+        first = tl.load(x + at)
+        total = tl.zeros((BLOCK,), tl.float32)
+        for _ in range(n):
+            total += first
+            tl.store(x + at, total * 10)
+        tl.store(out + at, total)
+
+    x, out = torch.randn(64), torch.empty(64)
+    expected = x * steps
+    loop[(1,)](x, out, steps, BLOCK=64)
+    torch.testing.assert_close(out, expected)
+
+
+def test_two_carried_blocks_change_places():
+    @triton.jit
+    def swap(x, y, n, BLOCK: tl.constexpr):
+        at = tl.arange(0, BLOCK)
+        a, b = tl.load(x + at), tl.load(y + at)
+        for _ in range(n):
+            a, b = b, a + b
+        tl.store(x + at, a)
+        tl.store(y + at, b)
+
+    x, y = torch.ones(64), torch.ones(64)
+    swap[(1,)](x, y, 5, BLOCK=64)
+    assert x.eq(8).all() and y.eq(13).all()

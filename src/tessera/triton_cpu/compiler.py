@@ -17,6 +17,9 @@ from tessera.compiler import pipeline
 from tessera.compiler.errors import LoweringError
 from tessera.compiler.targets import rows
 
+# Options of a GPU's launch that change nothing in what is compiled for a CPU.
+_MEANINGLESS = frozenset({"num_warps", "num_stages", "num_ctas", "launch_cooperative_grid"})
+
 
 @dataclass(frozen=True)
 class CPUOptions:
@@ -46,7 +49,8 @@ class CPUOptions:
             raise ValueError(f"num_warps is {self.num_warps}; it must be a power of 2, for example num_warps=4")
 
     def hash(self) -> str:
-        key = "_".join(f"{name}-{value}" for name, value in sorted(self.__dict__.items()))
+        """The part of the cache's key that options decide: tuning over warps and stages compiles a kernel once."""
+        key = "_".join(f"{name}-{value}" for name, value in sorted(self.__dict__.items()) if name not in _MEANINGLESS)
         return hashlib.sha256(key.encode()).hexdigest()
 
 

@@ -146,12 +146,33 @@ def _extern(name: str, overloads: Overloads) -> Any:
     return core.extern(function)
 
 
+def _no_such(name: str) -> str:
+    near = difflib.get_close_matches(name, FUNCTIONS, n=3, cutoff=0.5)
+    return (
+        f"libdevice.{name} has no CPU version; the {len(FUNCTIONS)} names that do are listed in "
+        f"tessera.triton_cpu.libdevice.FUNCTIONS{', nearest: ' + ', '.join(near) if near else ''}"
+    )
+
+
+def _missing(name: str) -> Any:
+    """A function that says that it is not there when a kernel calls it.
+
+    Triton looks up every function of `libdevice` that a kernel's file has imported, also what the kernel never calls.
+    """
+
+    def function(*args: Any, _semantic: Any = None, **kwargs: Any) -> Any:
+        raise NotImplementedError(_no_such(name))
+
+    function.__name__ = function.__qualname__ = name
+    return core.extern(function)
+
+
 def __getattr__(name: str) -> Any:
     """The function of this name; made when asked for, as a kernel uses few of them."""
-    if name not in FUNCTIONS:
-        near = difflib.get_close_matches(name, FUNCTIONS, n=3, cutoff=0.5)
-        raise AttributeError(
-            f"libdevice.{name} has no CPU version; the {len(FUNCTIONS)} names that do are listed in "
-            f"tessera.triton_cpu.libdevice.FUNCTIONS{', nearest: ' + ', '.join(near) if near else ''}"
-        )
-    return globals().setdefault(name, _extern(name, FUNCTIONS[name]))
+    from triton.language.extra import libdevice as portable
+
+    if name in FUNCTIONS:
+        return globals().setdefault(name, _extern(name, FUNCTIONS[name]))
+    if name.startswith("_") or not hasattr(portable, name):
+        raise AttributeError(_no_such(name))
+    return _missing(name)

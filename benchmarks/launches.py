@@ -36,7 +36,7 @@ def measure(threads: Sequence[int], effort: Effort) -> list[dict[str, Any]]:
         torch.set_num_threads(count)
         grid = (programs,)
         ways = {
-            "Triton's own: kernel[grid](...)": lambda grid=grid: empty[grid](*arguments),
+            "Triton's own launch": lambda grid=grid: empty[grid](*arguments),
             "the operator library's": lambda grid=grid: library.launch(empty, grid, *arguments),
             "the runtime's, packing the arguments": lambda n=programs: pool.launch(address, pack(arguments), n, 1, 1),
             "the runtime's, packed arguments": lambda n=programs: pool.launch(address, packed, n, 1, 1),

@@ -105,4 +105,4 @@ def test_overhead_is_measured_with_the_library_on_and_off() -> None:
 
 def test_a_launch_through_triton_costs_more_than_the_runtime_alone() -> None:
     rows = {(row["way"], row["programs"]): row["us"] for row in launches.measure((1,), QUICK)}
-    assert rows["Triton's own: kernel[grid](...)", 1] > rows["the runtime's, packed arguments", 1] > 0
+    assert rows["Triton's own launch", 1] > rows["the runtime's, packed arguments", 1] > 0

@@ -46,6 +46,28 @@ def test_a_square_is_transposed_in_place():
     assert torch.equal(x, expected)
 
 
+def test_a_square_is_turned_in_registers_and_stored_where_it_was():
+    @triton.jit
+    def turn(p, q, N: tl.constexpr):
+        at = tl.arange(0, N)[:, None] * N + tl.arange(0, N)[None, :]
+        tl.store(q + at, tl.trans(tl.load(p + at)))
+
+    for x in (torch.randn(64, 64), torch.randn(4, 4)):
+        expected = x.t().clone()
+        turn[(1,)](x, x, N=len(x))
+        assert torch.equal(x, expected)
+
+
+def test_a_block_is_flipped_in_place():
+    @triton.jit
+    def flip(p, N: tl.constexpr):
+        tl.store(p + tl.arange(0, N), tl.flip(tl.load(p + tl.arange(0, N)), 0))
+
+    x = torch.arange(128.0)
+    flip[(1,)](x, N=128)
+    assert torch.equal(x, torch.arange(128.0).flip(0))
+
+
 def test_a_scalar_store_does_not_reach_an_earlier_load():
     @triton.jit
     def overwrite(p, out, BLOCK: tl.constexpr):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tessera.compiler.llvm.builder import V
-from tessera.compiler.lower import reach
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.function import FunctionLowering
+from tessera.compiler.passes import reach
 from tessera.ir.nodes import Block, Op, Value
 from tessera.ir.types import BlockType, shape_of
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tessera.compiler.llvm.builder import I64, Builder, V, int_const
-from tessera.compiler.lower import buffers, reach
+from tessera.compiler.lower import buffers
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.evaluate import Evaluator, Index
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, ltype
+from tessera.compiler.passes import reach
 from tessera.compiler.passes.strides import step
 from tessera.compiler.targets.rows import Target
 from tessera.ir.nodes import Op, Value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tessera.compiler.passes import reach
 from tessera.compiler.passes.strides import root, step
 from tessera.ir.nodes import Function, Module, Op, Region, Value
 from tessera.ir.types import BlockType, PointerType, element_of, shape_of
@@ -172,7 +173,7 @@ class _Placement:
         for write in self.writes:
             number = self.places[write].number
             if write is site:
-                if not self._same_elements(load, write):
+                if not self._same_elements(load, write) or not _read_in_place(load, write):
                     return True
             elif start.number < number < place.number or any(loop in self.places[write].loops for loop in around):
                 return True
@@ -195,6 +196,21 @@ class _Placement:
         if root(source) is None or root(target) is None or root(source) is root(target):
             return False
         return all(step(source, d) == step(target, d) is not None for d in range(len(source.type.shape)))
+
+
+def _read_in_place(load: Op, store: Op) -> bool:
+    """Does storing one element read that very element of the load, and no other?"""
+
+    def elsewhere(value: Value) -> bool:
+        owner = value.owner
+        return isinstance(owner, Op) and bool(owner.placement)
+
+    for operand in store.operands:
+        whole = reach.identity(len(shape_of(operand.type)))
+        for visit in reach.visits(operand, whole, elsewhere):
+            if visit.value is load.result and visit.dims != whole:
+                return False
+    return True
 
 
 _MOVES_ELEMENTS = frozenset({"expand_dims", "broadcast", "trans", "reshape", "join", "split", "cat", "gather", "load"})

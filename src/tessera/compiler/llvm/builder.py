@@ -304,8 +304,24 @@ class Builder:
         second = str(b) if b is not None else f"{a.type} poison"
         return self.emit(to, f"shufflevector {a}, {second}, <{len(indices)} x i32> <{mask}>")
 
+    def interleave(self, vectors: Sequence[V]) -> V:
+        """a₀ b₀ … a₁ b₁ … of a power of two of vectors; one vector is itself."""
+        if len(vectors) == 1:
+            return vectors[0]
+        left, right = self.interleave(vectors[0::2]), self.interleave(vectors[1::2])
+        lanes = left.type.lanes
+        return self.shuffle(left, right, [i for pair in range(lanes) for i in (pair, lanes + pair)])
+
     def extract(self, a: V, lane: int) -> V:
         return self.emit(a.type.with_lanes(0), f"extractelement {a}, i32 {lane}")
+
+    def gathered(self, lanes: Sequence[V]) -> V:
+        """A vector of the scalars `lanes`."""
+        to = lanes[0].type.with_lanes(len(lanes))
+        vector = V(to, "poison")
+        for number, lane in enumerate(lanes):
+            vector = self.emit(to, f"insertelement {vector}, {lane}, i32 {number}")
+        return vector
 
     # Memory -----------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tessera.compiler.llvm.builder import I1, I8, I32, I64, LType, V, int_const
 from tessera.compiler.lower import buffers
+from tessera.compiler.lower.calls import STATUS
 from tessera.compiler.lower.evaluate import Index
 from tessera.compiler.lower.lanes import Uniform, to_vector
 from tessera.compiler.lower.sweep import Plan
@@ -17,8 +18,6 @@ from tessera.ir.types import BlockType, PointerType, element_of
 
 if TYPE_CHECKING:
     from tessera.compiler.lower.function import FunctionLowering
-
-STATUS = V(LType("ptr"), "%status")
 
 
 def number_assertions(module: Module) -> list[str]:

@@ -15,6 +15,7 @@ from tessera.compiler.llvm.builder import I64, Builder, LType, V, const, int_con
 from tessera.compiler.lower import buffers, memory
 from tessera.compiler.lower import lanes as ln
 from tessera.compiler.lower.buffers import Buffer
+from tessera.compiler.lower.calls import call_by_lane
 from tessera.compiler.lower.elementwise import ROWS
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, Vector, ltype, size_bytes, to_vector
 from tessera.ir.nodes import Op, Region, Value
@@ -130,14 +131,18 @@ class Evaluator:
         known = dict(zip(block.args, args, strict=True))
         width = args[0].type.lanes
         for op in block.ops[:-1]:
-            to = ltype(element_of(op.result.type)).with_lanes(width)
             if op.name == "constant":
-                known[op.result] = const(op.attrs["value"], to)
+                known[op.result] = const(op.attrs["value"], ltype(element_of(op.result.type)).with_lanes(width))
+                continue
+            operands = [known[v] if v in known else self.b.splat(self.scalar(v), width) for v in op.operands]
+            if op.name == "call":
+                results = call_by_lane(self.b, op.attrs["callee"], operands, [result.type for result in op.results])
+                known.update(zip(op.results, results, strict=True))
                 continue
             row = ROWS.get(op.name)
             if row is None:
                 raise fail(f"the operation {op.name!r} is not supported inside a reduction on the CPU yet", op.location)
-            operands = [known[v] if v in known else self.b.splat(self.scalar(v), width) for v in op.operands]
+            to = ltype(element_of(op.result.type)).with_lanes(width)
             known[op.result] = row(self.b, op, operands, to)
         return [known[v] if v in known else self.b.splat(self.scalar(v), width) for v in block.terminator.operands]
 
@@ -290,6 +295,44 @@ def _cat(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
     return _choose(ev, digit(ev, index[0], size, 2), left, right)
 
 
+def _gather(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
+    """`source[…, indices[…], …]`. An index outside, which Triton leaves undefined, wraps and stays inside the block."""
+    source, indices = op.operands
+    axis = op.attrs["axis"]
+    found = ev.evaluate(indices, index)
+    if isinstance(found, Ramp):
+        found = Vector(to_vector(ev.b, found, ev.width))
+    to = I64.with_lanes(found.value.type.lanes)
+    wrapped = ev.b.binary("and", ev.b.cast("sext", found.value, to), int_const(shape_of(source.type)[axis] - 1, to))
+    along: Lanes = Vector(wrapped) if to.lanes else Uniform(wrapped)
+    return ev.evaluate(source, (*index[:axis], along, *index[axis + 1 :]))
+
+
+def _map_elementwise(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
+    """A function of scalars on every element; with `pack` the function takes so many neighbours at once."""
+    args = [ev.evaluate(operand, index) for operand in op.operands]
+    width = 0 if all(isinstance(arg, Uniform) for arg in args) else ev.width
+    vectors = [to_vector(ev.b, arg, width) for arg in args]
+    results = map_elements(ev, op, vectors)
+    found = results[op.results.index(value)]
+    return Vector(found) if width else Uniform(found)
+
+
+def map_elements(ev: Evaluator, op: Op, vectors: Sequence[V]) -> list[V]:
+    """All results of a `map_elementwise` on vectors (or scalars) of its operands.
+
+    Which elements are packed together is Triton's choice, so that a function may not tell them apart; a vector that is
+    shorter than the pack passes each element as all of its neighbours.
+    """
+    pack, lanes = op.attrs.get("pack", 1), vectors[0].type.lanes
+    if pack == 1 or lanes < pack:
+        results = ev.combine(op.regions[0], [vector for vector in vectors for _ in range(pack)])
+        return results[::pack]
+    parts = [ev.b.shuffle(vector, None, range(at, lanes, pack)) for vector in vectors for at in range(pack)]
+    results = ev.combine(op.regions[0], parts)
+    return [ev.b.interleave(results[at : at + pack]) for at in range(0, len(results), pack)]
+
+
 _RULES: dict[str, Rule] = {
     "constant": _constant,
     "splat": _splat,
@@ -303,4 +346,6 @@ _RULES: dict[str, Rule] = {
     "join": _join,
     "split": _split,
     "cat": _cat,
+    "gather": _gather,
+    "map_elementwise": _map_elementwise,
 }

@@ -9,7 +9,8 @@ begin ≤ i < end run in order, x fastest.
 from __future__ import annotations
 
 from tessera.compiler.llvm.builder import F32, I8, I32, I64, PTR, Builder, V, int_const
-from tessera.compiler.lower.function import FunctionLowering, symbol
+from tessera.compiler.lower.calls import symbol
+from tessera.compiler.lower.function import FunctionLowering
 from tessera.compiler.lower.lanes import ltype
 from tessera.compiler.targets.rows import Target
 from tessera.ir.nodes import Function, Module

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tessera.compiler.llvm.builder import I64, Builder, V, int_const
@@ -183,6 +184,13 @@ class Sweeper(Evaluator):
     def scratch(self, value: Value) -> Buffer:
         """Fresh scratch for a block."""
         return buffers.allocate(self.b, ltype(element_of(value.type)), shape_of(value.type))
+
+    @contextmanager
+    def conditional(self) -> Iterator[None]:
+        """What goes to scratch inside was perhaps never computed, and is not there for what follows."""
+        before = dict(self.buffers)
+        yield
+        self.buffers = before
 
     def in_scratch(self, value: Value) -> Buffer:
         """The scratch that holds a block, computed now if it was not yet."""

@@ -17,6 +17,7 @@ from tessera.ir.types import BlockType, PointerType, element_of, shape_of
 _COSTS = {
     "exp": 16, "exp2": 14, "log": 20, "log2": 20, "sin": 30, "cos": 30, "erf": 28, "tanh": 28, "sqrt": 8, "rsqrt": 8,
     "divf": 8, "remf": 40, "divsi": 30, "divui": 30, "remsi": 30, "remui": 30, "extern_elementwise": 30, "gather": 30,
+    "map_elementwise": 30,
     "precise_divf": 8, "precise_sqrt": 8, "mulhiui": 4, "load": 3,
     "splat": 0, "broadcast": 0, "expand_dims": 0, "trans": 0, "reshape": 0,
 }  # fmt: skip
@@ -29,20 +30,21 @@ _INSIDE_A_LOOP = 8
 
 # Operations that are written into the loop of their consumer. `load` is one of them, under the conditions below.
 _NAMES = """
-    constant splat make_range expand_dims broadcast trans reshape join split cat addptr load select bitcast
+    constant splat make_range expand_dims broadcast trans reshape join split cat gather addptr load select bitcast
     addi subi muli divsi divui remsi remui ceildivsi floordivsi ceildivui shli shrsi shrui andi ori xori
     minsi maxsi minui maxui cmpi mulhiui
     addf subf mulf divf remf negf maxnumf minnumf maximumf minimumf cmpf clampf
     extsi extui trunci sitofp uitofp fptosi fptoui extf truncf fp_to_fp index_cast index_castui int_to_ptr ptr_to_int
     exp exp2 expm1 log log2 log1p log10 sqrt rsqrt sin cos tan tanh erf floor ceil absf absi fma roundeven round trunc
-    precise_sqrt precise_divf extern_elementwise poison unsplat ctpop ctlz cttz copysign powf atan2
+    precise_sqrt precise_divf extern_elementwise poison unsplat ctpop map_elementwise ctlz cttz copysign powf atan2
 """
 LAZY = frozenset(_NAMES.split())
 
 PURE = LAZY | {"get_program_id", "get_num_programs"}
 
 _WRITES = frozenset(
-    {"store", "atomic_rmw", "atomic_cas", "call", "print", "debug_barrier", "gpu.barrier", "ttg.barrier"}
+    ["store", "atomic_rmw", "atomic_cas", "call", "map_with_effects", "print"]
+    + ["debug_barrier", "gpu.barrier", "ttg.barrier"]
 )
 
 

@@ -105,8 +105,8 @@ def _split(name: str, rest: str, values: Mapping[str, Value]) -> Parsed:
 
 
 _NO_RESULT = {
-    "store", "return", "yield", "condition", "reduce.return", "scan.return", "assert", "print", "llvm.intr.assume",
-    "gpu.barrier", "ttg.barrier", "debug_barrier",
+    "store", "return", "yield", "condition", "reduce.return", "scan.return", "map_elementwise.return", "assert",
+    "print", "llvm.intr.assume", "gpu.barrier", "ttg.barrier", "debug_barrier",
 }  # fmt: skip
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tessera.compiler.errors import fail
+from tessera.compiler.errors import Fault, LoweringError
 from tessera.compiler.llvm.builder import I32, I64, PTR, Builder, V, const, int_const
 from tessera.compiler.lower import diagnostics, dot, memory, reductions, stores
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.calls import GRID, STATUS, call, returned_type, symbol
 from tessera.compiler.lower.elementwise import ROWS
+from tessera.compiler.lower.evaluate import unsupported
 from tessera.compiler.lower.lanes import Uniform, ltype
+from tessera.compiler.lower.memory import zero
 from tessera.compiler.lower.sweep import Sweeper
 from tessera.compiler.passes.placement import is_lazy
 from tessera.compiler.targets.rows import Target
-from tessera.ir.nodes import Block, Function, Op, Value
+from tessera.ir.nodes import Block, Function, Location, Op, Value
 from tessera.ir.types import BlockType, Type, element_of
 
 
@@ -25,6 +27,8 @@ class FunctionLowering(Sweeper):
         super().__init__(Builder(target.has("avx512bf16")), function.name, target)
         self.function = function
         self.returned: list[Buffer | None] = []
+        self.faults: list[Fault] = []
+        self.at: Location | None = None
         self._incoming: dict[Block, list[tuple[str, list[V]]]] = {}
         self._phi_places: dict[Block, int] = {}
 
@@ -39,7 +43,7 @@ class FunctionLowering(Sweeper):
         self._place_phis()
         result = returned_type(self.function.result_types)
         head = f"define internal {result} @{symbol(self.function.name)}({', '.join(params)}) #0 {{"
-        return "\n".join([head, "entry:", *self.b.entry, "  br label %bb0", *self.b.lines, "}"])
+        return "\n".join([head, *self.b.body("bb0"), "}"])
 
     def _parameter(self, number: int, arg: Value) -> str:
         element = ltype(element_of(arg.type))
@@ -96,9 +100,22 @@ class FunctionLowering(Sweeper):
         self.b.raw("ret void" if type == "void" else f"ret {type} poison")
 
     def ops(self, ops: Sequence[Op]) -> None:
-        """Lower a straight line of operations."""
+        """Lower a straight line of operations. What cannot be lowered is noted, and the rest looked at all the same."""
         for op in ops:
-            self.op(op)
+            self.at = op.location or self.at
+            try:
+                self.op(op)
+            except LoweringError as error:
+                self.faults += [Fault(fault.message, fault.location or op.location) for fault in error.faults]
+                self._invent(op)
+
+    def _invent(self, op: Op) -> None:
+        """Give the results of an operation that could not be lowered any value, for those that use them."""
+        for result in op.results:
+            if isinstance(result.type, BlockType):
+                self.buffers[result] = self.scratch(result)
+            else:
+                self.scalars[result] = zero(ltype(result.type))
 
     def op(self, op: Op) -> None:
         """Lower one operation: a sink at once, an expression when it is used, a scalar here."""
@@ -112,7 +129,7 @@ class FunctionLowering(Sweeper):
         elif op.name in ROWS:
             self.scalars[op.result] = self._scalar_op(op)
         else:
-            raise fail(f"the operation {op.name!r} is not supported on the CPU yet", op.location)
+            raise unsupported(op)
 
     def _scalar_op(self, op: Op) -> V:
         to = ltype(element_of(op.result.type))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from tessera.compiler.errors import fail
 from tessera.compiler.llvm.builder import I1, I8, I64, V, int_const
 from tessera.compiler.lower import buffers, memory
 from tessera.compiler.lower.evaluate import Index, map_elements
@@ -49,6 +50,8 @@ def atomic_rmw(low: Sweeper, op: Op) -> None:
     name = _KINDS[kind]
     if isinstance(element, ScalarType) and element.is_float and name in ("max", "min"):
         name = f"f{name}"
+    elif isinstance(element, ScalarType) and element.is_float and name not in ("fadd", "xchg"):
+        raise fail(f"atomic {kind} of {element} is not supported; bitcast to an integer of {element.bits} bits first")
 
     def once(values: list[V]) -> V:
         text = f"atomicrmw {name} {values[0]}, {values[1]} {_ORDERS[order]}, align {size_bytes(values[1].type)}"

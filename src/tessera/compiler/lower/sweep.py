@@ -189,8 +189,10 @@ class Sweeper(Evaluator):
     def conditional(self) -> Iterator[None]:
         """What goes to scratch inside was perhaps never computed, and is not there for what follows."""
         before = dict(self.buffers)
-        yield
-        self.buffers = before
+        try:
+            yield
+        finally:
+            self.buffers = before
 
     def in_scratch(self, value: Value) -> Buffer:
         """The scratch that holds a block, computed now if it was not yet."""

@@ -59,6 +59,9 @@ def operands(op: Op, dims: Dims) -> Iterator[tuple[Value, Dims]]:
         axis = op.attrs["axis"]
         yield source, (*dims[:axis], None, *dims[axis + 1 :])
         yield indices, dims
+    elif op.name == "fp4_to_fp" and source is not None:
+        axis = op.attrs["axis"]
+        yield source, (*dims[:axis], None, *dims[axis + 1 :])
     elif op.name in ("reshape", "join", "split", "cat"):
         for operand in op.operands:
             yield operand, (None,) * len(shape_of(operand.type))

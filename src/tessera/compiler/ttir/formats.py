@@ -136,6 +136,13 @@ def _assert(name: str, rest: str, values: Mapping[str, Value]) -> Parsed:
     return Parsed(name, [values[condition.strip()]], {"message": unquote(message.strip())}, [])
 
 
+def _dot_scaled(name: str, rest: str, values: Mapping[str, Value]) -> Parsed:
+    """`tt.dot_scaled %a scale %s, %b, %c lhs = e4m3 rhs = bf16 …`: either operand may have a scale."""
+    parsed = _usual(name, rest, values)
+    parsed.attrs["scaled"] = tuple(" scale " in part for part in split_top(rest, ",")[:2])
+    return parsed
+
+
 def _branch(name: str, rest: str, values: Mapping[str, Value]) -> Parsed:
     """`cf.cond_br %c, ^bb1(%x : i32), ^bb2` and `cf.br ^bb3(%y : i32)`"""
     targets = re.findall(r"\^(bb\d+)(?:\(([^)]*)\))?", rest)
@@ -169,5 +176,6 @@ _SPECIAL: dict[str, Callable[[str, str, Mapping[str, Value]], Parsed]] = {
     "br": _branch,
     "cond_br": _branch,
     "call": _call,
+    "dot_scaled": _dot_scaled,
     "poison": _poison,
 }

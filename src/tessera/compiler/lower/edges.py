@@ -70,13 +70,19 @@ def find(
 
 
 def stretches(
-    low: Sweeper, edges: Sequence[Edge], index: Sequence[Lanes], dim: int, size: int, width: int, ways: int
+    low: Sweeper,
+    edges: Sequence[Edge],
+    index: Sequence[Lanes],
+    dim: int,
+    bounds: tuple[int, int],
+    width: int,
+    ways: int,
 ) -> Iterator[Stretch]:
-    """The parts of a walk over `size` elements: all masks hold (`ways` vectors a trip), some, none.
+    """The parts of a walk within bounds: all masks hold (`ways` vectors a trip), some, none.
 
-    `index` is where the loops stand; its entry for `dim` is of no account.
+    `bounds` are multiples of a trip. `index` is where the loops stand; its entry for `dim` is of no account.
     """
-    b = low.b
+    b, (begin, size) = low.b, bounds
     start = tuple(Uniform(_ZERO) if d == dim else place for d, place in enumerate(index))
     first, last = None, None
     for edge in edges:
@@ -87,7 +93,9 @@ def stretches(
     whole = b.binary("and", first, int_const(-width * ways, I64))
     # Rounded up, so that the rest is a number of whole trips, too.
     rest = b.binary("and", b.add(last, int_const(width * ways - 1, I64)), int_const(-width * ways, I64))
-    yield Stretch(_ZERO, whole, width * ways, _HOLDS)
+    if begin:
+        whole, rest = (b.intrinsic("umax", I64, [place, int_const(begin, I64)]) for place in (whole, rest))
+    yield Stretch(int_const(begin, I64), whole, width * ways, _HOLDS)
     yield Stretch(whole, rest, width, None)
     yield Stretch(rest, int_const(size, I64), width * ways, _FAILS)
 

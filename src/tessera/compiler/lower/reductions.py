@@ -62,7 +62,7 @@ class _Reduction:
         if not found:
             self.b.counted_loop(size, width, [], inside)
             return
-        for stretch in edges.stretches(self.low, found, self._index(places), dim, size, width, 1):
+        for stretch in edges.stretches(self.low, found, self._index(places), dim, (0, size), width, 1):
             with self.low.knowing(found, stretch.masks):
                 self.b.range_loop(stretch.begin, stretch.end, width, [], inside)
 
@@ -80,25 +80,33 @@ class _Reduction:
         self._finish(groups[0], places)
 
     def _up_to_edges(self, places: dict[int, Lanes], ways: int) -> list[V] | None:
-        """The slice in three loops where masks end along it; None without such a mask, or where no element is known
-        that the combiner leaves out of account."""
-        size, width = self.shape[self.axis], self.plan.width
-        neutral = _neutral(self.op)
-        if neutral is None or self.plan.vector_dim != self.axis or size <= width:
+        """The slice in three loops where masks end along it; None without such a mask."""
+        size, width, operands = self.shape[self.axis], self.plan.width, self.op.operands
+        if self.plan.vector_dim != self.axis or size <= width * ways:
             return None
-        found = edges.find(self.low, self.op.operands, self.shape, self.axis)
+        found = edges.find(self.low, operands, self.shape, self.axis)
         if not found:
             return None
-        total = [self.b.splat(neutral, width)] * ways
-        for stretch in edges.stretches(self.low, found, self._index(places), self.axis, size, width, ways):
-            count = stretch.step // width
+        neutral, begin = _neutral(self.op), 0
+        if neutral is not None:
+            total = [self.b.splat(neutral, width)] * ways
+        else:
+            total, begin = self._first(places, width, ways), width * ways
+        index = self._index(places)
+        for stretch in edges.stretches(self.low, found, index, self.axis, (begin, size), width, ways):
+            count = stretch.step // width * len(operands)
 
-            def inside(position: V, carried: list[V], stretch: edges.Stretch = stretch, count: int = count) -> list[V]:
+            def inside(position: V, carried: list[V], stretch: edges.Stretch = stretch) -> list[V]:
                 with self.low.knowing(found, stretch.masks):
-                    return self._combined(places, position, carried, width, count)
+                    return self._combined(places, position, carried, width, stretch.step // width)
 
             total[:count] = self.b.range_loop(stretch.begin, stretch.end, stretch.step, total[:count], inside)
         return total
+
+    def _first(self, places: dict[int, Lanes], step: int, ways: int) -> list[V]:
+        """The values of the first `ways` trips."""
+        found = [self._values(places, Uniform(int_const(way * step, I64))) for way in range(ways)]
+        return [value for values in found for value in values]
 
     def _combined(self, places: dict[int, Lanes], start: V, carried: list[V], step: int, ways: int) -> list[V]:
         """What is carried, each way combined with the values at its place from `start` on."""
@@ -111,8 +119,7 @@ class _Reduction:
 
     def _from_first(self, places: dict[int, Lanes], step: int, ways: int) -> list[V]:
         """The slice in one loop that starts with its first `ways` trips."""
-        first = [self._values(places, Uniform(int_const(way * step, I64))) for way in range(ways)]
-        return self._rest(places, [value for values in first for value in values], step, ways)
+        return self._rest(places, self._first(places, step, ways), step, ways)
 
     def _rest(self, places: dict[int, Lanes], accumulators: list[V], step: int, ways: int) -> list[V]:
         """Combine everything after the first `ways` trips into the accumulators."""

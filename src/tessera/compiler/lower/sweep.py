@@ -136,7 +136,7 @@ class Sweeper(Evaluator):
         if not found:
             return False
         places = self.full_index(plan, [*outer, _ZERO], 0)
-        for stretch in edges.stretches(self, found, places, inner, plan.shape[inner], plan.width, plan.unroll):
+        for stretch in edges.stretches(self, found, places, inner, (0, plan.shape[inner]), plan.width, plan.unroll):
 
             def inside(position: V, carried: list[V], stretch: edges.Stretch = stretch) -> list[V]:
                 with self.knowing(found, stretch.masks):

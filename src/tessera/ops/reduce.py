@@ -240,7 +240,8 @@ def _reduce(
         "ROWS": rows, "COLS": cols, "num_warps": row.num_warps,
     }  # fmt: skip
     if across:
-        launch(along_columns, (triton.cdiv(kept, cols), pieces, outer), x, target, kept, n, *geometry, **constants)
+        across_grid = triton.cdiv(kept, cols), pieces, outer
+        launch(along_columns, across_grid, x, target, kept, n, *geometry, **constants)
     else:
         launch(along_rows, (triton.cdiv(outer * kept, rows), pieces), x, target, outer * kept, kept, n, *geometry, **constants)
     if pieces > 1:

@@ -69,14 +69,14 @@ class Evaluator:
         waiting = [value]
         while waiting:
             current = waiting[-1]
-            missing = [] if self._known(current, index) else self._missing(current, index)
+            missing = [] if self._evaluated(current, index) else self._missing(current, index)
             waiting += reversed(missing)
             if not missing:
                 waiting.pop()
-                result = self._known(current, index) or self._evaluate_now(current, index)
+                result = self._evaluated(current, index) or self._evaluate_now(current, index)
         return result
 
-    def _known(self, value: Value, index: Index) -> Lanes | None:
+    def _evaluated(self, value: Value, index: Index) -> Lanes | None:
         key = (value, index)
         return next((known[key] for known in self._frames if key in known), None)
 
@@ -86,7 +86,7 @@ class Evaluator:
         if value in self.buffers or not isinstance(op, Op) or (op.name in _RULES and op.name != "load"):
             return []
         blocks = (operand for operand in op.operands if isinstance(operand.type, BlockType))
-        return [operand for operand in blocks if self._known(operand, index) is None]
+        return [operand for operand in blocks if self._evaluated(operand, index) is None]
 
     def _evaluate_now(self, value: Value, index: Index) -> Lanes:
         result = self._compute(value, index)
@@ -94,6 +94,10 @@ class Evaluator:
             buffers.write(self.b, self.storing[value], index, result, self.width)
         self._frames[-1][value, index] = result
         return result
+
+    def assume(self, value: Value, index: Index, lanes: Lanes) -> None:
+        """In this frame, `value` at `index` is known to be `lanes`."""
+        self._frames[-1][value, index] = lanes
 
     def scalar(self, value: Value) -> V:
         """The LLVM value of a scalar."""
@@ -121,6 +125,8 @@ class Evaluator:
 
     def apply(self, op: Op, args: Sequence[Lanes]) -> Lanes:
         """An elementwise operation on lanes."""
+        if op.name == "select" and isinstance(args[0], Uniform) and args[0].value.const is not None:
+            return args[1] if args[0].value.const else args[2]
         kept = self._evenly_spaced(op, args)
         if kept is not None:
             return kept

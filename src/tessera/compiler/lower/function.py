@@ -28,7 +28,7 @@ class FunctionLowering(Sweeper):
         self.function = function
         self.returned: list[Buffer | None] = []
         self.faults: list[Fault] = []
-        self.at: Location | None = None
+        self.place: Location | None = None
         self._incoming: dict[Block, list[tuple[str, list[V]]]] = {}
         self._phi_places: dict[Block, int] = {}
 
@@ -102,7 +102,7 @@ class FunctionLowering(Sweeper):
     def ops(self, ops: Sequence[Op]) -> None:
         """Lower a straight line of operations. What cannot be lowered is noted, and the rest looked at all the same."""
         for op in ops:
-            self.at = op.location or self.at
+            self.place = op.location or self.place
             try:
                 self.op(op)
             except LoweringError as error:

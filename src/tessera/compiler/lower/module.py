@@ -45,7 +45,7 @@ def _lower(lowering: FunctionLowering) -> str:
     try:
         return lowering.lower()
     except Exception as error:
-        raise internal(error, lowering.at) from error
+        raise internal(error, lowering.place) from error
 
 
 def _entry(kernel: Function, asserts: bool) -> str:

@@ -243,7 +243,8 @@ def _reduce(
         across_grid = triton.cdiv(kept, cols), pieces, outer
         launch(along_columns, across_grid, x, target, kept, n, *geometry, **constants)
     else:
-        launch(along_rows, (triton.cdiv(outer * kept, rows), pieces), x, target, outer * kept, kept, n, *geometry, **constants)
+        grid = triton.cdiv(outer * kept, rows), pieces
+        launch(along_rows, grid, x, target, outer * kept, kept, n, *geometry, **constants)
     if pieces > 1:
         cols = tiles.block(pieces, row.row)
         rows = tiles.block(outer * kept, row.row // cols)

@@ -73,10 +73,15 @@ def _walk(low: Sweeper, value: Value, prefix: Index, to: LType, group: int, keep
     rank, depth, across = len(shape), shape[-2], shape[-1]
     size = min(low.target.lanes, depth // group, across)
     along_rows = low.plan(shape, [value]).vector_dim == rank - 2
-    if along_rows and size > 1:
-        _turned(low, value, prefix, to, group, size, keep)
-    else:
-        _straight(low, value, prefix, to, group, keep)
+
+    def walk() -> None:
+        if along_rows and size > 1:
+            _turned(low, value, prefix, to, group, size, keep)
+        else:
+            _straight(low, value, prefix, to, group, keep)
+
+    zero = Uniform(int_const(0, I64))
+    low.whole_or_part(value, (*prefix, zero, zero), walk)
 
 
 def _straight(low: Sweeper, value: Value, prefix: Index, to: LType, group: int, keep: Keep) -> None:
@@ -142,9 +147,10 @@ def _as_groups(low: Sweeper, vector: V, group: int) -> V:
 
 
 def _element_vector(low: Sweeper, value: Value, index: Index, to: LType) -> V:
+    low.at(index)
     element = element_of(value.type)
     kind = float8.KINDS.get(element.name) if isinstance(element, ScalarType) else None
-    return to_vector(low.b, converted(low, low.evaluate(value, index), to, kind), low.width)
+    return to_vector(low.b, converted(low, low.evaluate(value, low.trip), to, kind), low.width)
 
 
 def converted(low: Sweeper, lanes: Lanes, to: LType, kind: float8.Kind | None = None) -> Lanes:

@@ -48,8 +48,8 @@ class Sweeper(Evaluator):
         self.target = target
         # Values that belong in scratch and wait for the first sweep that reads them anyway.
         self.pending: dict[Value, None] = {}
-        # Masks whose value is known all along the loop that is being written.
-        self._known: tuple[Sequence[edges.Edge], Lanes | None] = ((), None)
+        # What is known of masks and remainders all along the loop that is being written.
+        self._facts: edges.Facts = {}
 
     # Planning ---------------------------------------------------------------------------------------------------
 
@@ -65,7 +65,7 @@ class Sweeper(Evaluator):
             return Plan(shape, None, 0, 1)
         scores, operations = self._scores(shape, reads)
         if stored_to is not None:
-            scores = [score + 8 * (step(stored_to, dim) == 1) for dim, score in enumerate(scores)]
+            scores = [score + 8 * (step(stored_to, dim, usual=True) == 1) for dim, score in enumerate(scores)]
         best = max(long, key=lambda dim: (min(shape[dim], 4), scores[dim], dim))
         width = min(self.target.lanes, shape[best])
         unroll = 4 if operations <= _LIGHT else 2 if operations <= _MEDIUM else 1
@@ -94,7 +94,7 @@ class Sweeper(Evaluator):
             return 0
         if dim not in visit.dims:
             return 1
-        moved = step(owner.operands[0], visit.dims.index(dim))
+        moved = step(owner.operands[0], visit.dims.index(dim), usual=True)
         return 4 if moved == 1 else int(moved == 0)
 
     # Walking ----------------------------------------------------------------------------------------------------
@@ -132,14 +132,14 @@ class Sweeper(Evaluator):
     ) -> bool:
         """The innermost loop in three, where masks end along it. Returns whether there was such a mask."""
         inner = plan.order[-1]
-        found = edges.find(self, reads, plan.shape, inner) if plan.shape[inner] > plan.width else []
+        found = edges.along(self, reads, plan.shape, inner) if plan.shape[inner] > plan.width else []
         if not found:
             return False
         places = self.full_index(plan, [*outer, _ZERO], 0)
         for stretch in edges.stretches(self, found, places, inner, (0, plan.shape[inner]), plan.width, plan.unroll):
 
             def inside(position: V, carried: list[V], stretch: edges.Stretch = stretch) -> list[V]:
-                with self.knowing(found, stretch.masks):
+                with self.knowing(stretch.facts):
                     self._trips(plan, [*outer, Uniform(position)], stretch.step // plan.width, body)
                 return []
 
@@ -147,20 +147,36 @@ class Sweeper(Evaluator):
         return True
 
     @contextmanager
-    def knowing(self, masks: Sequence[edges.Edge], value: Lanes | None) -> Iterator[None]:
-        """Inside, the masks have this value at each trip (`None`: they are computed)."""
-        before, self._known = self._known, (masks, value)
+    def knowing(self, facts: edges.Facts) -> Iterator[None]:
+        """Inside, these facts hold at each trip."""
+        before, self._facts = self._facts, facts
         with self.frame():
             yield
-        self._known = before
+        self._facts = before
 
     def at(self, index: Index) -> None:
         """The walk has come to `index`."""
         self.trip = index
-        masks, value = self._known
-        if value is not None:
-            for edge in masks:
-                self.assume(edge.mask, edge.at(index), value)
+        for edge, fact in self._facts.items():
+            place = edge.at(index)
+            self.assume(edge.value, place, edges.fact_at(self, edge, fact, place))
+
+    def whole_or_part(self, value: Value, start: Index, walk: Callable[[], None]) -> None:
+        """Write `walk`, a walk over all of a block: twice, if the block has edges, once for where it lies inside."""
+        found = edges.inside(self, value)
+        if not found:
+            walk()
+            return
+        b = self.b
+        condition, facts = edges.whole(self, found, start)
+        whole, part, after = b.fresh("whole"), b.fresh("part"), b.fresh("walked")
+        b.branch_if(condition, whole, part)
+        for label, known in ((whole, facts), (part, {})):
+            b.label(label)
+            with self.knowing(known):
+                walk()
+            b.branch(after)
+        b.label(after)
 
     def full_index(self, plan: Plan, places: Sequence[Lanes], number: int) -> Index:
         """The index of the `number`th vector of a trip, from the loops' positions in the order of the walk."""

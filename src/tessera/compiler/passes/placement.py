@@ -94,7 +94,7 @@ class _Placement:
             return 0  # It stands still in the innermost loop, and is computed before.
         inherited = sum(self.costs.get(operand.owner, 0) for operand in op.operands if isinstance(operand.owner, Op))
         own = _COSTS.get(op.name, 1 if op.operands else 0)
-        if op.name == "load" and all(step(op.operands[0], dim) not in (1, -1) for dim in _long_dims(op)):
+        if op.name == "load" and all(step(op.operands[0], dim, usual=True) not in (1, -1) for dim in _long_dims(op)):
             own = _GATHERED_LOAD
         elif op.name == "load":
             own += _MASKING * (len(op.operands) > 1 and not _ends_once(op.operands[1]))
@@ -218,7 +218,8 @@ def _is_address(op: Op) -> bool:
     value = op.results[0]
     element = element_of(value.type)
     whole = isinstance(element, PointerType) or not element.is_float
-    return whole and op.name != "load" and all(step(value, dim) is not None for dim in range(len(shape_of(value.type))))
+    steps = (step(value, dim, usual=True) for dim in range(len(shape_of(value.type))))
+    return whole and op.name != "load" and None not in steps
 
 
 def _ends_once(value: Value) -> bool:

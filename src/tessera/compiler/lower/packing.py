@@ -95,7 +95,7 @@ def _straight(low: Sweeper, value: Value, prefix: Index, to: LType, group: int, 
             along: Lanes = Ramp(start, int_const(1, I64)) if width > 1 else Uniform(start)
             places = [Uniform(low.b.add(row, int_const(number, I64))) for number in range(group)]
             vectors = [_element_vector(low, value, (*prefix, place, along), to) for place in places]
-            keep(row, start, interleave(low, vectors))
+            keep(row, start, low.b.interleave(vectors))
         return []
 
     def outer(row: V, carried: list[V]) -> list[V]:
@@ -163,17 +163,6 @@ def converted(low: Sweeper, lanes: Lanes, to: LType, kind: float8.Kind | None = 
         target = to.with_lanes(value.type.lanes)
         value = convert_float(low.b, value, target) if to.is_float else low.b.cast("sext", value, target)
     return Vector(value) if vector else Uniform(value)
-
-
-def interleave(low: Sweeper, vectors: Sequence[V]) -> V:
-    """a₀ b₀ a₁ b₁ … of two vectors; one vector is itself."""
-    if len(vectors) == 1:
-        return vectors[0]
-    half = len(vectors) // 2
-    left, right = interleave(low, vectors[0::2]), interleave(low, vectors[1::2])
-    assert half >= 1 and left.type == right.type
-    lanes = left.type.lanes
-    return low.b.shuffle(left, right, [i for pair in range(lanes) for i in (pair, lanes + pair)])
 
 
 def transpose(low: Sweeper, vectors: Sequence[V]) -> list[V]:

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tessera.compiler.llvm.builder import I64, Builder, V, int_const
-from tessera.compiler.lower import buffers, edges, reach
+from tessera.compiler.lower import buffers, edges
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.evaluate import Evaluator, Index
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, ltype
+from tessera.compiler.passes import reach
 from tessera.compiler.passes.strides import step
 from tessera.compiler.targets.rows import Target
 from tessera.ir.nodes import Op, Value
@@ -155,12 +156,23 @@ class Sweeper(Evaluator):
         return True
 
     @contextmanager
+<<<<<<< HEAD
     def knowing(self, facts: edges.Facts) -> Iterator[None]:
         """Inside, these facts hold at each trip."""
         before, self._facts = self._facts, facts
         with self.frame():
             yield
         self._facts = before
+=======
+    def knowing(self, masks: Sequence[edges.Edge], value: Lanes | None) -> Iterator[None]:
+        """Inside, the masks have this value at each trip (`None`: they are computed)."""
+        before, self._known = self._known, (masks, value)
+        try:
+            with self.frame():
+                yield
+        finally:
+            self._known = before
+>>>>>>> lang
 
     def at(self, index: Index) -> None:
         """The walk has come to `index`."""
@@ -249,6 +261,15 @@ class Sweeper(Evaluator):
     def scratch(self, value: Value) -> Buffer:
         """Fresh scratch for a block."""
         return buffers.allocate(self.b, ltype(element_of(value.type)), shape_of(value.type))
+
+    @contextmanager
+    def conditional(self) -> Iterator[None]:
+        """What goes to scratch inside was perhaps never computed, and is not there for what follows."""
+        before = dict(self.buffers)
+        try:
+            yield
+        finally:
+            self.buffers = before
 
     def in_scratch(self, value: Value) -> Buffer:
         """The scratch that holds a block, computed now if it was not yet."""

@@ -13,12 +13,8 @@ from typing import TYPE_CHECKING
 
 from tessera.compiler.llvm.builder import I1, I64, Builder, V, int_const
 from tessera.compiler.lower.lanes import Lanes, Uniform
-<<<<<<< HEAD
-from tessera.compiler.passes.prefixes import GROWING, counts, is_corner, is_mask, is_prefix, moving, through
-=======
 from tessera.compiler.passes import reach
-from tessera.compiler.passes.prefixes import GROWING, is_mask, is_prefix, through
->>>>>>> lang
+from tessera.compiler.passes.prefixes import GROWING, counts, is_corner, is_mask, is_prefix, moving, through
 from tessera.compiler.passes.strides import step
 from tessera.ir.nodes import Op, Value
 from tessera.ir.types import shape_of

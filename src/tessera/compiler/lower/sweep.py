@@ -156,23 +156,14 @@ class Sweeper(Evaluator):
         return True
 
     @contextmanager
-<<<<<<< HEAD
     def knowing(self, facts: edges.Facts) -> Iterator[None]:
         """Inside, these facts hold at each trip."""
         before, self._facts = self._facts, facts
-        with self.frame():
-            yield
-        self._facts = before
-=======
-    def knowing(self, masks: Sequence[edges.Edge], value: Lanes | None) -> Iterator[None]:
-        """Inside, the masks have this value at each trip (`None`: they are computed)."""
-        before, self._known = self._known, (masks, value)
         try:
             with self.frame():
                 yield
         finally:
-            self._known = before
->>>>>>> lang
+            self._facts = before
 
     def at(self, index: Index) -> None:
         """The walk has come to `index`."""

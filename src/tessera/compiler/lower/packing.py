@@ -16,7 +16,7 @@ from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.conversions import convert_float
 from tessera.compiler.lower.evaluate import Index, digit
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, Vector, to_vector
-from tessera.compiler.lower.microkernel import Tile
+from tessera.compiler.lower.microkernel import Method, Tile
 from tessera.compiler.lower.sweep import Sweeper
 from tessera.ir.nodes import Value
 from tessera.ir.types import ScalarType, element_of, shape_of
@@ -31,10 +31,12 @@ def panels(low: Sweeper, tile: Tile, depth: int, columns: int) -> Buffer:
     return buffers.allocate(low.b, tile.method.operands, (columns // tile.width, depth // group, tile.width * group))
 
 
-def rows(low: Sweeper, value: Value, prefix: Index, target: Buffer) -> None:
-    """Write the matrix `value[prefix]` row-major."""
+def rows(low: Sweeper, value: Value, prefix: Index, target: Buffer, method: Method) -> None:
+    """Write the matrix `value[prefix]` row-major, raised by the method's offset."""
 
     def keep(row: V, column: V, vector: V) -> None:
+        if method.offset:
+            vector = low.b.add(vector, int_const(method.offset, vector.type))
         index = (Uniform(row), Ramp(column, int_const(1, I64)) if vector.type.lanes else Uniform(column))
         lanes: Lanes = Vector(vector) if vector.type.lanes else Uniform(vector)
         buffers.write(low.b, target, index, lanes, vector.type.lanes)

@@ -14,6 +14,7 @@ from triton.backends.driver import DriverBase
 from tessera.compiler.targets import rows
 from tessera.core.errors import TesseraError
 from tessera.runtime.arguments import make_packer
+from tessera.runtime.caller import make_caller
 from tessera.runtime.loader import LoadedKernel, load
 from tessera.runtime.pool import launch
 
@@ -40,13 +41,20 @@ class DeviceAssertionError(TesseraError, RuntimeError):
     """A `tl.device_assert` of a kernel did not hold. Its program ended there; other programs may have gone on."""
 
 
+def make_launcher(src: Any, metadata: Any) -> Callable[..., None]:
+    """What Triton calls to launch one compiled kernel."""
+    signature, assertions = tuple(src.signature.values()), metadata.assertions
+    slow = CPULauncher(signature, assertions)
+    return slow if assertions else make_caller(signature, slow)
+
+
 class CPULauncher:
     """Packs the arguments of one compiled kernel and runs its grid over the threads."""
 
-    def __init__(self, src: Any, metadata: Any) -> None:
-        self._assertions: list[str] = metadata.assertions
-        status = ("*i32",) if self._assertions else ()
-        self._pack = make_packer((*src.signature.values(), *status))
+    def __init__(self, signature: tuple[Any, ...], assertions: list[str]) -> None:
+        self._assertions = assertions
+        status = ("*i32",) if assertions else ()
+        self._pack = make_packer((*signature, *status))
 
     def __call__(self, grid_x: int, grid_y: int, grid_z: int, stream: int, function: int, kernel_metadata: Any,
                  launch_metadata: Any, enter_hook: Callable[[Any], None] | None,
@@ -100,7 +108,7 @@ class CPUDriver(DriverBase):
     def __init__(self) -> None:
         super().__init__()
         self.utils = CPUUtils()
-        self.launcher_cls = CPULauncher
+        self.launcher_cls = make_launcher
 
     @classmethod
     def is_active(cls) -> bool:

@@ -4,7 +4,9 @@ forward:  mean = Σ x / n,  rstd = 1 / sqrt(Σ (x - mean)² / n + eps),
           x̂ = (x - mean) · rstd,  y = x̂ · weight + bias
 backward: u = g · weight,  dx = rstd · (u - Σ u / n - x̂ · Σ u·x̂ / n),  dweight = Σ_rows g · x̂,  dbias = Σ_rows g
 x is [rows, n]; mean and rstd have one element a row, in the type of weight (of x when there is none). Sums in float32.
-Source: torch.native_layer_norm; "Layer Normalization", Ba, Kiros, Hinton, 2016.
+A row that does not fit one block is read twice: means and squares of its pieces are joined as they come.
+Source: torch.native_layer_norm; "Layer Normalization", Ba, Kiros, Hinton, 2016; the joining: "Updating Formulae and a
+Pairwise Algorithm for Computing Sample Variances", Chan, Golub, LeVeque, 1979.
 """
 
 from __future__ import annotations
@@ -53,17 +55,17 @@ def forward(
         b = load_or(bias, cols, cols < n, 0.0, COMPUTE)
         tl.store(y + starts + cols, (off * scale * w + b).to(y.dtype.element_ty), mask=mask)
     else:
-        total = tl.zeros([ROWS, 1], COMPUTE)
-        for start in range(0, n, COLS):
-            mask = in_rows & (cols < n - start)
-            total += tl.sum(tl.load(x + starts + start + cols, mask=mask, other=0.0).to(COMPUTE), axis=1)[:, None]
-        center = total / n
+        center = tl.zeros([ROWS, 1], COMPUTE)
         squares = tl.zeros([ROWS, 1], COMPUTE)
         for start in range(0, n, COLS):
             mask = in_rows & (cols < n - start)
             v = tl.load(x + starts + start + cols, mask=mask, other=0.0).to(COMPUTE)
-            off = tl.where(mask, v - center, 0.0)
-            squares += tl.sum(off * off, axis=1)[:, None]
+            size = tl.minimum(n - start, COLS).to(COMPUTE)
+            middle = tl.sum(v, axis=1)[:, None] / size
+            off = tl.where(mask, v - middle, 0.0)
+            between = middle - center
+            squares += tl.sum(off * off, axis=1)[:, None] + between * between * (size * (start / (start + size)))
+            center += between * (size / (start + size))
         scale = 1.0 / tl.sqrt(squares / n + tl.cast(eps, COMPUTE))
         for start in range(0, n, COLS):
             mask = in_rows & (cols < n - start)

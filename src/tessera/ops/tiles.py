@@ -38,7 +38,7 @@ class Tiles:
 
 
 TILES = {
-    "cpu": Tiles(flat=8192, row=4096, longest_row=16384, mm=(64, 64, 128), attention=(64, 64), min_dot=1, num_warps=1),
+    "cpu": Tiles(flat=8192, row=2048, longest_row=65536, mm=(64, 64, 128), attention=(64, 64), min_dot=1, num_warps=1),
     "cuda": Tiles(flat=1024, row=2048, longest_row=8192, mm=(64, 64, 32), attention=(64, 32), min_dot=16, num_warps=4),
     "hip": Tiles(flat=1024, row=2048, longest_row=8192, mm=(64, 64, 32), attention=(64, 32), min_dot=16, num_warps=4),
 }

@@ -118,6 +118,14 @@ def _bfloat_bits(value: float) -> int:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) & 0xFFFF
 
 
+def _fold_bits(both: bool, a: V, b: V) -> V | None:
+    """`and` (both) or `or` of truth values, one of which is known."""
+    for known, other in ((a, b), (b, a)):
+        if known.const is not None:
+            return other if bool(known.const) == both else known
+    return None
+
+
 class Builder:
     """Writes the body of one function. Blocks are opened by `label`; `declare`d intrinsics gather for the module's
     end."""
@@ -186,6 +194,8 @@ class Builder:
 
     @staticmethod
     def _fold(op: str, a: V, b: V) -> V | None:
+        if op in ("and", "or") and a.type.scalar == "i1":
+            return _fold_bits(op == "and", a, b)
         if a.type.is_float or op not in _INT_BINARY:
             return None
         if a.const is not None and b.const is not None:
@@ -230,6 +240,8 @@ class Builder:
         return self.emit(a.type.with_scalar("i1"), f"fcmp {predicate} {a}, {b.ref}")
 
     def select(self, condition: V, a: V, b: V) -> V:
+        if condition.const is not None:
+            return a if condition.const else b
         return self.emit(a.type, f"select {condition}, {a}, {b}")
 
     def cast(self, op: str, a: V, to: LType) -> V:
@@ -338,8 +350,29 @@ class Builder:
         """
         if count == step:
             return list(body(int_const(0, I64), list(carried)))
-        head, before = self.fresh("loop"), self.current
+        head = self.fresh("loop")
         self.branch(head)
+        bounds = int_const(0, I64), int_const(count, I64)
+        return self._loop(head, self.fresh("done"), bounds, step, carried, body, hint)[0]
+
+    def range_loop(
+        self, begin: V, end: V, step: int, carried: Sequence[V], body: Callable[[V, list[V]], Sequence[V]]
+    ) -> list[V]:
+        """for i in range(begin, end, step): carried = body(i, carried), with bounds of type i64 known at run time."""
+        head, leave, before = self.fresh("loop"), self.fresh("done"), self.current
+        self.branch_if(self.icmp("slt", begin, end), head, leave)
+        results, tail = self._loop(head, leave, (begin, end), step, carried, body, "")
+        return [
+            self.emit(v.type, f"phi {v.type} [ {first.ref}, %{before} ], [ {v.ref}, %{tail} ]")
+            for first, v in zip(carried, results, strict=True)
+        ]
+
+    def _loop(
+        self, head: str, leave: str, bounds: tuple[V, V], step: int, carried: Sequence[V],
+        body: Callable[[V, list[V]], Sequence[V]], hint: str,
+    ) -> tuple[list[V], str]:  # fmt: skip
+        """A loop that runs at least once, from the label `head` to the label `leave`; also the label of its end."""
+        before = self.current
         self.label(head)
         start = len(self.lines)
         index = V(I64, f"%{self.fresh('i')}")
@@ -347,14 +380,13 @@ class Builder:
         results = list(body(index, inside))
         tail = self.current
         following = self.emit(I64, f"add nuw nsw {index}, {step}")
-        phis = [f"  {index.ref} = phi i64 [ 0, %{before} ], [ {following.ref}, %{tail} ]"]
+        phis = [f"  {index.ref} = phi i64 [ {bounds[0].ref}, %{before} ], [ {following.ref}, %{tail} ]"]
         phis += [
             f"  {phi.ref} = phi {phi.type} [ {first.ref}, %{before} ], [ {last.ref}, %{tail} ]"
             for phi, first, last in zip(inside, carried, results, strict=True)
         ]
         self.lines[start:start] = phis
-        done = self.icmp("slt", following, int_const(count, I64))
-        leave = self.fresh("done")
+        done = self.icmp("slt", following, bounds[1])
         self.raw(f"br {done}, label %{head}, label %{leave}{', ' + hint if hint else ''}")
         self.label(leave)
-        return results
+        return results, tail

@@ -186,7 +186,8 @@ def _reads_elsewhere(low: FunctionLowering, value: Value, own: Buffer) -> bool:
 
 
 def _visits(low: FunctionLowering, value: Value) -> list[reach.Visit]:
-    return list(reach.visits(value, reach.identity(len(shape_of(value.type))), lambda v: v in low.buffers))
+    whole = reach.identity(len(shape_of(value.type)))
+    return list(reach.visits(value, whole, lambda visit: visit.value in low.buffers))
 
 
 def publish(low: FunctionLowering, args: Sequence[Value], results: Sequence[Value]) -> None:

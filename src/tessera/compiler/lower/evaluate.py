@@ -68,6 +68,10 @@ class Evaluator:
         self._frames[-1][key] = result
         return result
 
+    def assume(self, value: Value, index: Index, lanes: Lanes) -> None:
+        """In this frame, `value` at `index` is known to be `lanes`."""
+        self._frames[-1][value, index] = lanes
+
     def scalar(self, value: Value) -> V:
         """The LLVM value of a scalar."""
         if value not in self.scalars:
@@ -94,6 +98,8 @@ class Evaluator:
 
     def apply(self, op: Op, args: Sequence[Lanes]) -> Lanes:
         """An elementwise operation on lanes."""
+        if op.name == "select" and isinstance(args[0], Uniform) and args[0].value.const is not None:
+            return args[1] if args[0].value.const else args[2]
         kept = self._evenly_spaced(op, args)
         if kept is not None:
             return kept

@@ -25,9 +25,9 @@ class Visit:
     dims: Dims
 
 
-def visits(value: Value, dims: Dims, stop: Callable[[Value], bool]) -> Iterator[Visit]:
-    """Every block that evaluating `value` at `dims` evaluates, itself first; nothing beyond values where `stop`
-    holds."""
+def visits(value: Value, dims: Dims, stop: Callable[[Visit], bool]) -> Iterator[Visit]:
+    """Every block that evaluating `value` at `dims` evaluates, itself first; nothing beyond a visit where
+    `stop` holds."""
     seen: set[Visit] = set()
     waiting = [Visit(value, dims)]
     while waiting:
@@ -37,7 +37,7 @@ def visits(value: Value, dims: Dims, stop: Callable[[Value], bool]) -> Iterator[
         seen.add(visit)
         yield visit
         owner = visit.value.owner
-        if not stop(visit.value) and isinstance(owner, Op):
+        if not stop(visit) and isinstance(owner, Op):
             waiting += [Visit(operand, inner) for operand, inner in operands(owner, visit.dims)]
 
 

@@ -27,9 +27,8 @@ def store(low: Sweeper, op: Op) -> None:
         return
 
     def body(index: Index) -> None:
-        place = low.evaluate(pointer, index)
         condition = low.evaluate(mask, index) if mask is not None else None
-        memory.store(low.b, low.evaluate(value, index), place, condition, low.width)
+        memory.store(low.b, low.evaluate(value, index), low.evaluate(pointer, index), condition, low.width)
 
     low.sweep(low.plan(pointer.type.shape, op.operands[1:], stored_to=pointer), op.operands, body)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tessera.compiler.llvm.builder import I64, Builder, V, int_const
-from tessera.compiler.lower import buffers, reach
+from tessera.compiler.lower import buffers, edges, reach
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.evaluate import Evaluator, Index
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, ltype
@@ -47,6 +48,8 @@ class Sweeper(Evaluator):
         self.target = target
         # Values that belong in scratch and wait for the first sweep that reads them anyway.
         self.pending: dict[Value, None] = {}
+        # Masks whose value is known all along the loop that is being written.
+        self._known: tuple[Sequence[edges.Edge], Lanes | None] = ((), None)
 
     # Planning ---------------------------------------------------------------------------------------------------
 
@@ -79,12 +82,12 @@ class Sweeper(Evaluator):
                 scores = [score + self._moves_along(visit, dim, value) for dim, score in enumerate(scores)]
         return scores, operations
 
-    def _stored_except(self, root: Value) -> Callable[[Value], bool]:
-        return lambda value: value in self.buffers or (value in self.pending and value is not root)
+    def _stored_except(self, root: Value) -> Callable[[reach.Visit], bool]:
+        return lambda visit: visit.value in self.buffers or (visit.value in self.pending and visit.value is not root)
 
     def _moves_along(self, visit: reach.Visit, dim: int, root: Value) -> int:
         """4 for a contiguous access along `dim`, 1 for one that stands still."""
-        if self._stored_except(root)(visit.value):
+        if self._stored_except(root)(visit):
             return 4 if visit.dims[-1] == dim else int(dim not in visit.dims)
         owner = visit.value.owner
         if not isinstance(owner, Op) or owner.name != "load":
@@ -104,13 +107,13 @@ class Sweeper(Evaluator):
     def _walk(self, plan: Plan, index: list[Lanes], reads: Sequence[Value], body: Callable[[Index], None]) -> None:
         order = plan.order
         if len(index) == len(order):
-            for number in range(plan.unroll):
-                self.trip = self.full_index(plan, index, number)
-                body(self.trip)
+            self._trips(plan, index, plan.unroll, body)
             return
         axis = order[len(index)]
         if len(index) == len(order) - 1:
             self.hoist(plan, index, reads)
+            if axis == plan.vector_dim and self._stretched(plan, index, reads, body):
+                return
 
         def inside(position: V, carried: list[V]) -> list[V]:
             with self.frame():
@@ -118,6 +121,46 @@ class Sweeper(Evaluator):
             return []
 
         self.b.counted_loop(plan.shape[axis], plan.chunk(axis), [], inside)
+
+    def _trips(self, plan: Plan, index: Sequence[Lanes], ways: int, body: Callable[[Index], None]) -> None:
+        for number in range(ways):
+            self.at(self.full_index(plan, index, number))
+            body(self.trip)
+
+    def _stretched(
+        self, plan: Plan, outer: list[Lanes], reads: Sequence[Value], body: Callable[[Index], None]
+    ) -> bool:
+        """The innermost loop in three, where masks end along it. Returns whether there was such a mask."""
+        inner = plan.order[-1]
+        found = edges.find(self, reads, plan.shape, inner) if plan.shape[inner] > plan.width else []
+        if not found:
+            return False
+        places = self.full_index(plan, [*outer, _ZERO], 0)
+        for stretch in edges.stretches(self, found, places, inner, (0, plan.shape[inner]), plan.width, plan.unroll):
+
+            def inside(position: V, carried: list[V], stretch: edges.Stretch = stretch) -> list[V]:
+                with self.knowing(found, stretch.masks):
+                    self._trips(plan, [*outer, Uniform(position)], stretch.step // plan.width, body)
+                return []
+
+            self.b.range_loop(stretch.begin, stretch.end, stretch.step, [], inside)
+        return True
+
+    @contextmanager
+    def knowing(self, masks: Sequence[edges.Edge], value: Lanes | None) -> Iterator[None]:
+        """Inside, the masks have this value at each trip (`None`: they are computed)."""
+        before, self._known = self._known, (masks, value)
+        with self.frame():
+            yield
+        self._known = before
+
+    def at(self, index: Index) -> None:
+        """The walk has come to `index`."""
+        self.trip = index
+        masks, value = self._known
+        if value is not None:
+            for edge in masks:
+                self.assume(edge.mask, edge.at(index), value)
 
     def full_index(self, plan: Plan, places: Sequence[Lanes], number: int) -> Index:
         """The index of the `number`th vector of a trip, from the loops' positions in the order of the walk."""
@@ -143,7 +186,7 @@ class Sweeper(Evaluator):
                     self.evaluate(read, tuple(places[d] if d is not None and d >= 0 else _ZERO for d in dims))
 
     def _read_at(self, value: Value, rank: int) -> list[tuple[reach.Dims, Value]]:
-        found = reach.visits(value, reach.identity(rank), lambda v: v in self.buffers)
+        found = reach.visits(value, reach.identity(rank), lambda visit: visit.value in self.buffers)
         return [(visit.dims, visit.value) for visit in found]
 
     # Scratch ----------------------------------------------------------------------------------------------------

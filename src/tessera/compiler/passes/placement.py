@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tessera.compiler.passes.prefixes import is_mask, is_prefix
 from tessera.compiler.passes.strides import root, step
 from tessera.ir.nodes import Function, Module, Op, Region, Value
 from tessera.ir.types import BlockType, PointerType, element_of, shape_of
@@ -87,14 +88,18 @@ class _Placement:
     def _cost(self, op: Op) -> int:
         if not is_lazy(op):
             return 0
-        if _is_address(op):
+        if _is_address(op) or _ends_once(op.results[0]):
             return 0
+        if op.name == "broadcast" and shape_of(op.operands[0].type)[-1] == 1 != shape_of(op.results[0].type)[-1]:
+            return 0  # It stands still in the innermost loop, and is computed before.
         inherited = sum(self.costs.get(operand.owner, 0) for operand in op.operands if isinstance(operand.owner, Op))
         own = _COSTS.get(op.name, 1 if op.operands else 0)
         if op.name == "load" and all(step(op.operands[0], dim) not in (1, -1) for dim in _long_dims(op)):
             own = _GATHERED_LOAD
         elif op.name == "load":
-            own += _MASKING * (len(op.operands) > 1)
+            own += _MASKING * (len(op.operands) > 1 and not _ends_once(op.operands[1]))
+        elif op.name == "select" and _ends_once(op.operands[0]):
+            own = 0
         return min(own + inherited, 10_000)
 
     def run(self) -> None:
@@ -214,6 +219,12 @@ def _is_address(op: Op) -> bool:
     element = element_of(value.type)
     whole = isinstance(element, PointerType) or not element.is_float
     return whole and op.name != "load" and all(step(value, dim) is not None for dim in range(len(shape_of(value.type))))
+
+
+def _ends_once(value: Value) -> bool:
+    """Is this a mask that costs nothing, because loops are split where it ends?"""
+    long = [dim for dim, size in enumerate(shape_of(value.type)) if size > 1]
+    return bool(long) and is_mask(value) and is_prefix(value, long[-1])
 
 
 def _long_dims(op: Op) -> list[int]:

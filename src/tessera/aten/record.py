@@ -78,10 +78,12 @@ class Record:
 
 
 class _Depth(threading.local):
-    """How many recorded operators this thread is inside of, and how many it has counted so far."""
+    """How many recorded operators this thread is inside of, how many it has counted so far, and why the last call that
+    went to the vendor did."""
 
     value = 0
     counted = 0
+    reason: str | None = None
 
 
 ACTIVE: list[Record] = []
@@ -110,9 +112,9 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = func._name
         if name in self._served or name in NOT_COMPUTE or not name.startswith("aten::"):
             return func(*args, **kwargs)
-        composite = _composite_key(func)
+        composite = composite_key(func)
         if composite is not None:
-            if _takes_number(func):
+            if takes_number(func):
                 return self._run_whole(func, args, kwargs)
             with self:
                 return func._op_dk(composite, *args, **kwargs)
@@ -135,13 +137,13 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @functools.cache
-def _takes_number(func: Any) -> bool:
+def takes_number(func: Any) -> bool:
     """A composite hands its number on as a tensor, which PyTorch gives to a mode as a number again; not all take it."""
     return any(str(argument.type) == "number" for argument in func._schema.arguments)
 
 
 @functools.cache
-def _composite_key(func: Any) -> Any:
+def composite_key(func: Any) -> Any:
     """The key under which `func` is written in terms of other operators, where it has no CPU kernel; None for a leaf.
 
     Views are written for every device as well, but there only the first kind is made of other operators.

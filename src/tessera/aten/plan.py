@@ -7,8 +7,8 @@ Out: a function of the tensors alone. It allocates what the entry allocated and 
 An entry is planned by running it with its launches recorded instead of run, and watched meanwhile: what it allocates
 becomes the plan's memory, operators of ours that it calls are planned with it, views cost nothing. An entry that looks
 at values, or calls an operator of the vendor's, cannot be planned (`Unplanned`) and is run as it is, each time. Where
-two arguments share memory, all but the first are planned in memory of their own, so that each pointer of a launch belongs
-to one argument; whether a call's arguments may share memory is decided at the call.
+two arguments share memory, all but the first are planned in memory of their own, so that each pointer of a launch
+belongs to one argument; whether a call's arguments may share memory is decided at the call.
 """
 
 from __future__ import annotations
@@ -38,6 +38,11 @@ OVERLAP = "an input overlaps the output"
 _ALLOCATIONS = frozenset(
     f"aten::{name}" for name in ("empty.memory_format", "empty_strided", "empty_like", "new_empty", "new_empty_strided")
 )
+# Questions about types, which no values enter.
+_OF_TYPES = frozenset(
+    f"aten::{name}" for name in ("can_cast", "promote_types", "result_type.Scalar", "result_type.Scalar_Scalar",
+                                 "result_type.Scalar_Tensor", "result_type.Tensor")
+)  # fmt: skip
 
 
 class Unplanned(Exception):
@@ -75,7 +80,7 @@ def overlaps(written: torch.Tensor, other: torch.Tensor) -> bool:
     return -extent_bytes(other) < ahead < extent_bytes(written)
 
 
-class _Watch(TorchDispatchMode):  # type: ignore[misc]
+class _Watch(TorchDispatchMode):
     """What an entry does while it is planned. `memory` maps the address of a storage to its number among the pointers:
     the arguments' first, then what was allocated."""
 
@@ -102,14 +107,14 @@ class _Watch(TorchDispatchMode):  # type: ignore[misc]
             self.memory[made.untyped_storage().data_ptr()] = len(self.pointers)
             self.allocated.append(made)
             return made
-        if func.is_view:
+        if func.is_view or name in _OF_TYPES:
             return func(*args, **kwargs)
-        composite = record.composite_key(func)
+        parts = record.parts_key(func)
         with self:
             if name in VARIANTS:
                 return _planned_with(VARIANTS[name], args, kwargs)
-            if composite is not None and not record.takes_number(func):
-                return func._op_dk(composite, *args, **kwargs)
+            if parts is not None:
+                return func._op_dk(parts, *args, **kwargs)
         raise Unplanned(name)
 
     def launched(self, compiled: Compiled, grid: tuple[int, int, int], args: tuple[Any, ...]) -> None:

@@ -33,6 +33,15 @@ NOT_COMPUTE = frozenset(
         "set_.source_Storage", "set_.source_Storage_storage_offset", "set_.source_Tensor",
     )
 )  # fmt: skip
+# Operators written for every device that are only an allocation and other operators. Of the rest some compute on the
+# spot, so what they are made of does not tell what they did.
+MADE_OF_OTHERS = frozenset(
+    "aten::" + name
+    for name in (
+        "_to_copy", "clone", "full", "full_like", "new_full", "new_ones", "new_zeros", "ones", "ones_like", "zeros",
+        "zeros_like",
+    )
+)  # fmt: skip
 _COMPOSITES = ("CompositeImplicitAutograd", "CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional")
 
 
@@ -155,3 +164,12 @@ def composite_key(func: Any) -> Any:
         if has(name, key):
             return getattr(torch._C.DispatchKey, key)
     return None
+
+
+@functools.cache
+def parts_key(func: Any) -> Any:
+    """The key under which running `func` does nothing but allocate and call other operators; None where that is not so
+    or not known."""
+    composite = composite_key(func)
+    apart = composite is torch._C.DispatchKey.CompositeImplicitAutograd or func._name in MADE_OF_OTHERS
+    return composite if apart and not takes_number(func) else None

@@ -14,6 +14,7 @@ from tessera.aten.serve import implementation
 from tessera.ops.table import VARIANTS
 
 KEY = "CPU"
+_registered: list[torch.library.Library] = []
 
 
 def register() -> torch.library.Library:
@@ -26,9 +27,16 @@ def register() -> torch.library.Library:
             vendor = torch.library.get_kernel(full_name, KEY)
             name, served = full_name.removeprefix("aten::"), implementation(variant, vendor.call_boxed)
             library.impl(name, served, KEY, with_keyset=True)  # type: ignore[no-untyped-call]
+    _registered.append(library)
     return library
+
+
+def is_registered() -> bool:
+    """Whether our kernels serve now."""
+    return bool(_registered)
 
 
 def unregister(library: torch.library.Library) -> None:
     """PyTorch's own kernels serve again."""
+    _registered.remove(library)
     library._destroy()  # type: ignore[no-untyped-call]

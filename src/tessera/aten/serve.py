@@ -10,6 +10,7 @@ kept for the keys met last, `MOST_PLANS` an overload.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -80,9 +81,15 @@ class Operator:
                     raise Declined(OVERLAP)
 
 
+@functools.cache
+def operator_of(variant: Variant) -> Operator:
+    """One for the process: plans outlive a `disable`."""
+    return Operator(variant)
+
+
 def implementation(variant: Variant, vendor: Callable[..., Any]) -> Callable[..., Any]:
     """What is registered for `variant`; it takes the dispatch keys, then the overload's arguments."""
-    operator, name, active, depth = Operator(variant), variant.name, record.ACTIVE, record.DEPTH
+    operator, name, active, depth = operator_of(variant), variant.name, record.ACTIVE, record.DEPTH
 
     def watched(keys: Any, run: Run, slots: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         depth.value += 1
@@ -99,12 +106,12 @@ def implementation(variant: Variant, vendor: Callable[..., Any]) -> Callable[...
         return result
 
     scope = {
-        "operator": operator, "plans": operator.plans, "first": operator.first, "active": active, "vendor": vendor,
+        "plans": operator.plans, "first": operator.first, "active": active, "vendor": vendor,
         "watched": watched, "Tensor": torch.Tensor, "default_type": torch.get_default_dtype,
         **{f"d{i}": a.default_value for i, a in enumerate(variant.arguments) if a.has_default_value()},
     }  # fmt: skip
     exec(compile(_source(variant), f"<tessera {name}>", "exec"), scope)
-    made: Callable[..., Any] = scope["call"]  # type: ignore[assignment]
+    made: Callable[..., Any] = scope["call"]
     return made
 
 
@@ -120,7 +127,9 @@ def _source(variant: Variant) -> str:
     kwargs = "{" + ", ".join(f"'{name}': {name}" for name in named) + "}"
     key = ", ".join(["default_type()", *(_key(names[i], str(a.type)) for i, a in arguments)])
     slots = ", ".join(
-        f"*{names[i]}" if str(a.type).startswith("List") else names[i] for i, a in arguments if a.name in variant.tensors
+        f"*{names[i]}" if str(a.type).startswith("List") else names[i]
+        for i, a in arguments
+        if a.name in variant.tensors
     )
     again = ", ".join(["keys", args.rstrip(", "), *(f"{name}={name}" for name in named)]).replace(", ,", ",")
     return (

@@ -43,8 +43,8 @@ _INT32 = range(-(1 << 31), 1 << 31)
 class Compiled:
     """A kernel compiled for the types of its arguments.
 
-    `signature` is Triton's, one type an argument of the kernel; `call` is the driver's launcher, `loaded` keeps the code
-    at `address` in memory, `tail` are the values of the constants that follow the arguments.
+    `signature` is Triton's, one type an argument of the kernel; `call` is the driver's launcher, `loaded` keeps the
+    code at `address` in memory, `tail` are the values of the constants that follow the arguments.
     """
 
     signature: tuple[str, ...]
@@ -84,8 +84,9 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> 
         kernel[grid](*args, **constants)
         return
     kinds = tuple([_kind(x) for x in args])
-    # Kernels and Triton's types are hashed by Python code, their identities at once; a compiled kernel keeps them alive.
-    key = (id(kernel), kinds, *constants, *[id(x) if isinstance(x, JITFunction | tl.dtype) else x for x in constants.values()])
+    # Kernels and Triton's types are hashed by Python code, their identities at once; what is compiled keeps them alive.
+    values = [id(x) if isinstance(x, JITFunction | tl.dtype) else x for x in constants.values()]
+    key = (id(kernel), kinds, *constants, *values)
     compiled = _ready.get(key)
     if compiled is None:
         with _compiling:

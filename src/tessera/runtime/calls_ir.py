@@ -2,23 +2,23 @@
 
 In:  Python objects, by the interpreter's own calling convention (`METH_FASTCALL`); exported functions of CPython only.
 Out: `tessera_use`, which is told the pool, `tessera_divert`, which switches the short ways off, and three functions of
-Python:
+     Python:
 
     tessera_one(address, packed, x, y, z)     one launch with packed arguments
     tessera_chain(pointer, …)                 a recorded chain of launches; the pointers go where its record says
-    tessera_call(x, y, z, …, *arguments)      Triton's launcher: packs the arguments by the kernel's signature and launches
+    tessera_call(x, y, z, …, *arguments)      Triton's launcher: packs the arguments by the kernel's signature, launches
 
 A chain's record is made of 64-bit words: a header of `HEADER` words (launches, pointers, most argument words of one
 launch, whether any has more than one program), then for each launch `LAUNCH` words (function, x, y, z, argument words,
-patches), the argument words, and three words a patch: argument, pointer, offset in bytes. A launch without patches reads
-its arguments in the record; else in a copy on the stack, so that threads share nothing.
+patches), the argument words, and three words a patch: argument, pointer, offset in bytes. A launch without patches
+reads its arguments in the record; else in a copy on the stack, so that threads share nothing.
 
-The record of `tessera_call` has one word an argument, `64 - bits << 8 | kind`, after their number. What it cannot
-pack at sight (a raw address, None, a value out of range, hooks) it hands to a function of Python with the same arguments.
+The record of `tessera_call` has one word an argument, `64 - bits << 8 | kind`, after their number. What it cannot pack
+at sight (a raw address, None, a value out of range, hooks) it hands to a function of Python with the same arguments.
 
-Where a launch is to be seen by Python first, as a capture needs, all chains and launchers are *diverted*: they call their
-slow function, which launches one by one through `pool.launch`. The interpreter's lock is given up while kernels run. How many threads there are is asked of `ready`, and only by launches
-of more than one program.
+Where a launch is to be seen by Python first, as a capture needs, all chains and launchers are *diverted*: they call
+their slow function, which launches one by one through `pool.launch`. The interpreter's lock is given up while kernels
+run. How many threads there are is asked of `ready`, and only by launches of more than one program.
 """
 
 from __future__ import annotations

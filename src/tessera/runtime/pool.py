@@ -17,7 +17,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from tessera.core import env
 from tessera.core.errors import UsageError
@@ -156,10 +157,36 @@ def _bind_and_launch(address: int, packed: PackedArgs, grid_x: int, grid_y: int,
 
 _launch: Callable[[int, PackedArgs, int, int, int], None] = _bind_and_launch
 
-Listener = Callable[[int, PackedArgs, tuple[int, int, int]], None]
+
+class Listener(Protocol):
+    """Who is told of the launches of a thread."""
+
+    def launched(self, address: int, packed: PackedArgs, grid: tuple[int, int, int]) -> None:
+        """A launch has run."""
+
+    def given(self, values: Sequence[Any]) -> None:
+        """The arguments of the next launch, before they were packed."""
+
+    def to_check(self, check: Callable[[], None]) -> None:
+        """`check` raises where the launch before has failed."""
+
 
 listeners: dict[int, Listener] = {}
-"""Per thread (`threading.get_ident()`) what is told of each of its launches, after it ran."""
+"""By thread (`threading.get_ident()`)."""
+
+
+def listener() -> Listener | None:
+    """Who listens to this thread."""
+    return listeners.get(threading.get_ident()) if listeners else None
+
+
+def listen(who: Listener | None) -> None:
+    """Tell `who` of this thread's launches from now on; None: nobody."""
+    before = listeners.pop(threading.get_ident(), None)
+    if who is not None:
+        listeners[threading.get_ident()] = who
+    entries().divert((who is not None) - (before is not None))
+
 
 
 def launch(address: int, packed: PackedArgs, grid_x: int, grid_y: int, grid_z: int) -> None:
@@ -179,8 +206,8 @@ def launch(address: int, packed: PackedArgs, grid_x: int, grid_y: int, grid_z: i
             f"a launch of the grid {(grid_x, grid_y, grid_z)} at address {address!r} is not made of whole numbers "
             f"({error}): divide by // or triton.cdiv"
         ) from error
-    if listeners and (listener := listeners.get(threading.get_ident())) is not None:
-        listener(address, packed, (grid_x, grid_y, grid_z))
+    if listeners and (who := listener()) is not None:
+        who.launched(address, packed, (grid_x, grid_y, grid_z))
 
 
 def _is_empty(*grid: int) -> bool:

@@ -16,7 +16,7 @@ from tessera.core.errors import TesseraError
 from tessera.runtime.arguments import make_packer
 from tessera.runtime.caller import make_caller
 from tessera.runtime.loader import LoadedKernel, load
-from tessera.runtime.pool import launch
+from tessera.runtime.pool import launch, listener
 
 # Triton asks for limits that only GPUs have; these never bind.
 _NO_LIMIT = 1 << 30
@@ -61,6 +61,8 @@ class CPULauncher:
                  exit_hook: Callable[[Any], None] | None, *args: Any) -> None:  # fmt: skip
         if enter_hook is not None:
             enter_hook(launch_metadata)
+        if (who := listener()) is not None:
+            who.given(args)
         if self._assertions:
             self._launch_and_check(function, args, grid_x, grid_y, grid_z)
         else:
@@ -70,9 +72,16 @@ class CPULauncher:
 
     def _launch_and_check(self, function: int, args: tuple[Any, ...], grid_x: int, grid_y: int, grid_z: int) -> None:
         status = ctypes.c_int32(0)
+
+        def check() -> None:
+            failed, status.value = status.value, 0
+            if failed:
+                raise DeviceAssertionError(self._assertions[failed - 1])
+
         launch(function, self._pack((*args, ctypes.addressof(status))), grid_x, grid_y, grid_z)
-        if status.value:
-            raise DeviceAssertionError(self._assertions[status.value - 1])
+        if (who := listener()) is not None:
+            who.to_check(check)
+        check()
 
 
 class _Event:

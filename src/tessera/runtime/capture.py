@@ -49,6 +49,8 @@ class Recorder:
                 self.given(value)
             elif hasattr(value, "data_ptr"):
                 self.hold(value)
+            elif hasattr(value, "base"):  # a tensor descriptor
+                self.hold(value.base)
 
     def to_check(self, check: Step) -> None:
         self._checks.append(check)

@@ -53,8 +53,8 @@ def trials(pattern: str, *, peer: str, seconds: float) -> list[Trial]:
 
     every = [
         Trial(family=family, mode=mode, dtype=dtype, shapes=shapes, peer=False, seconds=seconds)
-        for family, shapes, mode, dtype in itertools.product(
-            FAMILIES, ("static", "dynamic"), ("forward", "training"), ("float32", "bfloat16")
+        for shapes, dtype, mode, family in itertools.product(
+            ("static", "dynamic"), ("float32", "bfloat16"), ("forward", "training"), FAMILIES
         )
         if shapes == "static" or family in _DYNAMIC
     ]

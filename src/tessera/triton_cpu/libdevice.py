@@ -32,7 +32,8 @@ def _to(result: str, symbol: str, types: tuple[str, ...] = _FLOATS) -> Overloads
 
 _ONE_FLOAT = (
     "exp exp2 exp10 expm1 log log2 log10 log1p sin cos tan sinpi cospi asin acos atan sinh cosh tanh asinh acosh atanh "
-    "erf erfc erfcx normcdf erfinv erfcinv normcdfinv lgamma tgamma sqrt rsqrt cbrt rcbrt floor ceil trunc rint nearbyint round logb"
+    "erf erfc erfcx normcdf erfinv erfcinv normcdfinv lgamma tgamma sqrt rsqrt cbrt rcbrt "
+    "floor ceil trunc rint nearbyint round logb"
 )
 _TWO_FLOATS = "atan2 hypot rhypot fmod remainder copysign nextafter fdim"
 # Quick versions on a GPU; here the accurate ones are quick enough.

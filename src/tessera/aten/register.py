@@ -22,7 +22,7 @@ KEY = "CPU"
 def _implementation(variant: Variant, vendor: Any) -> Callable[..., Any]:
     """What PyTorch calls for one overload: our entry, or the vendor's kernel where the entry declines."""
     name, call, active, depth = variant.name, variant.call, record.ACTIVE, record.DEPTH
-    call_vendor = vendor.call_boxed
+    call_vendor = vendor
 
     def implementation(keys: Any, *args: Any, **kwargs: Any) -> Any:
         if active:
@@ -48,6 +48,20 @@ def _implementation(variant: Variant, vendor: Any) -> Callable[..., Any]:
     return implementation
 
 
+def _vendor(full_name: str) -> Callable[..., Any]:
+    """The vendor's kernel for an overload; takes dispatch keys first.
+
+    A few backward operators have none on the CPU, because there PyTorch differentiates the parts of the forward
+    operator instead. Their decomposition serves.
+    """
+    try:
+        return torch.library.get_kernel(full_name, KEY).call_boxed
+    except RuntimeError:
+        overload = getattr(torch.ops.aten, full_name.removeprefix("aten::").partition(".")[0]).default
+        decomposed = torch._decomp.get_decompositions([overload])[overload]
+        return lambda keys, *args, **kwargs: decomposed(*args, **kwargs)
+
+
 def register() -> torch.library.Library:
     """Put every row of the table over the CPU's kernels; `unregister` takes them off again."""
     library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
@@ -55,8 +69,7 @@ def register() -> torch.library.Library:
         # PyTorch warns once that kernels are overridden: that is what was asked for here.
         warnings.filterwarnings("ignore", message="Warning only once for all operators", category=UserWarning)
         for full_name, variant in VARIANTS.items():
-            vendor = torch.library.get_kernel(full_name, KEY)
-            name, implementation = full_name.removeprefix("aten::"), _implementation(variant, vendor)
+            name, implementation = full_name.removeprefix("aten::"), _implementation(variant, _vendor(full_name))
             library.impl(name, implementation, KEY, with_keyset=True)  # type: ignore[no-untyped-call]
     return library
 

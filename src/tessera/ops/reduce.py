@@ -67,7 +67,7 @@ def finish(total, divisor, out, MEAN: tl.constexpr):
 
 @triton.jit
 def along_rows(
-    x, out, num, kept, n, length, stride_outer, stride_kept, stride_n, initial, divisor,
+    x, out, num, kept, n, length, pieces, stride_outer, stride_kept, stride_n, initial, divisor,
     KIND: tl.constexpr, TRUTH: tl.constexpr, MEAN: tl.constexpr, COMPUTE: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
@@ -87,13 +87,13 @@ def along_rows(
         v = tl.load(x + starts + (start + cols) * stride_n, mask=mask)
         v = (v != 0).to(COMPUTE) if TRUTH else v.to(COMPUTE)
         total = combine(total, fold(tl.where(mask, v, tl.cast(initial, COMPUTE)), 1, KIND), KIND)
-    place = rows * tl.num_programs(1) + tl.program_id(1)
+    place = rows * pieces + tl.program_id(1)
     tl.store(out + place, finish(total, divisor, out, MEAN), mask=rows < num)
 
 
 @triton.jit
 def along_columns(
-    x, out, kept, n, length, stride_outer, stride_kept, stride_n, initial, divisor,
+    x, out, kept, n, length, pieces, stride_outer, stride_kept, stride_n, initial, divisor,
     KIND: tl.constexpr, TRUTH: tl.constexpr, MEAN: tl.constexpr, COMPUTE: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
@@ -114,7 +114,7 @@ def along_columns(
         v = tl.load(at + (rows * stride_n)[:, None], mask=mask)
         v = (v != 0).to(COMPUTE) if TRUTH else v.to(COMPUTE)
         total = combine(total, fold(tl.where(mask, v, tl.cast(initial, COMPUTE)), 0, KIND), KIND)
-    place = (outer * kept + cols) * tl.num_programs(1) + tl.program_id(1)
+    place = (outer * kept + cols) * pieces + tl.program_id(1)
     tl.store(out + place, finish(total, divisor, out, MEAN), mask=cols < kept)
 
 
@@ -234,7 +234,7 @@ def _reduce(
         programs, step = triton.cdiv(outer * kept, rows), cols
     pieces, length = _pieces(n, programs, n * outer * kept, step)
     target = out if pieces == 1 else torch.empty((outer * kept, pieces), dtype=partial, device=x.device)
-    geometry = (length, stride_outer, stride_kept, stride_n, initial, n)
+    geometry = (length, pieces, stride_outer, stride_kept, stride_n, initial, n)
     constants = {
         "KIND": kind, "TRUTH": truth, "MEAN": mean and pieces == 1, "COMPUTE": compute_type(partial),
         "ROWS": rows, "COLS": cols, "num_warps": row.num_warps,
@@ -251,7 +251,7 @@ def _reduce(
         constants |= {"TRUTH": False, "MEAN": mean, "ROWS": rows, "COLS": cols}
         launch(
             along_rows, (triton.cdiv(outer * kept, rows),), target, out, outer * kept, 1, pieces,
-            pieces, pieces, 0, 1, initial, n, **constants,
+            pieces, 1, pieces, 0, 1, initial, n, **constants,
         )  # fmt: skip
     return out
 

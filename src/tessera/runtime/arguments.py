@@ -65,11 +65,6 @@ def _leaves(signature: tuple[Any, ...], prefix: str = "") -> Iterator[tuple[str,
 def _format(kind: str) -> str:
     if kind.startswith("*"):
         return "Q"
-    if kind.startswith("tensordesc"):
-        raise UsageError(
-            f"a kernel argument has type {kind!r}: tensor descriptors made on the host are not supported on the CPU; "
-            "pass the tensor and call tl.make_tensor_descriptor in the kernel"
-        )
     if kind not in _FORMATS:
         raise UsageError(f"a kernel argument has type {kind!r}, which is none of: pointers, {', '.join(_FORMATS)}")
     return _FORMATS[kind]

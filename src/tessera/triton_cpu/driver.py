@@ -6,6 +6,7 @@ import ctypes
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any
 
 from triton.backends.compiler import GPUTarget
@@ -13,12 +14,15 @@ from triton.backends.driver import DriverBase
 
 from tessera.compiler.targets import rows
 from tessera.core.errors import TesseraError
-from tessera.runtime.arguments import make_packer
+from tessera.runtime import descriptors
+from tessera.runtime.arguments import PackedArgs, make_packer
 from tessera.runtime.loader import LoadedKernel, load
 from tessera.runtime.pool import launch
 
 # Triton asks for limits that only GPUs have; these never bind.
 _NO_LIMIT = 1 << 30
+# Bits of a tensor descriptor that kernels take, in Triton's order. Not every release of Triton has all.
+_DESCRIPTOR_FLAGS = ("padding", "round_f32_to_tf32")
 
 
 class CPUUtils:
@@ -46,7 +50,7 @@ class CPULauncher:
     def __init__(self, src: Any, metadata: Any) -> None:
         self._assertions: list[str] = metadata.assertions
         status = ("*i32",) if self._assertions else ()
-        self._pack = make_packer((*src.signature.values(), *status))
+        self._pack = _packer((*src.signature.values(), *status))
 
     def __call__(self, grid_x: int, grid_y: int, grid_z: int, stream: int, function: int, kernel_metadata: Any,
                  launch_metadata: Any, enter_hook: Callable[[Any], None] | None,
@@ -65,6 +69,22 @@ class CPULauncher:
         launch(function, self._pack((*args, ctypes.addressof(status))), grid_x, grid_y, grid_z)
         if status.value:
             raise DeviceAssertionError(self._assertions[status.value - 1])
+
+
+def _packer(signature: tuple[Any, ...]) -> Callable[[tuple[Any, ...]], PackedArgs]:
+    """The function that packs a launch's arguments, with tensor descriptors taken apart first."""
+    if not descriptors.is_descriptor(signature):
+        return make_packer(signature)
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    flags = [field.name for field in fields(TensorDescriptor) if field.name in _DESCRIPTOR_FLAGS]
+    pack = make_packer(tuple(descriptors.expanded_kind(kind, flags) for kind in signature))
+
+    def take_apart(args: tuple[Any, ...]) -> PackedArgs:
+        pairs = enumerate(zip(signature, args, strict=True))
+        return pack(tuple(descriptors.expanded(kind, value, flags, str(at)) for at, (kind, value) in pairs))
+
+    return take_apart
 
 
 class _Event:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tessera.compiler.llvm.builder import V
-from tessera.compiler.lower import reach
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.function import FunctionLowering
+from tessera.compiler.passes import reach
 from tessera.ir.nodes import Block, Op, Value
 from tessera.ir.types import BlockType, shape_of
 
@@ -30,9 +30,10 @@ def for_loop(low: FunctionLowering, op: Op) -> None:
     predicate = "ult" if op.attrs.get("unsigned") else "slt"
     b.branch_if(b.icmp(predicate, low.scalars[index], upper), inside, leave)
     b.label(inside)
-    low.ops(body.ops[:-1])
-    low.flush()
-    following = carry(low, body.terminator.operands, carried)
+    with low.conditional():
+        low.ops(body.ops[:-1])
+        low.flush()
+        following = carry(low, body.terminator.operands, carried)
     following[index] = b.add(low.scalars[index], by)
     tail = b.current
     b.branch(head)
@@ -63,9 +64,10 @@ def while_loop(low: FunctionLowering, op: Op) -> None:
         hand_over(low, source, targets)
     b.branch_if(low.scalar(proceed), inside, leave)
     b.label(inside)
-    low.ops(body.ops[:-1])
-    low.flush()
-    following = carry(low, body.terminator.operands, condition.args)
+    with low.conditional():
+        low.ops(body.ops[:-1])
+        low.flush()
+        following = carry(low, body.terminator.operands, condition.args)
     tail = b.current
     b.branch(head)
     b.lines[at:at] = [
@@ -86,9 +88,10 @@ def if_else(low: FunctionLowering, op: Op) -> None:
     for label, region in zip((then, otherwise), op.regions, strict=False):
         b.label(label)
         block = region.block
-        low.ops(block.ops[:-1])
-        low.flush()
-        ends.append((b.current, _branch_results(low, block, op.results, outputs)))
+        with low.conditional():
+            low.ops(block.ops[:-1])
+            low.flush()
+            ends.append((b.current, _branch_results(low, block, op.results, outputs)))
         b.branch(after)
     # The last label seen by `current` must be the join.
     b.label(after)

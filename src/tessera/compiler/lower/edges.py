@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tessera.compiler.llvm.builder import I1, I64, Builder, V, int_const
-from tessera.compiler.lower import reach
 from tessera.compiler.lower.lanes import Lanes, Uniform
+from tessera.compiler.passes import reach
 from tessera.compiler.passes.prefixes import GROWING, counts, is_corner, is_mask, is_prefix, moving, through
 from tessera.compiler.passes.strides import step
 from tessera.ir.nodes import Op, Value
@@ -186,6 +186,29 @@ def _everywhere(low: Sweeper, mask: Value, index: tuple[Lanes, ...]) -> V:
         size = shape_of(mask.type)[dims[0]]
         return low.b.icmp("eq", _counted(low, owner, index, size)[0], int_const(size, I64))
     return _everywhere(low, owner.operands[0], _moved(owner, index))
+
+
+def reaches(low: Sweeper, mask: Value, sizes: list[V]) -> list[V]:
+    """How far along each dimension of a block a mask may hold: at most `sizes`, at least 1."""
+    if is_corner(mask):
+        _reach(low, mask, reach.identity(len(sizes)), sizes)
+    return sizes
+
+
+def _reach(low: Sweeper, mask: Value, dims: reach.Dims, sizes: list[V]) -> None:
+    """Lower the `sizes` of the dimensions `dims` to where a mask ends."""
+    owner, own = mask.owner, moving(mask)
+    if not own or not isinstance(owner, Op):
+        return
+    if owner.name != "cmpi":
+        for operand, inner in reach.operands(owner, dims):
+            _reach(low, operand, inner, sizes)
+        return
+    dim = dims[own[0]]
+    if dim is not None and dim >= 0:
+        start = (Uniform(_ZERO),) * len(shape_of(mask.type))
+        count = _counted(low, owner, start, shape_of(mask.type)[own[0]])[1]
+        sizes[dim] = _least(low.b, sizes[dim], low.b.intrinsic("umax", I64, [count, int_const(1, I64)]))
 
 
 def _moved(op: Op, index: tuple[Lanes, ...]) -> tuple[Lanes, ...]:

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tessera.compiler.llvm.builder import I64, Builder, V, int_const
-from tessera.compiler.lower import buffers, edges, reach
+from tessera.compiler.lower import buffers, edges
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.evaluate import Evaluator, Index
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, ltype
+from tessera.compiler.passes import reach
 from tessera.compiler.passes.strides import step
 from tessera.compiler.targets.rows import Target
 from tessera.ir.nodes import Op, Value
@@ -18,6 +19,8 @@ from tessera.ir.types import BlockType, element_of, shape_of
 
 # Expressions up to this many operations are worth several vectors a trip.
 _LIGHT, _MEDIUM = 16, 48
+# How much more it matters how something is read at every element than how a row or a column is.
+_EVERY_ELEMENT = 8
 
 
 @dataclass(frozen=True)
@@ -65,21 +68,27 @@ class Sweeper(Evaluator):
             return Plan(shape, None, 0, 1)
         scores, operations = self._scores(shape, reads)
         if stored_to is not None:
-            scores = [score + 8 * (step(stored_to, dim, usual=True) == 1) for dim, score in enumerate(scores)]
+            moves = [step(stored_to, dim, usual=True) for dim in range(len(shape))]
+            scores = [score + 2 * _EVERY_ELEMENT * (move == 1) for score, move in zip(scores, moves, strict=True)]
         best = max(long, key=lambda dim: (min(shape[dim], 4), scores[dim], dim))
         width = min(self.target.lanes, shape[best])
         unroll = 4 if operations <= _LIGHT else 2 if operations <= _MEDIUM else 1
         return Plan(shape, best, width, max(1, min(unroll, shape[best] // width)))
 
     def _scores(self, shape: tuple[int, ...], values: Sequence[Value]) -> tuple[list[int], int]:
-        """For each dimension how well memory accesses run along it, and the number of operations evaluated."""
+        """For each dimension how well memory accesses run along it, and the number of operations evaluated.
+
+        What is read at every element counts most: what stands still along a dimension is read once before its loop.
+        """
         scores, operations = [0] * len(shape), 0
+        long = {dim for dim, size in enumerate(shape) if size > 1}
         for value in values:
             if shape_of(value.type) != shape:
                 continue
             for visit in reach.visits(value, reach.identity(len(shape)), self._stored_except(value)):
                 operations += 1
-                scores = [score + self._moves_along(visit, dim, value) for dim, score in enumerate(scores)]
+                weight = _EVERY_ELEMENT if long <= set(visit.dims) else 1
+                scores = [score + weight * self._moves_along(visit, dim, value) for dim, score in enumerate(scores)]
         return scores, operations
 
     def _stored_except(self, root: Value) -> Callable[[reach.Visit], bool]:
@@ -150,9 +159,11 @@ class Sweeper(Evaluator):
     def knowing(self, facts: edges.Facts) -> Iterator[None]:
         """Inside, these facts hold at each trip."""
         before, self._facts = self._facts, facts
-        with self.frame():
-            yield
-        self._facts = before
+        try:
+            with self.frame():
+                yield
+        finally:
+            self._facts = before
 
     def at(self, index: Index) -> None:
         """The walk has come to `index`."""
@@ -241,6 +252,15 @@ class Sweeper(Evaluator):
     def scratch(self, value: Value) -> Buffer:
         """Fresh scratch for a block."""
         return buffers.allocate(self.b, ltype(element_of(value.type)), shape_of(value.type))
+
+    @contextmanager
+    def conditional(self) -> Iterator[None]:
+        """What goes to scratch inside was perhaps never computed, and is not there for what follows."""
+        before = dict(self.buffers)
+        try:
+            yield
+        finally:
+            self.buffers = before
 
     def in_scratch(self, value: Value) -> Buffer:
         """The scratch that holds a block, computed now if it was not yet."""

@@ -135,11 +135,8 @@ def uniform_scalar(value: Value) -> int | Value | None:
 
 def root(pointer: Value) -> Value | None:
     """The pointer argument that an address is computed from, or None where that is not known."""
-    owner = pointer.owner
-    if not isinstance(pointer.type, PointerType) and not isinstance(pointer.type, BlockType):
-        return None
-    if not isinstance(owner, Op):
-        return pointer if isinstance(pointer.type, PointerType) else None
-    if owner.name in ("addptr", "splat", "broadcast", "expand_dims", "trans", "reshape", "bitcast"):
-        return root(owner.operands[0])
-    return None
+    while isinstance(pointer.owner, Op):
+        if pointer.owner.name not in ("addptr", "splat", "broadcast", "expand_dims", "trans", "reshape", "bitcast"):
+            return None
+        pointer = pointer.owner.operands[0]
+    return pointer if isinstance(pointer.type, PointerType) else None

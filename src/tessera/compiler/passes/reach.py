@@ -57,7 +57,15 @@ def operands(op: Op, dims: Dims) -> Iterator[tuple[Value, Dims]]:
         for position, origin in enumerate(op.attrs["order"]):
             inner[origin] = dims[position]
         yield source, tuple(inner)
-    elif op.name in ("reshape", "join", "split", "cat", "gather"):
+    elif op.name == "gather":
+        source, indices = op.operands
+        axis = op.attrs["axis"]
+        yield source, (*dims[:axis], None, *dims[axis + 1 :])
+        yield indices, dims
+    elif op.name == "fp4_to_fp" and source is not None:
+        axis = op.attrs["axis"]
+        yield source, (*dims[:axis], None, *dims[axis + 1 :])
+    elif op.name in ("reshape", "join", "split", "cat"):
         for operand in op.operands:
             yield operand, (None,) * len(shape_of(operand.type))
     else:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tessera.ops import activation as a
-from tessera.ops import arithmetic, attention, index, layer_norm, loss, matmul, move, reduce, softmax
+from tessera.ops import arithmetic, attention, index, layer_norm, loss, matmul, move, optimizer, reduce, scatter, softmax
+from tessera.ops import foreach as each
 from tessera.ops import functions as f
 from tessera.ops import functions_activation as fa
 from tessera.ops import functions_integer as fi
@@ -35,6 +36,33 @@ def _row(names: str, entry: Entry) -> Row:
 def _each(names: str, kind: Callable[[Any], Entry], functions: Any) -> tuple[Row, ...]:
     """Operators that are called as their scalar functions are."""
     return tuple(_row(name, kind(getattr(functions, name))) for name in names.split())
+
+
+def _foreach_unary(names: str, kind: Callable[[Any], Entry], functions: Any) -> tuple[Row, ...]:
+    return tuple(
+        _row(f"_foreach_{name}", each.unary(fn, kind(fn))) for name in names.split() for fn in [_function(functions, name)]
+    )
+
+
+def _function(module: Any, name: str) -> Any:
+    """A function whose name Python reserves or has of its own ends in an underscore."""
+    return getattr(module, name, None) or getattr(module, f"{name}_")
+
+
+def _foreach_binary(name: str, fn: Any, single: Entry) -> tuple[Row, ...]:
+    """A list with a number, with numbers and with a list."""
+    return (
+        _row(f"_foreach_{name}.Scalar", each.with_number(fn, single)),
+        _row(f"_foreach_{name}.ScalarList", each.with_numbers(fn, single)),
+        _row(f"_foreach_{name}.List", each.with_list(fn, single)),
+    )
+
+
+def _foreach_products(name: str, fn: Any, single: Entry) -> tuple[Row, ...]:
+    return (
+        _row(f"_foreach_{name}.Scalar", each.products(fn, single)),
+        _row(f"_foreach_{name}.ScalarList _foreach_{name}.Tensor", each.products_each(fn, single)),
+    )
 
 
 ROWS: tuple[Row, ...] = (
@@ -200,7 +228,56 @@ ROWS: tuple[Row, ...] = (
     _row("gather", index.gather),
     _row("index.Tensor", index.index),
     _row("embedding_dense_backward", index.embedding_dense_backward),
+    _row("scatter_.src", scatter.scatter_),
+    _row("scatter_.value", scatter.scatter_value_),
+    _row("scatter_.reduce", scatter.scatter_with_),
+    _row("scatter_.value_reduce", scatter.scatter_value_with_),
+    _row("scatter_add_", scatter.scatter_add_),
+    _row("scatter_reduce_.two", scatter.scatter_reduce_),
+    _row("index_add_", scatter.index_add_),
+    _row("index_copy_", scatter.index_copy_),
+    _row("index_fill_.int_Scalar", scatter.index_fill_),
+    _row("index_reduce_", scatter.index_reduce_),
+    _row("_index_put_impl_", scatter.index_put_),
+    _row("index_put_", scatter.index_put_),
     # losses
     _row("nll_loss_forward", loss.nll_loss_forward),
     _row("nll_loss_backward", loss.nll_loss_backward),
+    # lists of tensors
+    *_foreach_unary("abs neg sign", p.signed, f),
+    *_foreach_unary("exp sqrt rsqrt reciprocal sin cos tanh erf sigmoid log", p.floating, f),
+    *_foreach_unary("acos asin atan tan sinh cosh expm1 log2 log10 log1p erfc", p.floating, fm),
+    *_foreach_unary("floor ceil", p.whole, f),
+    *_foreach_unary("trunc round", arithmetic.whole, fm),
+    _row("_foreach_frac", each.unary(fm.frac, p.only_floating(fm.frac))),
+    _row("_foreach_zero_", each.unary(None, p.zero_)),
+    _row("_foreach_copy_", each.copy_list(p.copy_)),
+    _row("_foreach_add.Scalar", each.with_number(f.add, p.add)),
+    _row("_foreach_add.ScalarList", each.with_numbers(f.add, p.add)),
+    _row("_foreach_add.List", each.with_scaled_list(f.add, f.add_scaled, p.add)),
+    _row("_foreach_add.Tensor", each.with_scaled_tensor(p.add)),
+    _row("_foreach_sub.Scalar", each.with_number(f.sub, p.sub)),
+    _row("_foreach_sub.ScalarList", each.with_numbers(f.sub, p.sub)),
+    _row("_foreach_sub.List", each.with_scaled_list(f.sub, f.sub_scaled, p.sub)),
+    *_foreach_binary("mul", f.mul, p.same(f.mul)),
+    _row("_foreach_mul.Tensor", each.with_tensor(p.same(f.mul))),
+    *_foreach_binary("div", f.true_div, p.floating(f.true_div)),
+    _row("_foreach_div.Tensor", each.with_tensor(p.floating(f.true_div))),
+    *_foreach_binary("clamp_min", f.maximum, p.clamp_min),
+    *_foreach_binary("clamp_max", f.minimum, p.clamp_max),
+    *_foreach_binary("maximum", f.maximum, p.clamp_min),
+    *_foreach_binary("minimum", f.minimum, p.clamp_max),
+    _row("_foreach_pow.List", each.power_list(p.power)),
+    _row("_foreach_pow.Scalar", each.power_number(p.power)),
+    _row("_foreach_pow.ScalarList", each.power_numbers(p.power)),
+    _row("_foreach_pow.ScalarAndTensor", each.number_to_powers(p.power)),
+    *_foreach_products("addcmul", fm.addcmul, arithmetic.addcmul),
+    *_foreach_products("addcdiv", fm.addcdiv, arithmetic.addcdiv),
+    _row("_foreach_lerp.Scalar", each.lerp_number(fm.lerp, arithmetic.lerp)),
+    _row("_foreach_lerp.ScalarList", each.lerp_numbers(fm.lerp, arithmetic.lerp)),
+    _row("_foreach_lerp.List", each.lerp_list(fm.lerp, arithmetic.lerp)),
+    _row("_fused_adam_", optimizer.adam_),
+    _row("_fused_adamw_", optimizer.adamw_),
+    _row("_fused_sgd_", optimizer.sgd_),
+    _row("_fused_adagrad_", optimizer.adagrad_),
 )

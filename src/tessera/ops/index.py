@@ -109,13 +109,15 @@ def _flag(device: torch.device) -> torch.Tensor:
 
 
 @contextmanager
-def _checked(size: int, device: torch.device, wrap: bool = False) -> Iterator[torch.Tensor]:
-    """The flag for one launch; IndexError when the kernel raised it."""
+def checked(
+    size: int, device: torch.device, wrap: bool = False, error: type[Exception] = IndexError
+) -> Iterator[torch.Tensor]:
+    """The flag for one launch; `error` when the kernel raised it."""
     flag = _flag(device)
     yield flag
     if flag.item():
         zero_(flag, out=flag)
-        raise IndexError(
+        raise error(
             f"index out of range: the indexed dim has {size} elements, so an index must lie in "
             f"[{-size if wrap else 0}, {size}); compare the index tensor's minimum and maximum with that"
         )
@@ -131,8 +133,9 @@ Index = tuple[torch.Tensor, int, int]
 
 
 def _take(
-    x: torch.Tensor, shape: tuple[int, ...], strides: tuple[int, ...], indices: list[Index], wrap: bool = False
-) -> torch.Tensor:
+    x: torch.Tensor, shape: tuple[int, ...], strides: tuple[int, ...], indices: list[Index], wrap: bool = False,
+    error: type[Exception] = IndexError,
+) -> torch.Tensor:  # fmt: skip
     """`strides` are x's along the output's dims, 0 along those that an index decides."""
     if len(shape) > MOST_DIMS or len(indices) > MOST_INDICES:
         raise Declined(f"more than {MOST_DIMS} dims or {MOST_INDICES} index tensors")
@@ -151,7 +154,7 @@ def _take(
     limits = [value for _, size, stride in given for value in (size, stride)]
     row = tiles.of(x.device)
     block = tiles.block(out.numel(), row.flat // 8)
-    with _checked(indices[0][1], x.device, wrap) as flag:
+    with checked(indices[0][1], x.device, wrap, error) as flag:
         launch(
             take, (triton.cdiv(out.numel(), block),), x, out, *(t for t, _, _ in given), flag, out.numel(),
             *sizes[1:], *pad, *strides, *steps, *limits, WRAP=wrap, BLOCK=block, num_warps=row.num_warps,
@@ -167,7 +170,7 @@ def gather(self: torch.Tensor, dim: int, index: torch.Tensor, *, sparse_grad: bo
     if any(index.shape[d] > self.shape[d] for d in range(self.dim()) if d != dim):
         raise Declined("an index larger than the tensor")
     strides = tuple(0 if d == dim else self.stride(d) for d in range(self.dim()))
-    return _take(self, tuple(index.shape), strides, [(index, self.shape[dim], self.stride(dim))])
+    return _take(self, tuple(index.shape), strides, [(index, self.shape[dim], self.stride(dim))], error=RuntimeError)
 
 
 def index_select(self: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tensor:
@@ -194,7 +197,7 @@ def _select_rows(x: torch.Tensor, index: torch.Tensor, shape: tuple[int, ...]) -
     row = tiles.of(x.device)
     cols = tiles.block(width, row.row)
     rows = tiles.block(num, row.row // cols)
-    with _checked(x.shape[0], x.device) as flag:
+    with checked(x.shape[0], x.device) as flag:
         launch(
             select_rows, (triton.cdiv(num, rows), triton.cdiv(width, cols)), x, index.contiguous(), out, flag, num,
             x.shape[0], width, x.stride(0), ROWS=rows, COLS=cols, num_warps=row.num_warps,

@@ -26,7 +26,7 @@ from tessera.ops.pointwise import copy_
 Overload = torch._ops.OpOverload
 # Where a kernel may be registered whose operator is not written in terms of differentiable ones.
 _KEYS = ("CPU", "CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional")
-_OPERAND = ("Tensor", "number")
+_OPERAND = ("Tensor", "number", "float")
 
 
 class Form(enum.Enum):

@@ -227,7 +227,7 @@ def fresh(value: Any) -> Any:
 def _clone(leaf: Any) -> Any:
     if not isinstance(leaf, torch.Tensor):
         return copy.deepcopy(leaf) if isinstance(leaf, torch.Generator) else leaf
-    if leaf.layout is not torch.strided or leaf.is_quantized:
+    if leaf.layout is not torch.strided or leaf.is_quantized or leaf.is_meta:
         return leaf
     with torch.no_grad():
         whole = leaf.detach()
@@ -235,17 +235,18 @@ def _clone(leaf: Any) -> Any:
         return room.as_strided(whole.shape, whole.stride(), whole.storage_offset()).requires_grad_(leaf.requires_grad)
 
 
-def attempt(sample: Sample) -> Trial | None:
-    """The runs of a sample; None where it calls no operator of ours."""
-    theirs = _run(sample, fresh)
+def attempt(sample: Sample, tell: Callable[[str], None]) -> Trial | None:
+    """The runs of a sample; None where it calls no operator of ours. `tell` hears when PyTorch's own run is over."""
+    vendor_given = fresh((sample.args, sample.kwargs))
+    theirs = results_of(sample, *vendor_given)
+    tell("ours")
     given = fresh((sample.args, sample.kwargs))
     with use() as record:
         ours = results_of(sample, *given)
     if not any(f"aten::{name}" in VARIANTS for name in record.calls):
         return None
     trial = Trial(sample, ours, theirs, None, record)
-    if not sample.in_place and not _all_same(tensors(given), tensors((sample.args, sample.kwargs))):
-        trial.fault = "an operand was changed"
+    trial.fault = _changed(tensors((sample.args, sample.kwargs)), tensors(vendor_given), tensors(given))
     if theirs.random:
         trial.fault = trial.fault or _unrepeated(sample, ours)
     elif theirs.error is None:
@@ -265,11 +266,19 @@ def _unrepeated(sample: Sample, first: Outcome) -> str:
     return "" if same else "a seed does not repeat the result"
 
 
+def _changed(before: list[torch.Tensor], theirs: list[torch.Tensor], ours: list[torch.Tensor]) -> str:
+    """Whether our run changed an operand that PyTorch's leaves as it was."""
+    for was, vendor, mine in zip(before, theirs, ours, strict=True):
+        if _same_bits(was, vendor) and not _same_bits(was, mine):
+            return "an operand was changed"
+    return ""
+
+
 def _all_same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
     return len(first) == len(second) and all(map(_same_bits, first, second))
 
 
 def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
-    if a.layout is not torch.strided or a.is_quantized:
+    if a.layout is not torch.strided or a.is_quantized or a.is_meta:
         return True
     return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())

@@ -25,13 +25,14 @@ class Case:
 class CaseResult:
     """Counts of samples. `unreached`: no operator of ours was called; all other counts are of the samples that did.
 
-    `ours`: every computing operator of the sample ran on our kernels. `vendor`: per operator and reason, the samples in
+    `raising`: PyTorch raises an exception, and ours must raise one of the same type. `ours`: every computing operator of the sample ran on our kernels. `vendor`: per operator and reason, the samples in
     which the vendor's kernel ran. `failures`: sample and what was wrong.
     """
 
     case: Case
     unreached: int = 0
     passed: int = 0
+    raising: int = 0
     ours: int = 0
     vendor: dict[str, int] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
@@ -55,7 +56,7 @@ class CaseResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Totals:
-    """The sum of many cases. `calls` leaves error inputs out: raising is not a computation to be on any kernel."""
+    """The sum of many cases. `calls` are the samples that do not raise: only those compute, on some kernel."""
 
     entries: int
     reached: int
@@ -63,7 +64,7 @@ class Totals:
     passed: int
     failed: int
     unreached: int
-    errors: int
+    raising: int
     calls: int
     ours: int
 
@@ -75,7 +76,6 @@ class Totals:
 
 def totals(results: Iterable[CaseResult]) -> Totals:
     found = list(results)
-    computing = [r for r in found if r.case.dtype != ERRORS]
     return Totals(
         entries=len({r.case.entry for r in found}),
         reached=len({r.case.entry for r in found if r.samples}),
@@ -83,9 +83,9 @@ def totals(results: Iterable[CaseResult]) -> Totals:
         passed=sum(r.passed for r in found),
         failed=sum(r.failed for r in found),
         unreached=sum(r.unreached for r in found),
-        errors=sum(r.samples for r in found if r.case.dtype == ERRORS),
-        calls=sum(r.samples for r in computing),
-        ours=sum(r.ours for r in computing),
+        raising=sum(r.raising for r in found),
+        calls=sum(r.samples - r.raising for r in found),
+        ours=sum(r.ours for r in found),
     )
 
 
@@ -93,6 +93,5 @@ def vendor_reasons(results: Iterable[CaseResult]) -> list[tuple[str, int]]:
     """(operator: reason, samples) of what ran on the vendor's kernels, the most frequent first."""
     counts: Counter[str] = Counter()
     for result in results:
-        if result.case.dtype != ERRORS:
-            counts.update(result.vendor)
+        counts.update(result.vendor)
     return counts.most_common()

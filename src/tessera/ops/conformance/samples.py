@@ -7,6 +7,7 @@ Importing this module imports PyTorch's test library.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import warnings
 import zlib
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
-from tessera.core.errors import unknown_name
+from tessera.core.errors import UsageError
 from tessera.ops.conformance.result import ERRORS, Case
 
 DTYPES = (
@@ -45,17 +46,20 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 @functools.cache
 def database() -> dict[str, Any]:
-    """The entries by name; a variant's name follows a slash."""
+    """The entries by name, with those of lists of tensors; a variant's name follows a slash."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from torch.testing._internal.common_methods_invocations import op_db
-    return {f"{op.name}/{op.variant_test_name}" if op.variant_test_name else op.name: op for op in op_db}
+        from torch.testing._internal import common_methods_invocations as made
+    lists = (made.foreach_unary_op_db, made.foreach_binary_op_db, made.foreach_pointwise_op_db)
+    lists += (made.foreach_reduce_op_db, made.foreach_other_op_db)
+    found = [*made.op_db, *(op for ops in lists for op in ops)]
+    return {f"{op.name}/{op.variant_test_name}" if op.variant_test_name else op.name: op for op in found}
 
 
 def cases(only: tuple[str, ...] = (), dtypes: tuple[str, ...] = (), tenth: bool = False) -> list[Case]:
     """The cases of the database; `only` are names of entries (with or without the variant), `tenth` is a fixed tenth.
 
-    Errors: `UsageError`, which lists the known, for a name or a type that is not there.
+    Errors: `UsageError` for a name or a type that is not there.
     """
     known = {dtype_name(d): d for d in DTYPES}
     _check_known("--dtype", dtypes, [*known, ERRORS])
@@ -73,7 +77,9 @@ def cases(only: tuple[str, ...] = (), dtypes: tuple[str, ...] = (), tenth: bool 
 def _check_known(option: str, given: tuple[str, ...], known: list[str]) -> None:
     for name in given:
         if name not in known:
-            raise unknown_name(f"{option} name", name, known)
+            names = sorted(set(known))
+            near = difflib.get_close_matches(name, names, n=5) or [k for k in names if name in k][:5] or names[:5]
+            raise UsageError(f"{option} {name}: none of the {len(names)} known names; some near it: {', '.join(near)}")
 
 
 def samples(case: Case) -> Iterator[Sample]:

@@ -53,18 +53,18 @@ class Worker:
         order = {"entry": case.entry, "dtype": case.dtype, "skip": skip}
         process.stdin.write(json.dumps(order).encode() + b"\n")
         process.stdin.flush()
-        at = -1
+        at, who = -1, ""
         while True:
             line, why = self._line()
             if line is None:
                 self.close()
                 if at < 0 or at in skip:
                     return CaseResult(case=case, failures=[f"{why}, outside its samples"])
-                skip[at] = why
+                skip[at] = f"{who} {why}"
                 return None
             if "result" in line:
                 return CaseResult.from_dict(line["result"])
-            at = line["at"]
+            at, who = line["at"], line["who"]
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self.process is None:

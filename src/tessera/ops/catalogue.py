@@ -10,7 +10,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from tessera.ops import activation as a
-from tessera.ops import arithmetic, attention, index, layer_norm, loss, matmul, move, optimizer, reduce, scatter, softmax
+from tessera.ops import (
+    arithmetic,
+    attention,
+    index,
+    layer_norm,
+    loss,
+    matmul,
+    moments,
+    move,
+    optimizer,
+    pool,
+    rearrange,
+    reduce,
+    resample,
+    scatter,
+    softmax,
+)
 from tessera.ops import foreach as each
 from tessera.ops import functions as f
 from tessera.ops import functions_activation as fa
@@ -56,6 +72,11 @@ def _foreach_binary(name: str, fn: Any, single: Entry) -> tuple[Row, ...]:
         _row(f"_foreach_{name}.ScalarList", each.with_numbers(fn, single)),
         _row(f"_foreach_{name}.List", each.with_list(fn, single)),
     )
+
+
+def _both(name: str, entries: tuple[Entry, Entry]) -> tuple[Row, ...]:
+    """An operator and its gradient."""
+    return _row(name, entries[0]), _row(f"{name}_backward", entries[1])
 
 
 def _foreach_products(name: str, fn: Any, single: Entry) -> tuple[Row, ...]:
@@ -196,9 +217,59 @@ ROWS: tuple[Row, ...] = (
     _row("arange.start_out", move.arange),
     _row("cumsum", move.cumsum),
     _row("isin.Tensor_Tensor", move.isin),
+    _row("flip", rearrange.flip),
+    _row("roll", rearrange.roll),
+    _row("repeat", rearrange.repeat),
+    _row("tril", rearrange.tril),
+    _row("triu", rearrange.triu),
+    _row("eye.m_out", rearrange.eye),
+    _row("eye.out", rearrange.eye),
+    _row("constant_pad_nd", rearrange.constant_pad_nd),
+    _row("reflection_pad1d reflection_pad2d reflection_pad3d", rearrange.reflection),
+    _row(
+        "reflection_pad1d_backward reflection_pad2d_backward reflection_pad3d_backward",
+        rearrange.reflection_backward,
+    ),
+    _row("replication_pad1d replication_pad2d replication_pad3d", rearrange.replication),
+    _row(
+        "replication_pad1d_backward replication_pad2d_backward replication_pad3d_backward",
+        rearrange.replication_backward,
+    ),
+    # linear maps along dims
+    *_both("avg_pool2d", resample.average_pool(2)),
+    *_both("avg_pool3d", resample.average_pool(3)),
+    *_both("_adaptive_avg_pool2d", resample.adaptive_average_pool(2)),
+    *_both("_adaptive_avg_pool3d", resample.adaptive_average_pool(3)),
+    *_both("upsample_nearest1d", resample.upsample(resample.nearest, 1)),
+    *_both("upsample_nearest2d", resample.upsample(resample.nearest, 2)),
+    *_both("upsample_nearest3d", resample.upsample(resample.nearest, 3)),
+    *_both("_upsample_nearest_exact1d", resample.upsample(resample.nearest_exact, 1)),
+    *_both("_upsample_nearest_exact2d", resample.upsample(resample.nearest_exact, 2)),
+    *_both("_upsample_nearest_exact3d", resample.upsample(resample.nearest_exact, 3)),
+    *_both("upsample_linear1d", resample.upsample(resample.linear, 1)),
+    *_both("upsample_bilinear2d", resample.upsample(resample.linear, 2)),
+    *_both("upsample_trilinear3d", resample.upsample(resample.linear, 3)),
+    *_both("upsample_bicubic2d", resample.upsample(resample.cubic, 2)),
+    # pooling by maximum
+    *_both("max_pool2d_with_indices", (pool.max_pool(2), pool.max_pool_backward(2))),
+    *_both("max_pool3d_with_indices", (pool.max_pool(3), pool.max_pool_backward(3))),
+    *_both("adaptive_max_pool2d", (pool.adaptive_max_pool(2), pool.adaptive_max_pool_backward(2))),
+    *_both("adaptive_max_pool3d", (pool.adaptive_max_pool(3), pool.adaptive_max_pool_backward(3))),
+    _row("max_unpool2d", pool.max_unpool(2)),
+    _row("max_unpool3d", pool.max_unpool(3)),
     # reductions
     _row("sum.dim_IntList", reduce.sum_),
     _row("mean.dim", reduce.mean),
+    _row("prod", moments.prod),
+    _row("prod.dim_int", reduce.prod),
+    _row("nansum", moments.nansum),
+    _row("count_nonzero.dim_IntList", moments.count_nonzero),
+    _row("aminmax", moments.aminmax),
+    _row("var.correction", moments.var),
+    _row("std.correction", moments.std),
+    _row("var_mean.correction", moments.var_mean),
+    _row("std_mean.correction", moments.std_mean),
+    _row("linalg_vector_norm", moments.vector_norm),
     _row("amax", reduce.amax),
     _row("amin", reduce.amin),
     _row("max", reduce.amax),

@@ -164,8 +164,14 @@ def _take(
 
 def gather(self: torch.Tensor, dim: int, index: torch.Tensor, *, sparse_grad: bool = False) -> torch.Tensor:
     """out[i, j] = self[index[i, j], j] for dim 0; index may be smaller than self along the other dims."""
-    if sparse_grad or index.dtype is not torch.int64 or index.dim() != self.dim() or self.dim() == 0:
+    if self.dim() == 0 and index.dim() <= 1:
+        return gather(self.view(1), dim, index.reshape(-1), sparse_grad=sparse_grad).view(index.shape)
+    if self.dim() == 1 and index.dim() == 0:
+        return gather(self, dim, index.view(1), sparse_grad=sparse_grad).view(())
+    if sparse_grad or index.dtype is not torch.int64 or index.dim() != self.dim():
         raise Declined("a gather of this kind")
+    if not -self.dim() <= dim < self.dim():
+        raise Declined("a dim that is not there")
     dim %= self.dim()
     if any(index.shape[d] > self.shape[d] for d in range(self.dim()) if d != dim):
         raise Declined("an index larger than the tensor")

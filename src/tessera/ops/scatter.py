@@ -9,19 +9,21 @@ Source: torch.Tensor.scatter_, torch.Tensor.index_add_, torch.Tensor.index_put_.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import triton
 import triton.language as tl
 
 from tessera.ops import functions as f
+from tessera.ops import functions_integer as integer
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.functions import maximum, minimum
 from tessera.ops.generate import Operand, compute_type, run, storage_type
 from tessera.ops.index import checked, wrapped
 from tessera.ops.launch import launch
-from tessera.ops.pointwise import fill_
+from tessera.ops.pointwise import clamp_min, fill_
 
 MOST_OTHER_DIMS = 4
 SET, ADD, MUL, MAX, MIN = (tl.constexpr(kind) for kind in range(5))
@@ -106,7 +108,7 @@ def _at_least_1d(x: torch.Tensor) -> torch.Tensor:
     return x if x.dim() else x.view(1)
 
 
-def _one(value: Operand, like: torch.Tensor) -> torch.Tensor:
+def one(value: Operand, like: torch.Tensor) -> torch.Tensor:
     """`value` as a tensor of one element that stands for any shape."""
     if isinstance(value, torch.Tensor):
         if value.dtype is not like.dtype or value.dim():
@@ -151,7 +153,7 @@ def scatter_(self: torch.Tensor, dim: int, index: torch.Tensor, src: torch.Tenso
 
 
 def scatter_value_(self: torch.Tensor, dim: int, index: torch.Tensor, value: Operand) -> torch.Tensor:
-    return _scatter(self, dim, index, _one(value, self), SET.value)
+    return _scatter(self, dim, index, one(value, self), SET.value)
 
 
 _REDUCE = {"add": ADD.value, "multiply": MUL.value}
@@ -171,7 +173,7 @@ def scatter_value_with_(
 ) -> torch.Tensor:
     if reduce not in _REDUCE:
         raise Declined("a reduction that is not there")
-    return _scatter(self, dim, index, _one(value, self), _REDUCE[reduce])
+    return _scatter(self, dim, index, one(value, self), _REDUCE[reduce])
 
 
 def scatter_add_(self: torch.Tensor, dim: int, index: torch.Tensor, src: torch.Tensor) -> torch.Tensor:
@@ -190,14 +192,34 @@ def _identity(reduce: str, dtype: torch.dtype) -> float:
     return {"sum": 0, "prod": 1, "amax": low, "amin": high}[reduce]
 
 
+Write = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+
+
+def _averaged(self: torch.Tensor, include_self: bool, write: Write, src: torch.Tensor) -> torch.Tensor:
+    """Sums and counts of what `write` brings to each place, and their quotient; integers are rounded down."""
+    if not include_self:
+        write(self, one(0, self).expand(src.shape), SET.value)
+    count = torch.empty_like(self)
+    fill_(count, int(include_self), out=count)
+    write(count, one(1, self).expand(src.shape), ADD.value)
+    write(self, src, ADD.value)
+    clamp_min(count, 1, out=count)
+    divide = f.true_div if self.is_floating_point() else integer.floor_divide
+    return run(divide, (self, count), compute_type(self.dtype), self.dtype, self)
+
+
 def scatter_reduce_(
     self: torch.Tensor, dim: int, index: torch.Tensor, src: torch.Tensor, reduce: str, *, include_self: bool = True
 ) -> torch.Tensor:
     """As scatter_, with the values reduced, from what is there (include_self) or from nothing."""
-    if reduce not in _REDUCTIONS or self.dtype is torch.bool or src.dim() != index.dim():
+    if self.dtype is torch.bool or src.dim() != index.dim():
         raise Declined("a reduction of this kind")
+    if reduce == "mean":
+        return _averaged(self, include_self, lambda to, of, kind: _scatter(to, dim, index, of, kind), src)
+    if reduce not in _REDUCTIONS:
+        raise Declined("a reduction that is not there")
     if not include_self:
-        _scatter(self, dim, index, _one(_identity(reduce, self.dtype), self), SET.value)
+        _scatter(self, dim, index, one(_identity(reduce, self.dtype), self), SET.value)
     return _scatter(self, dim, index, src, _REDUCTIONS[reduce])
 
 
@@ -246,17 +268,21 @@ def index_fill_(self: torch.Tensor, dim: int, index: torch.Tensor, value: Operan
         raise Declined("indices that count from the end")
     index, size = _at_least_1d(index), _at_least_1d(self).shape
     shape = (*size[: dim % rank], index.shape[0], *size[dim % rank + 1 :])
-    return _along(self, dim, index, _one(value, self).expand(shape), SET.value)
+    return _along(self, dim, index, one(value, self).expand(shape), SET.value)
 
 
 def index_reduce_(
     self: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor, reduce: str, *, include_self: bool = True
 ) -> torch.Tensor:
     """As index_add_, with the slices multiplied or their extremes taken."""
-    if reduce not in ("prod", "amax", "amin") or self.dtype is torch.bool:
+    if self.dtype is torch.bool:
         raise Declined("a reduction of this kind")
+    if reduce == "mean":
+        return _averaged(self, include_self, lambda to, of, kind: _along(to, dim, index, of, kind), source)
+    if reduce not in ("prod", "amax", "amin"):
+        raise Declined("a reduction that is not there")
     if not include_self:
-        _along(self, dim, index, _one(_identity(reduce, self.dtype), self).expand(source.shape), SET.value)
+        _along(self, dim, index, one(_identity(reduce, self.dtype), self).expand(source.shape), SET.value)
     return _along(self, dim, index, source, _REDUCTIONS[reduce])
 
 

@@ -13,6 +13,7 @@ from tessera.ops import activation as a
 from tessera.ops import (
     arithmetic,
     attention,
+    convolution,
     index,
     layer_norm,
     loss,
@@ -250,6 +251,8 @@ ROWS: tuple[Row, ...] = (
     *_both("upsample_bilinear2d", resample.upsample(resample.linear, 2)),
     *_both("upsample_trilinear3d", resample.upsample(resample.linear, 3)),
     *_both("upsample_bicubic2d", resample.upsample(resample.cubic, 2)),
+    _row("convolution", convolution.convolution),
+    _row("convolution_backward", convolution.convolution_backward),
     # pooling by maximum
     *_both("max_pool2d_with_indices", (pool.max_pool(2), pool.max_pool_backward(2))),
     *_both("max_pool3d_with_indices", (pool.max_pool(3), pool.max_pool_backward(3))),

@@ -20,6 +20,7 @@ from tessera.ops import scatter, tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type
 from tessera.ops.launch import launch
+from tessera.ops.layout import is_channels_last
 from tessera.ops.pointwise import zero_
 from tessera.ops.resample import pooled_size
 
@@ -78,11 +79,11 @@ def _parts(n: int, m: int) -> Windows:
 
 def _pool(x: torch.Tensor, windows: list[Windows]) -> tuple[torch.Tensor, torch.Tensor]:
     num = len(windows)
-    if x.dim() not in (num + 1, num + 2) or not x.is_contiguous() or any(n == 0 for n in x.shape[1:]):
+    if x.dim() not in (num + 1, num + 2) or is_channels_last(x) or any(n == 0 for n in x.shape[1:]):
         raise Declined("an input of another rank or memory format")
     if x.dtype is torch.bool:
         raise Declined("not defined for booleans")
-    sizes = [len(first) for first, _, _ in windows]
+    x, sizes = x.contiguous(), [len(first) for first, _, _ in windows]
     y = torch.empty((*x.shape[: x.dim() - num], *sizes), dtype=x.dtype, device=x.device)
     places = torch.empty(y.shape, dtype=torch.int64, device=x.device)
     if y.numel() == 0:
@@ -172,7 +173,7 @@ def adaptive_max_pool_backward(num: int) -> Callable[..., torch.Tensor]:
 
 
 def _pool_gradient(grad: torch.Tensor, x: torch.Tensor, indices: torch.Tensor, num: int) -> torch.Tensor:
-    if not x.is_contiguous() or not x.is_floating_point() or grad.dtype is not x.dtype:
+    if is_channels_last(x) or not x.is_floating_point() or grad.dtype is not x.dtype:
         raise Declined("an input of another rank or memory format")
     kind = torch.float64 if x.dtype is torch.float64 else torch.float32
     dx = torch.empty(x.shape, dtype=kind, device=x.device)
@@ -185,7 +186,7 @@ def max_unpool(num: int) -> Callable[..., torch.Tensor]:
     def entry(
         self: torch.Tensor, indices: torch.Tensor, output_size: Sequence[int], *unused: Sequence[int]
     ) -> torch.Tensor:
-        if len(output_size) != num or self.dim() not in (num + 1, num + 2) or not self.is_contiguous():
+        if len(output_size) != num or self.dim() not in (num + 1, num + 2) or is_channels_last(self):
             raise Declined("an input of another rank or memory format")
         out = torch.empty((*self.shape[: self.dim() - num], *output_size), dtype=self.dtype, device=self.device)
         limit = math.prod(output_size)

@@ -20,6 +20,7 @@ from tessera.ops import scatter, tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import Operand, storage_type
 from tessera.ops.launch import launch
+from tessera.ops.layout import is_channels_last
 from tessera.ops.pointwise import fill_, zero_
 
 MOST_DIMS = 5
@@ -127,7 +128,7 @@ def constant_pad_nd(self: torch.Tensor, pad: Sequence[int], value: Operand = 0) 
     sizes = list(self.shape)
     if len(pad) % 2 or len(pad) > 2 * len(sizes):
         raise Declined("a padding that does not fit the dims")
-    if not self.is_contiguous() or (isinstance(value, float) and not self.is_floating_point()):
+    if is_channels_last(self) or (isinstance(value, float) and not self.is_floating_point()):
         raise Declined("another memory format")
     maps: list[Sequence[int] | None] = [None] * len(sizes)
     for k in range(len(pad) // 2):
@@ -171,7 +172,7 @@ def padding(fold: Fold) -> Callable[..., torch.Tensor]:
     """Padding of the last dims by elements of the tensor itself."""
 
     def entry(self: torch.Tensor, padding: Sequence[int]) -> torch.Tensor:
-        if not self.is_contiguous():
+        if is_channels_last(self):
             raise Declined("another memory format")
         return apply_maps(self, _pad_maps(self, padding, fold))
 
@@ -182,7 +183,7 @@ def padding_backward(fold: Fold) -> Callable[..., torch.Tensor]:
     """The gradient of a padding: what each element was taken for, summed dim by dim, in float32 for half types."""
 
     def entry(grad_output: torch.Tensor, self: torch.Tensor, padding: Sequence[int]) -> torch.Tensor:
-        if not self.is_contiguous() or not self.is_floating_point():
+        if is_channels_last(self) or not self.is_floating_point():
             raise Declined("another memory format")
         maps = _pad_maps(self, padding, fold)
         shape = [n if m is None else len(m) for n, m in zip(self.shape, maps, strict=True)]

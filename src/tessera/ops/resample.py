@@ -20,6 +20,7 @@ from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type
 from tessera.ops.launch import launch
+from tessera.ops.layout import is_channels_last
 
 
 @triton.jit
@@ -100,7 +101,7 @@ def _apply(x: torch.Tensor, maps: Sequence[Taps]) -> torch.Tensor:
 
 def _checked(x: torch.Tensor, num: int, sizes: Sequence[int]) -> None:
     """Decline what PyTorch rejects or lays out in another memory format."""
-    if x.dim() not in (num + 1, num + 2) or not x.is_contiguous() or any(n == 0 for n in x.shape[1:]):
+    if x.dim() not in (num + 1, num + 2) or is_channels_last(x) or any(n == 0 for n in x.shape[1:]):
         raise Declined("an input of another rank or memory format")
     if any(size <= 0 for size in sizes):
         raise Declined("an output without elements")
@@ -267,7 +268,7 @@ def upsample(kind: Callable[..., Taps], num: int) -> tuple[Callable[..., torch.T
         return _apply(self, _upsample(kind, num, self.shape, output_size, _with_scales(options, num)))
 
     def backward(grad_output: torch.Tensor, output_size: Size, input_size: Size, *options: object) -> torch.Tensor:
-        if not grad_output.is_contiguous() or any(n == 0 for n in input_size):
+        if is_channels_last(grad_output) or any(n == 0 for n in input_size):
             raise Declined("an input of another rank or memory format")
         maps = _upsample(kind, num, input_size, output_size, _with_scales(options, num))
         return _gradient(grad_output, input_size, maps)

@@ -256,3 +256,17 @@ def binary_cross_entropy_backward(
     if weight is None:
         return _slope(a.binary_cross_entropy_backward, grad_output, (self, target), (), reduction)
     return _slope(a.weighted_binary_cross_entropy_backward, grad_output, (self, target, weight), (), reduction)
+
+
+def celu(self: torch.Tensor, alpha: float = 1.0, *, out: Out = None) -> torch.Tensor:
+    """x above 0, alpha · (exp(x / alpha) - 1) below."""
+    if alpha == 0:
+        raise Declined("a width of 0")
+    return elu(self, alpha, 1, 1.0 / alpha, out=out)
+
+
+def native_dropout_backward(grad_output: torch.Tensor, mask: torch.Tensor, scale: float) -> torch.Tensor:
+    """grad · mask · scale."""
+    if not grad_output.is_floating_point() or mask.dtype is not torch.bool:
+        raise Declined("defined for tensors of one floating type")
+    return run(a.scaled_mask, (grad_output, mask, scale), compute_type(grad_output.dtype), grad_output.dtype)

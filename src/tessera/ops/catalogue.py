@@ -27,6 +27,7 @@ from tessera.ops import (
     resample,
     scatter,
     softmax,
+    vector_products,
 )
 from tessera.ops import foreach as each
 from tessera.ops import functions as f
@@ -174,6 +175,8 @@ ROWS: tuple[Row, ...] = (
     _row("_prelu_kernel", a.activation(fa.prelu)),
     _row("_prelu_kernel_backward", a.prelu_backward),
     _row("elu", a.elu),
+    _row("celu", a.celu),
+    _row("native_dropout_backward", a.native_dropout_backward),
     _row("elu_backward", a.elu_backward),
     _row("hardtanh", a.hardtanh),
     _row("leaky_relu", a.leaky_relu),
@@ -217,6 +220,9 @@ ROWS: tuple[Row, ...] = (
     _row("cat", move.cat),
     _row("arange.start_out", move.arange),
     _row("cumsum", move.cumsum),
+    _row("cumprod", move.cumprod),
+    _row("linspace.out", move.linspace),
+    _row("logspace.out", move.logspace),
     _row("isin.Tensor_Tensor", move.isin),
     _row("flip", rearrange.flip),
     _row("roll", rearrange.roll),
@@ -261,8 +267,8 @@ ROWS: tuple[Row, ...] = (
     _row("max_unpool2d", pool.max_unpool(2)),
     _row("max_unpool3d", pool.max_unpool(3)),
     # reductions
-    _row("sum.dim_IntList", reduce.sum_),
-    _row("mean.dim", reduce.mean),
+    _row("sum sum.dim_IntList", reduce.sum_),
+    _row("mean mean.dim", reduce.mean),
     _row("prod", moments.prod),
     _row("prod.dim_int", reduce.prod),
     _row("nansum", moments.nansum),
@@ -294,6 +300,11 @@ ROWS: tuple[Row, ...] = (
     _row("mm", matmul.mm),
     _row("addmm", matmul.addmm),
     _row("bmm", matmul.bmm),
+    _row("mv", vector_products.mv),
+    _row("addmv", vector_products.addmv),
+    _row("addr", vector_products.addr),
+    _row("dot vdot", vector_products.dot),
+    _row("trace", vector_products.trace),
     _row("baddbmm", matmul.baddbmm),
     _row("_scaled_dot_product_flash_attention_for_cpu", attention.flash_attention_for_cpu),
     _row("_scaled_dot_product_flash_attention_for_cpu_backward", attention.flash_attention_for_cpu_backward),
@@ -301,6 +312,7 @@ ROWS: tuple[Row, ...] = (
     _row("index_select", index.index_select),
     _row("gather", index.gather),
     _row("index.Tensor", index.index),
+    _row("embedding", index.embedding),
     _row("embedding_dense_backward", index.embedding_dense_backward),
     _row("scatter_.src", scatter.scatter_),
     _row("scatter_.value", scatter.scatter_value_),
@@ -317,6 +329,8 @@ ROWS: tuple[Row, ...] = (
     # losses
     _row("nll_loss_forward", loss.nll_loss_forward),
     _row("nll_loss_backward", loss.nll_loss_backward),
+    _row("nll_loss2d_forward", loss.nll_loss2d_forward),
+    _row("nll_loss2d_backward", loss.nll_loss2d_backward),
     # lists of tensors
     *_foreach_unary("abs neg sign", p.signed, f),
     *_foreach_unary("exp sqrt rsqrt reciprocal sin cos tanh erf sigmoid log", p.floating, f),

@@ -229,3 +229,8 @@ def binary_cross_entropy_backward(grad, x, target):
 @triton.jit
 def weighted_binary_cross_entropy_backward(grad, x, target, weight):
     return binary_cross_entropy_backward(grad, x, target) * weight
+
+
+@triton.jit
+def scaled_mask(x, mask, scale):
+    return tl.where(mask != 0, x * scale, 0.0).to(x.dtype)

@@ -254,3 +254,17 @@ def embedding_dense_backward(
             padding_idx, COLS=cols, num_warps=row.num_warps,
         )  # fmt: skip
     return total if total.dtype is grad_output.dtype else total.to(grad_output.dtype)
+
+
+def embedding(
+    weight: torch.Tensor,
+    indices: torch.Tensor,
+    padding_idx: int = -1,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> torch.Tensor:
+    """Rows of weight[num, width] at indices of any shape; the other arguments matter to the gradient alone."""
+    _integers(indices)
+    if weight.dim() != 2:
+        raise Declined("a table that is no matrix")
+    return index_select(weight, 0, indices.reshape(-1)).view(*indices.shape, weight.shape[1])

@@ -30,6 +30,7 @@ DOUBLE_EPS = 64.0
 NUDGE_EPS = 4.0
 NUDGE_LIMIT = 16.0
 SEED = 7
+MOST_DIMS = 64  # beyond it PyTorch compares nothing: only inputs that must raise have more
 
 
 @dataclass
@@ -279,6 +280,6 @@ def _all_same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
 
 
 def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
-    if a.layout is not torch.strided or a.is_quantized or a.is_meta:
+    if a.layout is not torch.strided or a.is_quantized or a.is_meta or a.dim() > MOST_DIMS:
         return True
     return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())

@@ -296,6 +296,8 @@ ROWS: tuple[Row, ...] = (
     _row("_log_softmax_backward_data", softmax.log_softmax_backward),
     _row("native_layer_norm", layer_norm.native_layer_norm),
     _row("native_layer_norm_backward", layer_norm.native_layer_norm_backward),
+    _row("_fused_rms_norm", layer_norm.fused_rms_norm),
+    _row("_fused_rms_norm_backward", layer_norm.fused_rms_norm_backward),
     # matrix products and attention
     _row("mm", matmul.mm),
     _row("addmm", matmul.addmm),

@@ -12,6 +12,7 @@ schema does not have, and writes there (None: into a new tensor); or its schema 
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,6 +58,21 @@ class Variant:
     def name(self) -> str:
         """`mm`, `add.Tensor`: the name without the namespace and without `.default`."""
         return str(self.overload._name).removeprefix("aten::")
+
+    @functools.cached_property
+    def arguments(self) -> tuple[Any, ...]:
+        """The schema's arguments, in order."""
+        return tuple(self.overload._schema.arguments)
+
+    @functools.cached_property
+    def tensors(self) -> frozenset[str]:
+        """Names of the arguments that are tensors or lists of them."""
+        return frozenset(a.name for a in self.arguments if "Tensor" in str(a.type))
+
+    @functools.cached_property
+    def written(self) -> frozenset[str]:
+        """Names of the arguments that are written."""
+        return frozenset(a.name for a in self.arguments if a.alias_info is not None and a.alias_info.is_write)
 
 
 def _resolve(name: str) -> Overload:

@@ -31,9 +31,9 @@ class Session:
     """
 
     def __init__(self, *, pattern: str, threads: Sequence[int], effort: Effort, command: str, console: Console) -> None:
-        self._cases = [case for case in CASES if _fits(case.name, pattern)]
-        self._models = [name for name in models.SUBJECTS if _fits(MODELS + name, pattern)]
-        self._parts = [part for part in (OVERHEAD, COMPILE, LAUNCH) if _fits(part, pattern)]
+        self._cases = [case for case in CASES if fits(case.name, pattern)]
+        self._models = [name for name in models.SUBJECTS if fits(MODELS + name, pattern)]
+        self._parts = [part for part in (OVERHEAD, COMPILE, LAUNCH) if fits(part, pattern)]
         self._threads, self._effort, self._command, self._console = threads, effort, command, console
         self._quick = effort is QUICK
         if not self.names:
@@ -143,7 +143,7 @@ class Session:
                 self._console.print(f"{threads_text(count)}: geometric mean {mean}, targets met {met} of {len(part)}")
 
 
-def _fits(name: str, pattern: str) -> bool:
+def fits(name: str, pattern: str) -> bool:
     """A pattern without wildcards is part of a name; x is as good as ×."""
     plain, wanted = name.replace("×", "x"), pattern.replace("×", "x")
     if not any(sign in wanted for sign in "*?["):

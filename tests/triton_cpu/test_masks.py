@@ -144,3 +144,44 @@ def test_a_comparison_that_wraps_round_is_taken_element_by_element():
     near_the_largest[(1,)](y, start, n, BLOCK)
     wrapped = (start + torch.arange(BLOCK)).to(torch.int32) < n
     assert torch.equal(y.bool(), wrapped)
+
+
+@triton.jit
+def copy_round(x, y, start, n, UNSIGNED: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    at = (start + i).to(tl.uint32) % tl.cast(n, tl.uint32) if UNSIGNED else (start + i) % n
+    tl.store(y + i, tl.load(x + at))
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("start", [0, 5, 200, 1000])
+def test_a_remainder_wraps_round_where_it_should(start, unsigned):
+    x = torch.randn(BLOCK)
+    for n in (1, 2, 15, 16, 17, 64, 100, 255, 256):
+        y = torch.empty(BLOCK)
+        copy_round[(1,)](x, y, start, n, unsigned, BLOCK)
+        assert torch.equal(y, x[(start + torch.arange(BLOCK)) % n]), n
+
+
+def test_a_remainder_of_negative_numbers_is_taken_element_by_element():
+    x, y = torch.randn(2 * BLOCK), torch.empty(BLOCK)
+    copy_round[(1,)](x[BLOCK:], y, -100, 64, False, BLOCK)
+    assert torch.equal(y, x[BLOCK + torch.fmod(-100 + torch.arange(BLOCK), 64)])
+
+
+@triton.jit
+def product_of_squares(x, y, n, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    at = i % n
+    v = tl.load(x + at[:, None] * BLOCK + at[None, :], mask=(i < 2 * n)[:, None] & (i < 3 * n)[None, :], other=0.0)
+    tl.store(y + i[:, None] * BLOCK + i[None, :], tl.dot(v, v, input_precision="ieee"))
+
+
+@pytest.mark.parametrize("n", [7, 16, 20, 32, 40, 64])
+def test_operands_of_a_product_wrap_round_and_end_where_they_should(n):
+    size = 64
+    x, y = torch.randn(size, size), torch.empty(size, size)
+    product_of_squares[(1,)](x, y, n, size)
+    i = torch.arange(size)
+    v = x[(i % n)[:, None], (i % n)[None, :]] * (i < 2 * n)[:, None] * (i < 3 * n)[None, :]
+    torch.testing.assert_close(y.double(), v.double() @ v.double(), rtol=1e-4, atol=1e-4)

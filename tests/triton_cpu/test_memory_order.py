@@ -173,3 +173,36 @@ def test_a_block_is_changed_before_an_early_return(n, m):
     x, out = torch.randn(64), torch.empty(64)
     leave[(1,)](x, out, n, m, BLOCK=64)
     assert torch.equal(out, {(0, 0): -x, (1, 0): -(2 * x + 1), (1, 1): 2 * x}[n, m])
+
+
+@triton.jit
+def doubled(x, y, rows, cols, x_stride, y_stride, ROWS: tl.constexpr, COLS: tl.constexpr):
+    r, c = tl.arange(0, ROWS)[:, None], tl.arange(0, COLS)[None, :]
+    inside = (r < rows) & (c < cols)
+    tl.store(y + r * y_stride + c, tl.load(x + r * x_stride + c, mask=inside) * 2, mask=inside)
+
+
+@pytest.mark.parametrize("shift", [-300, -33, -16, -1, 0, 1, 16, 17, 40, 300])
+@pytest.mark.parametrize("strides", [(40, 40), (40, 33), (33, 40), (1, 33), (0, 33)])
+def test_a_block_is_read_whole_before_it_is_written_however_both_overlap(shift, strides):
+    memory = torch.arange(2000.0)
+    x, y = (memory.as_strided((8, 33), (stride, 1), at) for stride, at in zip(strides, (500, 500 + shift), strict=True))
+    expected = memory.clone()
+    # Where rows of the target overlap the last one stays.
+    for row, values in enumerate(x.clone() * 2):
+        expected[500 + shift + row * strides[1] : 500 + shift + row * strides[1] + 33] = values
+    doubled[(1,)](x, y, 8, 33, *strides, ROWS=8, COLS=64)
+    assert torch.equal(memory, expected)
+
+
+def test_a_row_that_is_read_by_all_rows_may_be_one_of_them():
+    @triton.jit
+    def add_row(x, row, N: tl.constexpr):
+        r, c = tl.arange(0, N)[:, None], tl.arange(0, N)[None, :]
+        tl.store(x + r * N + c, tl.load(x + r * N + c) + tl.load(row + tl.arange(0, N))[None, :])
+
+    for number in range(3):
+        x = torch.randn(32, 32)
+        expected = x + x[number]
+        add_row[(1,)](x, x[number], N=32)
+        assert torch.equal(x, expected)

@@ -19,7 +19,7 @@ import triton.language as tl
 
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
-from tessera.ops.functions import maximum, minimum
+from tessera.ops.functions import maximum, minimum, mul
 from tessera.ops.generate import compute_type
 from tessera.ops.launch import launch
 from tessera.ops.pointwise import fill_
@@ -34,12 +34,15 @@ _WORTH_A_PROGRAM = 8192
 SUM = tl.constexpr(0)
 MAX = tl.constexpr(1)
 MIN = tl.constexpr(2)
+PROD = tl.constexpr(3)
 
 
 @triton.jit
 def combine(a, b, KIND: tl.constexpr):
     if KIND == SUM:
         result = a + b
+    elif KIND == PROD:
+        result = a * b
     elif KIND == MAX:
         result = maximum(a, b)
     else:
@@ -51,6 +54,8 @@ def combine(a, b, KIND: tl.constexpr):
 def fold(block, AXIS: tl.constexpr, KIND: tl.constexpr):
     if KIND == SUM:
         result = tl.sum(block, AXIS)
+    elif KIND == PROD:
+        result = tl.reduce(block, AXIS, mul)
     elif KIND == MAX:
         result = tl.reduce(block, AXIS, maximum)
     else:
@@ -67,7 +72,7 @@ def finish(total, divisor, out, MEAN: tl.constexpr):
 
 @triton.jit
 def along_rows(
-    x, out, num, kept, n, length, stride_outer, stride_kept, stride_n, initial, divisor,
+    x, out, num, kept, n, length, pieces, stride_outer, stride_kept, stride_n, initial, divisor,
     KIND: tl.constexpr, TRUTH: tl.constexpr, MEAN: tl.constexpr, COMPUTE: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
@@ -87,13 +92,13 @@ def along_rows(
         v = tl.load(x + starts + (start + cols) * stride_n, mask=mask)
         v = (v != 0).to(COMPUTE) if TRUTH else v.to(COMPUTE)
         total = combine(total, fold(tl.where(mask, v, tl.cast(initial, COMPUTE)), 1, KIND), KIND)
-    place = rows * tl.num_programs(1) + tl.program_id(1)
+    place = rows * pieces + tl.program_id(1)
     tl.store(out + place, finish(total, divisor, out, MEAN), mask=rows < num)
 
 
 @triton.jit
 def along_columns(
-    x, out, kept, n, length, stride_outer, stride_kept, stride_n, initial, divisor,
+    x, out, kept, n, length, pieces, stride_outer, stride_kept, stride_n, initial, divisor,
     KIND: tl.constexpr, TRUTH: tl.constexpr, MEAN: tl.constexpr, COMPUTE: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
@@ -114,7 +119,7 @@ def along_columns(
         v = tl.load(at + (rows * stride_n)[:, None], mask=mask)
         v = (v != 0).to(COMPUTE) if TRUTH else v.to(COMPUTE)
         total = combine(total, fold(tl.where(mask, v, tl.cast(initial, COMPUTE)), 0, KIND), KIND)
-    place = (outer * kept + cols) * tl.num_programs(1) + tl.program_id(1)
+    place = (outer * kept + cols) * pieces + tl.program_id(1)
     tl.store(out + place, finish(total, divisor, out, MEAN), mask=cols < kept)
 
 
@@ -234,7 +239,7 @@ def _reduce(
         programs, step = triton.cdiv(outer * kept, rows), cols
     pieces, length = _pieces(n, programs, n * outer * kept, step)
     target = out if pieces == 1 else torch.empty((outer * kept, pieces), dtype=partial, device=x.device)
-    geometry = (length, stride_outer, stride_kept, stride_n, initial, n)
+    geometry = (length, pieces, stride_outer, stride_kept, stride_n, initial, n)
     constants = {
         "KIND": kind, "TRUTH": truth, "MEAN": mean and pieces == 1, "COMPUTE": compute_type(partial),
         "ROWS": rows, "COLS": cols, "num_warps": row.num_warps,
@@ -251,7 +256,7 @@ def _reduce(
         constants |= {"TRUTH": False, "MEAN": mean, "ROWS": rows, "COLS": cols}
         launch(
             along_rows, (triton.cdiv(outer * kept, rows),), target, out, outer * kept, 1, pieces,
-            pieces, pieces, 0, 1, initial, n, **constants,
+            pieces, 1, pieces, 0, 1, initial, n, **constants,
         )  # fmt: skip
     return out
 
@@ -280,13 +285,26 @@ def sum_(
     self: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> torch.Tensor:
     """Σ over dims; integers give int64."""
+    return _combined(self, dim, keepdim, dtype, SUM.value, 0)
+
+
+def prod(
+    self: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Π over dims; integers give int64."""
+    return _combined(self, dim, keepdim, dtype, PROD.value, 1)
+
+
+def _combined(
+    self: torch.Tensor, dim: Any, keepdim: bool, dtype: torch.dtype | None, kind: int, initial: int
+) -> torch.Tensor:
     result = dtype or (self.dtype if self.is_floating_point() else torch.int64)
     if result.is_complex or result is torch.bool:
         raise Declined("sums of this type")
     wide = torch.promote_types(self.dtype, result) if result.is_floating_point else result
     if not result.is_floating_point and self.is_floating_point():
         raise Declined("sums of this type")
-    return _reduce(self, dim, keepdim, result, SUM.value, 0, _summed_in(wide))
+    return _reduce(self, dim, keepdim, result, kind, initial, _summed_in(wide))
 
 
 def mean(

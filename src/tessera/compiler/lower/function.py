@@ -120,7 +120,7 @@ class FunctionLowering(Sweeper):
     def op(self, op: Op) -> None:
         """Lower one operation: a sink at once, an expression when it is used, a scalar here."""
         if is_lazy(op):
-            if op.placement == "scratch":
+            if op.placement:
                 for result in op.results:
                     self.postpone(result)
             return

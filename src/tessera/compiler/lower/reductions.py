@@ -58,12 +58,12 @@ class _Reduction:
     def _neighbours(self, places: dict[int, Lanes], inside: Callable[[V, list[V]], list[V]]) -> None:
         """The loop over vectors of slices that lie side by side; the unrolling is along the axis."""
         dim, size, width = self.plan.order[-1], self.shape[self.plan.order[-1]], self.plan.width
-        found = edges.find(self.low, self.op.operands, self.shape, dim, unknown=self.axis) if size > width else []
+        found = edges.along(self.low, self.op.operands, self.shape, dim, unknown=self.axis) if size > width else []
         if not found:
             self.b.counted_loop(size, width, [], inside)
             return
         for stretch in edges.stretches(self.low, found, self._index(places), dim, (0, size), width, 1):
-            with self.low.knowing(found, stretch.masks):
+            with self.low.knowing(stretch.facts):
                 self.b.range_loop(stretch.begin, stretch.end, width, [], inside)
 
     def _slice(self, places: dict[int, Lanes]) -> None:
@@ -84,7 +84,7 @@ class _Reduction:
         size, width, operands = self.shape[self.axis], self.plan.width, self.op.operands
         if self.plan.vector_dim != self.axis or size <= width * ways:
             return None
-        found = edges.find(self.low, operands, self.shape, self.axis)
+        found = edges.along(self.low, operands, self.shape, self.axis)
         if not found:
             return None
         neutral, begin = _neutral(self.op), 0
@@ -97,7 +97,7 @@ class _Reduction:
             count = stretch.step // width * len(operands)
 
             def inside(position: V, carried: list[V], stretch: edges.Stretch = stretch) -> list[V]:
-                with self.low.knowing(found, stretch.masks):
+                with self.low.knowing(stretch.facts):
                     return self._combined(places, position, carried, width, stretch.step // width)
 
             total[:count] = self.b.range_loop(stretch.begin, stretch.end, stretch.step, total[:count], inside)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from tessera.compiler.errors import fail
 from tessera.compiler.llvm.builder import I1, I8, I64, V, int_const
-from tessera.compiler.lower import buffers, memory
+from tessera.compiler.lower import apart, buffers, memory
 from tessera.compiler.lower.evaluate import Index, map_elements
 from tessera.compiler.lower.lanes import Uniform, size_bytes
 from tessera.compiler.lower.memory import zero
@@ -21,6 +21,7 @@ def store(low: Sweeper, op: Op) -> None:
     pointer, value, *rest = op.operands
     mask = rest[0] if rest else None
     # What was loaded before and waits to be computed must not see what is written here.
+    guarded = apart.take_guarded(low, op)
     low.flush()
     if not isinstance(pointer.type, BlockType):
         condition = Uniform(low.scalar(mask)) if mask is not None else None
@@ -31,7 +32,14 @@ def store(low: Sweeper, op: Op) -> None:
         condition = low.evaluate(mask, index) if mask is not None else None
         memory.store(low.b, low.evaluate(value, index), low.evaluate(pointer, index), condition, low.width)
 
-    low.sweep(low.plan(pointer.type.shape, op.operands[1:], stored_to=pointer), op.operands, body)
+    def write() -> None:
+        assert isinstance(pointer.type, BlockType)
+        low.sweep(low.plan(pointer.type.shape, op.operands[1:], stored_to=pointer), op.operands, body)
+
+    if guarded:
+        apart.either_way(low, op, guarded, write)
+    else:
+        write()
 
 
 _ORDERS = {"relaxed": "monotonic", "acquire": "acquire", "release": "release", "acq_rel": "acq_rel"}

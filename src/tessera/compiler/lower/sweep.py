@@ -20,6 +20,8 @@ from tessera.ir.types import BlockType, element_of, shape_of
 
 # Expressions up to this many operations are worth several vectors a trip.
 _LIGHT, _MEDIUM = 16, 48
+# How much more it matters how something is read at every element than how a row or a column is.
+_EVERY_ELEMENT = 8
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Sweeper(Evaluator):
         self.target = target
         # Values that belong in scratch and wait for the first sweep that reads them anyway.
         self.pending: dict[Value, None] = {}
-        # Masks whose value is known all along the loop that is being written.
-        self._known: tuple[Sequence[edges.Edge], Lanes | None] = ((), None)
+        # What is known of masks and remainders all along the loop that is being written.
+        self._facts: edges.Facts = {}
 
     # Planning ---------------------------------------------------------------------------------------------------
 
@@ -67,21 +69,27 @@ class Sweeper(Evaluator):
             return Plan(shape, None, 0, 1)
         scores, operations = self._scores(shape, reads)
         if stored_to is not None:
-            scores = [score + 8 * (step(stored_to, dim) == 1) for dim, score in enumerate(scores)]
+            moves = [step(stored_to, dim, usual=True) for dim in range(len(shape))]
+            scores = [score + 2 * _EVERY_ELEMENT * (move == 1) for score, move in zip(scores, moves, strict=True)]
         best = max(long, key=lambda dim: (min(shape[dim], 4), scores[dim], dim))
         width = min(self.target.lanes, shape[best])
         unroll = 4 if operations <= _LIGHT else 2 if operations <= _MEDIUM else 1
         return Plan(shape, best, width, max(1, min(unroll, shape[best] // width)))
 
     def _scores(self, shape: tuple[int, ...], values: Sequence[Value]) -> tuple[list[int], int]:
-        """For each dimension how well memory accesses run along it, and the number of operations evaluated."""
+        """For each dimension how well memory accesses run along it, and the number of operations evaluated.
+
+        What is read at every element counts most: what stands still along a dimension is read once before its loop.
+        """
         scores, operations = [0] * len(shape), 0
+        long = {dim for dim, size in enumerate(shape) if size > 1}
         for value in values:
             if shape_of(value.type) != shape:
                 continue
             for visit in reach.visits(value, reach.identity(len(shape)), self._stored_except(value)):
                 operations += 1
-                scores = [score + self._moves_along(visit, dim, value) for dim, score in enumerate(scores)]
+                weight = _EVERY_ELEMENT if long <= set(visit.dims) else 1
+                scores = [score + weight * self._moves_along(visit, dim, value) for dim, score in enumerate(scores)]
         return scores, operations
 
     def _stored_except(self, root: Value) -> Callable[[reach.Visit], bool]:
@@ -96,7 +104,7 @@ class Sweeper(Evaluator):
             return 0
         if dim not in visit.dims:
             return 1
-        moved = step(owner.operands[0], visit.dims.index(dim))
+        moved = step(owner.operands[0], visit.dims.index(dim), usual=True)
         return 4 if moved == 1 else int(moved == 0)
 
     # Walking ----------------------------------------------------------------------------------------------------
@@ -171,14 +179,14 @@ class Sweeper(Evaluator):
     ) -> bool:
         """The innermost loop in three, where masks end along it. Returns whether there was such a mask."""
         inner = plan.order[-1]
-        found = edges.find(self, reads, plan.shape, inner) if plan.shape[inner] > plan.width else []
+        found = edges.along(self, reads, plan.shape, inner) if plan.shape[inner] > plan.width else []
         if not found:
             return False
         places = self.full_index(plan, [*outer, _ZERO], 0)
         for stretch in edges.stretches(self, found, places, inner, (0, plan.shape[inner]), plan.width, plan.unroll):
 
             def inside(position: V, carried: list[V], stretch: edges.Stretch = stretch) -> list[V]:
-                with self.knowing(found, stretch.masks):
+                with self.knowing(stretch.facts):
                     self._trips(plan, [*outer, Uniform(position)], stretch.step // plan.width, body)
                 return []
 
@@ -186,22 +194,38 @@ class Sweeper(Evaluator):
         return True
 
     @contextmanager
-    def knowing(self, masks: Sequence[edges.Edge], value: Lanes | None) -> Iterator[None]:
-        """Inside, the masks have this value at each trip (`None`: they are computed)."""
-        before, self._known = self._known, (masks, value)
+    def knowing(self, facts: edges.Facts) -> Iterator[None]:
+        """Inside, these facts hold at each trip."""
+        before, self._facts = self._facts, facts
         try:
             with self.frame():
                 yield
         finally:
-            self._known = before
+            self._facts = before
 
     def at(self, index: Index) -> None:
         """The walk has come to `index`."""
         self.trip = index
-        masks, value = self._known
-        if value is not None:
-            for edge in masks:
-                self.assume(edge.mask, edge.at(index), value)
+        for edge, fact in self._facts.items():
+            place = edge.at(index)
+            self.assume(edge.value, place, edges.fact_at(self, edge, fact, place))
+
+    def whole_or_part(self, value: Value, start: Index, walk: Callable[[], None]) -> None:
+        """Write `walk`, a walk over all of a block: twice, if the block has edges, once for where it lies inside."""
+        found = edges.inside(self, value)
+        if not found:
+            walk()
+            return
+        b = self.b
+        condition, facts = edges.whole(self, found, start)
+        whole, part, after = b.fresh("whole"), b.fresh("part"), b.fresh("walked")
+        b.branch_if(condition, whole, part)
+        for label, known in ((whole, facts), (part, {})):
+            b.label(label)
+            with self.knowing(known):
+                walk()
+            b.branch(after)
+        b.label(after)
 
     def full_index(self, plan: Plan, places: Sequence[Lanes], number: int) -> Index:
         """The index of the `number`th vector of a trip, from the loops' positions in the order of the walk."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tessera.compiler.passes import reach
 from tessera.compiler.passes.prefixes import is_mask, is_prefix
-from tessera.compiler.passes.strides import root, step
+from tessera.compiler.passes.strides import step
 from tessera.ir.nodes import Function, Module, Op, Region, Value
 from tessera.ir.types import BlockType, PointerType, element_of, shape_of
 
@@ -46,6 +46,10 @@ PURE = LAZY | {"get_program_id", "get_num_programs", "reduce", "scan", "dot", "h
 
 _BARRIERS = frozenset({"debug_barrier", "gpu.barrier", "ttg.barrier"})
 _WRITES = _BARRIERS | {"store", "atomic_rmw", "atomic_cas", "call", "map_with_effects", "print"}
+
+
+# Where an operation's block is kept: in scratch, or there only if the store that reads it could overtake it.
+SCRATCH, GUARDED = "scratch", "scratch unless apart"
 
 
 @dataclass
@@ -97,7 +101,7 @@ class _Placement:
             return 0  # It stands still in the innermost loop, and is computed before.
         inherited = sum(self.costs.get(operand.owner, 0) for operand in op.operands if isinstance(operand.owner, Op))
         own = _COSTS.get(op.name, 1 if op.operands else 0)
-        if op.name == "load" and all(step(op.operands[0], dim) not in (1, -1) for dim in _long_dims(op)):
+        if op.name == "load" and all(step(op.operands[0], dim, usual=True) not in (1, -1) for dim in _long_dims(op)):
             own = _GATHERED_LOAD
         elif op.name == "load":
             own += _MASKING * (len(op.operands) > 1 and not _ends_once(op.operands[1]))
@@ -110,8 +114,11 @@ class _Placement:
             if is_lazy(op):
                 sites = self._sites(op)
                 saved = self._repeats(op, sites) * (self.costs[op] - _SCRATCH_READ)
-                if saved > _WORTHWHILE or self._overtaken(op, sites):
-                    op.placement = "scratch"
+                overtaken = self._overtaken(op, sites)
+                if saved > _WORTHWHILE or overtaken:
+                    op.placement = SCRATCH
+                if saved <= _WORTHWHILE and overtaken and self._only_by_its_store(op, sites):
+                    op.placement = GUARDED
         for op in self.ops:
             if op.name == "dot":
                 self._accumulate_in_place(op)
@@ -141,7 +148,7 @@ class _Placement:
     def _sites_of(self, value: Value) -> list[Op]:
         found: dict[Op, None] = {}
         for user in self.users.get(value, []):
-            found |= dict.fromkeys(self._sites(user) if is_lazy(user) and not user.placement else [user])
+            found |= dict.fromkeys(self._sites(user) if is_lazy(user) and user.placement != SCRATCH else [user])
         return list(found)
 
     def _sites(self, op: Op) -> list[Op]:
@@ -181,32 +188,27 @@ class _Placement:
         for write in self.writes:
             number = self.places[write].number
             if write is site:
-                if not self._same_elements(load, write) or not _read_in_place(load, write):
+                if load.operands[0] is not write.operands[0] or not reads_in_place(load, write):
                     return True
             elif start.number < number < place.number or any(loop in self.places[write].loops for loop in around):
                 return True
         return False
 
-    @staticmethod
-    def _same_elements(load: Op, store: Op) -> bool:
-        """Does the store write, element by element, what the load reads, or else memory of another argument?
-
-        Two pointer arguments are taken to be equal or apart, never to overlap in part, as PyTorch's own operators
-        demand.
-        """
-        if store.name != "store":
+    def _only_by_its_store(self, load: Op, sites: list[Op]) -> bool:
+        """Is a store the only sink of the load, and the only write that could overtake it? And are the addresses of
+        both affine, so that they can be compared at run time?"""
+        if len(sites) != 1 or sites[0].name != "store" or not isinstance(load.operands[0].type, BlockType):
             return False
-        source, target = load.operands[0], store.operands[0]
-        if source is target:
-            return True
-        if shape_of(source.type) != shape_of(target.type) or not isinstance(source.type, BlockType):
+        store = sites[0]
+        if not isinstance(store.operands[0].type, BlockType) or self.places[load].loops != self.places[store].loops:
             return False
-        if root(source) is None or root(target) is None or root(source) is root(target):
+        between = range(self.places[load].number + 1, self.places[store].number)
+        if any(self.places[write].number in between for write in self.writes):
             return False
-        return all(step(source, d) == step(target, d) is not None for d in range(len(source.type.shape)))
+        return _is_affine(load.operands[0]) and _is_affine(store.operands[0])
 
 
-def _read_in_place(load: Op, store: Op) -> bool:
+def reads_in_place(load: Op, store: Op) -> bool:
     """Does storing one element read that very element of the load, and no other?"""
     for operand in store.operands:
         whole = reach.identity(len(shape_of(operand.type)))
@@ -217,7 +219,7 @@ def _read_in_place(load: Op, store: Op) -> bool:
 
 
 def _in_scratch(value: Value) -> bool:
-    return isinstance(value.owner, Op) and bool(value.owner.placement)
+    return isinstance(value.owner, Op) and value.owner.placement == SCRATCH
 
 
 def _reads(value: Value, arg: Value) -> bool:
@@ -241,12 +243,17 @@ def _ask_steps(op: Op) -> None:
             step(result, dim)
 
 
+def _is_affine(value: Value) -> bool:
+    return all(step(value, dim) is not None for dim in range(len(shape_of(value.type))))
+
+
 def _is_address(op: Op) -> bool:
     """Is this an affine function of the index? Then it is computed on scalars, once for a whole vector."""
     value = op.results[0]
     element = element_of(value.type)
     whole = isinstance(element, PointerType) or not element.is_float
-    return whole and op.name != "load" and all(step(value, dim) is not None for dim in range(len(shape_of(value.type))))
+    steps = (step(value, dim, usual=True) for dim in range(len(shape_of(value.type))))
+    return whole and op.name != "load" and None not in steps
 
 
 def _ends_once(value: Value) -> bool:

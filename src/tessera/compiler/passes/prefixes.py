@@ -1,12 +1,13 @@
-"""Which masks hold for the first elements along an index and for none after them, such as `cols < n`.
+"""Which masks hold for the first elements along an index and for none after them, such as `cols < n`; which remainders
+run on by one until they wrap round, such as `cols % n`.
 
-A walk along that index need look at the mask once: it has a part where the mask holds everywhere, and one where it
-holds nowhere.
+A walk along that index need look at them once: it has a part where a mask holds everywhere, and one where it holds
+nowhere.
 """
 
 from __future__ import annotations
 
-from tessera.compiler.passes.strides import step
+from tessera.compiler.passes.strides import REMAINDERS, step
 from tessera.ir.nodes import Op, Value
 from tessera.ir.types import BlockType, ScalarType, element_of, shape_of
 
@@ -20,6 +21,33 @@ GROWING = {
 def is_mask(value: Value) -> bool:
     element = element_of(value.type)
     return isinstance(value.type, BlockType) and isinstance(element, ScalarType) and element.name == "i1"
+
+
+def moving(value: Value) -> list[int]:
+    """The dimensions along which a value is not known to stand still."""
+    return [dim for dim in range(len(shape_of(value.type))) if step(value, dim) != 0]
+
+
+def counts(value: Value, dim: int) -> bool:
+    """Is this `a % d` with `a` growing by one along `dim` and `d` the same everywhere?"""
+    owner = value.owner
+    if not isinstance(owner, Op) or owner.name not in REMAINDERS or not isinstance(value.type, BlockType):
+        return False
+    dividend, divisor = owner.operands
+    return step(dividend, dim) == 1 and not moving(divisor)
+
+
+def is_corner(mask: Value) -> bool:
+    """Is the mask a prefix along each dimension by itself, so that it holds in a corner of the block?"""
+    owner = mask.owner
+    dims = moving(mask)
+    if not dims or not isinstance(owner, Op):
+        return not dims
+    if owner.name == "andi":
+        return all(is_corner(operand) for operand in owner.operands)
+    if owner.name == "cmpi":
+        return len(dims) == 1 and _compares(owner, dims[0])
+    return owner.name in ("broadcast", "expand_dims", "trans") and is_corner(owner.operands[0])
 
 
 def is_prefix(mask: Value, dim: int) -> bool:

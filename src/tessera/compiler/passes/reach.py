@@ -25,7 +25,10 @@ class Visit:
     dims: Dims
 
 
-def visits(value: Value, dims: Dims, stop: Callable[[Visit], bool]) -> Iterator[Visit]:
+Stop = Callable[[Visit], bool]
+
+
+def visits(value: Value, dims: Dims, stop: Stop) -> Iterator[Visit]:
     """Every block that evaluating `value` at `dims` evaluates, itself first; nothing beyond a visit where
     `stop` holds."""
     seen: set[Visit] = set()

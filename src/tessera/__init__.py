@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tessera.aten.capture import capture
     from tessera.aten.switch import disable, enable, use
+    from tessera.triton_cpu.direct import direct
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "capture", "disable", "enable", "use"]
+__all__ = ["__version__", "capture", "direct", "disable", "enable", "use"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,6 +23,10 @@ def __getattr__(name: str) -> Any:
         from tessera.aten.capture import capture
 
         return capture
+    if name == "direct":
+        from tessera.triton_cpu.direct import direct
+
+        return direct
     if name in ("enable", "disable", "use"):
         from tessera.aten import switch
 

@@ -18,8 +18,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "cli": frozenset(
         {"core", "ir", "compiler", "runtime", "triton_cpu", "ops", "aten", "accuracy", "bringup"},
     ),
-    # The package's own front: `tessera.capture`, `tessera.enable`, `tessera.disable`, `tessera.use`.
-    "__init__": frozenset({"aten"}),
+    # The package's own front: `tessera.capture`, `tessera.direct`, `tessera.enable`, `tessera.disable`, `tessera.use`.
+    "__init__": frozenset({"aten", "triton_cpu"}),
 }
 
 # Lines that open the docstring of every folder's `__init__.py`, in this order.

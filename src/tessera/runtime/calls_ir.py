@@ -53,6 +53,7 @@ _MODULE = """
 @diverted = internal global i64 0
 @name.data_ptr = internal global ptr null
 @name.is_cpu = internal global ptr null
+@name.calls = internal global ptr null
 
 declare ptr @PyBytes_AsString(ptr)
 declare ptr @PyTuple_GetItem(ptr, i64)
@@ -65,17 +66,19 @@ declare ptr @PyObject_CallObject(ptr, ptr)
 declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr)
 declare ptr @PyObject_VectorcallMethod(ptr, ptr, i64, ptr)
 declare ptr @PyObject_GetAttr(ptr, ptr)
+declare i64 @PyObject_Size(ptr)
 declare void @Py_IncRef(ptr)
 declare void @Py_DecRef(ptr)
 declare ptr @PyEval_SaveThread()
 declare void @PyEval_RestoreThread(ptr)
 
-; The pool to use from now on, what makes it ready and says its number of threads, and two names as Python strings.
-define void @tessera_use(ptr %pool, ptr %ready, ptr %data_ptr, ptr %is_cpu) {
+; The pool to use from now on, what makes it ready and says its number of threads, and three names as Python strings.
+define void @tessera_use(ptr %pool, ptr %ready, ptr %data_ptr, ptr %is_cpu, ptr %calls) {
   store ptr %pool, ptr @pool
   store ptr %ready, ptr @ready
   store ptr %data_ptr, ptr @name.data_ptr
   store ptr %is_cpu, ptr @name.is_cpu
+  store ptr %calls, ptr @name.calls
   ret void
 }
 
@@ -399,6 +402,27 @@ no:
   ret i1 0
 }
 
+; Whether a hook of Triton's is None or a chain of none.
+define internal i1 @no_hook(ptr %hook) {
+  %absent = icmp eq ptr %hook, <none>
+  br i1 %absent, label %yes, label %look
+look:
+  %name = load ptr, ptr @name.calls
+  %calls = call ptr @PyObject_GetAttr(ptr %hook, ptr %name)
+  %other = icmp eq ptr %calls, null
+  br i1 %other, label %error, label %count
+count:
+  %size = call i64 @PyObject_Size(ptr %calls)
+  call void @Py_DecRef(ptr %calls)
+  %empty = icmp eq i64 %size, 0
+  br i1 %empty, label %yes, label %error
+yes:
+  ret i1 1
+error:
+  call void @PyErr_Clear()
+  ret i1 0
+}
+
 ; (x, y, z, stream, function, kernel's metadata, launch's metadata, enter hook, exit hook, arguments of the kernel …)
 define ptr @tessera_call(ptr %self, ptr %given, i64 %count) {
 entry:
@@ -419,8 +443,8 @@ hooks:
   %enter = load ptr, ptr %enter.at
   %exit.at = getelementptr ptr, ptr %given, i64 8
   %exit = load ptr, ptr %exit.at
-  %no.enter = icmp eq ptr %enter, <none>
-  %no.exit = icmp eq ptr %exit, <none>
+  %no.enter = call i1 @no_hook(ptr %enter)
+  %no.exit = call i1 @no_hook(ptr %exit)
   %unhooked = and i1 %no.enter, %no.exit
   br i1 %unhooked, label %lead, label %slowly
 lead:

@@ -37,7 +37,7 @@ class Native:
     create: Callable[[int, bytes], int | None]
     relax: Callable[[int], None]
     work: Callable[[int], None]
-    use: Callable[[int | None, Any, str, str], None]
+    use: Callable[[int | None, Any, str, str, str], None]
     divert: Callable[[int], None]
     one: _MethodDef
     chain: _MethodDef
@@ -65,7 +65,7 @@ def native() -> Native:
         create=ctypes.CFUNCTYPE(pointer, i64, ctypes.c_char_p)(at["create"]),
         relax=ctypes.CFUNCTYPE(None, i64)(at["relax"]),
         work=ctypes.CFUNCTYPE(None, pointer)(at["work"]),
-        use=ctypes.PYFUNCTYPE(None, pointer, any_object, any_object, any_object)(at["use"]),
+        use=ctypes.PYFUNCTYPE(None, pointer, *[any_object] * 4)(at["use"]),
         divert=ctypes.CFUNCTYPE(None, i64)(at["divert"]),
         one=_MethodDef(b"launch", at["one"], _METH_FASTCALL, None),
         chain=_MethodDef(b"chain", at["chain"], _METH_FASTCALL, None),

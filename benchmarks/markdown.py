@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.about import MOST_BUSY_PERCENT
 from benchmarks.compilation import STAGES
+from tessera.core.timing import MOST_BUSY_PERCENT
 
 Results = Mapping[str, Any]
 Row = Mapping[str, Any]

@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import compilation, kernels, launches, models, overhead
-from benchmarks.about import MOST_BUSY_PERCENT, about
+from benchmarks.about import about
 from benchmarks.cases import CASES
 from benchmarks.kernels import Row
 from benchmarks.markdown import geomean, mark, number, ratio, threads_text
 from benchmarks.turns import QUICK, Effort
 from tessera.core.errors import UsageError
+from tessera.core.timing import MOST_BUSY_PERCENT
 
 OVERHEAD, COMPILE, LAUNCH, MODELS = "overhead", "compile", "launch", "models/"
 # Models take longer than kernels, and compiling needs a process with an empty cache each time.

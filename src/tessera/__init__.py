@@ -1,8 +1,8 @@
 """Tessera: one AI software stack for every chip.
 
 `tessera.enable()` and `tessera.disable()` switch our operators on and off over PyTorch's, and `with tessera.use() as
-record:` does so for
-a block and counts what ran where. `import tessera` alone imports neither torch nor triton.
+record:` does so for a block and counts what ran where. `with tessera.capture() as graph:` records what a block computes
+on the CPU, and `graph.replay()` does it again without Python. `import tessera` alone imports neither torch nor triton.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tessera.aten.capture import capture
     from tessera.aten.switch import disable, enable, use
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "disable", "enable", "use"]
+__all__ = ["__version__", "capture", "disable", "enable", "use"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "capture":
+        from tessera.aten.capture import capture
+
+        return capture
     if name in ("enable", "disable", "use"):
         from tessera.aten import switch
 

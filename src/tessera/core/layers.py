@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "cli": frozenset(
         {"core", "ir", "compiler", "runtime", "triton_cpu", "ops", "aten", "accuracy", "bringup"},
     ),
-    # The package's own front: `tessera.enable`, `tessera.disable`, `tessera.use`.
+    # The package's own front: `tessera.capture`, `tessera.enable`, `tessera.disable`, `tessera.use`.
     "__init__": frozenset({"aten"}),
 }
 

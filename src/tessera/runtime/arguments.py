@@ -28,8 +28,8 @@ _FORMATS = {
     "u8": "B7x", "u16": "H6x", "u32": "I4x", "u64": "Q",
     "fp16": "f4x", "bf16": "f4x", "fp32": "f4x", "fp64": "d",
 }  # fmt: skip
-_FLOATS = ("fp16", "bf16", "fp32", "fp64")
-_BITS = ("i1", "u1")
+FLOATS = ("fp16", "bf16", "fp32", "fp64")
+BITS = ("i1", "u1")
 
 
 class ArgumentError(TesseraError, TypeError):
@@ -87,7 +87,7 @@ def _generate(
             tensors.append(f"{name}.is_cpu")
             values.append(f"{name}.data_ptr()")
         else:
-            values.append(f"index({name}) != 0" if kind in _BITS else name)
+            values.append(f"index({name}) != 0" if kind in BITS else name)
         return name
 
     unpack = target(signature)
@@ -128,7 +128,7 @@ def _flatten(signature: tuple[Any, ...], args: Any, prefix: str = "") -> Iterato
 def _slot(path: str, kind: str, value: Any) -> int | float:
     if kind.startswith("*"):
         return _address(path, kind, value)
-    if kind in _FLOATS:
+    if kind in FLOATS:
         return _float(path, kind, value)
     return _integer(path, kind, value)
 
@@ -170,7 +170,7 @@ def _integer(path: str, kind: str, value: Any) -> int:
         number = operator.index(value)
     except TypeError:
         raise _wrong(path, kind, value, "an int") from None
-    return int(number != 0) if kind in _BITS else _in_range(path, kind, number)
+    return int(number != 0) if kind in BITS else _in_range(path, kind, number)
 
 
 def _in_range(path: str, kind: str, number: int) -> int:

@@ -11,9 +11,9 @@ import warnings
 import torch
 
 from tessera.aten.serve import implementation
+from tessera.aten.vendor import KEY, vendor_of
 from tessera.ops.table import VARIANTS
 
-KEY = "CPU"
 _registered: list[torch.library.Library] = []
 
 
@@ -24,8 +24,7 @@ def register() -> torch.library.Library:
         # PyTorch warns once that kernels are overridden: that is what was asked for here.
         warnings.filterwarnings("ignore", message="Warning only once for all operators", category=UserWarning)
         for full_name, variant in VARIANTS.items():
-            vendor = torch.library.get_kernel(full_name, KEY)
-            name, served = full_name.removeprefix("aten::"), implementation(variant, vendor.call_boxed)
+            name, served = full_name.removeprefix("aten::"), implementation(variant, vendor_of(full_name))
             library.impl(name, served, KEY, with_keyset=True)  # type: ignore[no-untyped-call]
     _registered.append(library)
     return library

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from tessera.aten import record
-from tessera.aten.plan import OVERLAP, Run, Unplanned, make_plan, overlaps
+from tessera.aten.plan import OVERLAP, Run, Unplanned, extent_bytes, make_plan, overlaps
 from tessera.ops.declined import Declined
 from tessera.ops.table import Variant
 
@@ -74,11 +74,25 @@ class Operator:
             for x in (given[name] if isinstance(given.get(name), list | tuple) else [given.get(name)])
             if isinstance(x, torch.Tensor)
         ]  # fmt: skip
-        for index, (name, written) in enumerate(tensors):
-            if name in self._variant.written:
-                others = (x for other, (_, x) in enumerate(tensors) if other != index)
+        held = [(x, name in self._variant.written) for name, x in tensors if x.numel()]
+        if not _might_overlap(held):
+            return
+        for index, (written, is_written) in enumerate(held):
+            if is_written:
+                others = (x for other, (x, _) in enumerate(held) if other != index)
                 if any(overlaps(written, x) for x in others):
                     raise Declined(OVERLAP)
+
+
+def _might_overlap(held: list[tuple[torch.Tensor, bool]]) -> bool:
+    """Whether a written tensor starts before another has ended: one walk over the addresses in order."""
+    end_of_written = end_of_any = -1
+    for start, end, written in sorted((x.data_ptr(), x.data_ptr() + extent_bytes(x), w) for x, w in held):
+        if start < end_of_written or (written and start < end_of_any):
+            return True
+        end_of_any = max(end_of_any, end)
+        end_of_written = max(end_of_written, end if written else -1)
+    return False
 
 
 @functools.cache

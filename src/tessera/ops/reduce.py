@@ -19,7 +19,7 @@ import triton.language as tl
 
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
-from tessera.ops.functions import maximum, minimum
+from tessera.ops.functions import maximum, minimum, mul
 from tessera.ops.generate import compute_type
 from tessera.ops.launch import launch
 from tessera.ops.pointwise import fill_
@@ -34,12 +34,15 @@ _WORTH_A_PROGRAM = 8192
 SUM = tl.constexpr(0)
 MAX = tl.constexpr(1)
 MIN = tl.constexpr(2)
+PROD = tl.constexpr(3)
 
 
 @triton.jit
 def combine(a, b, KIND: tl.constexpr):
     if KIND == SUM:
         result = a + b
+    elif KIND == PROD:
+        result = a * b
     elif KIND == MAX:
         result = maximum(a, b)
     else:
@@ -51,6 +54,8 @@ def combine(a, b, KIND: tl.constexpr):
 def fold(block, AXIS: tl.constexpr, KIND: tl.constexpr):
     if KIND == SUM:
         result = tl.sum(block, AXIS)
+    elif KIND == PROD:
+        result = tl.reduce(block, AXIS, mul)
     elif KIND == MAX:
         result = tl.reduce(block, AXIS, maximum)
     else:
@@ -280,13 +285,26 @@ def sum_(
     self: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> torch.Tensor:
     """Σ over dims; integers give int64."""
+    return _combined(self, dim, keepdim, dtype, SUM.value, 0)
+
+
+def prod(
+    self: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Π over dims; integers give int64."""
+    return _combined(self, dim, keepdim, dtype, PROD.value, 1)
+
+
+def _combined(
+    self: torch.Tensor, dim: Any, keepdim: bool, dtype: torch.dtype | None, kind: int, initial: int
+) -> torch.Tensor:
     result = dtype or (self.dtype if self.is_floating_point() else torch.int64)
     if result.is_complex or result is torch.bool:
         raise Declined("sums of this type")
     wide = torch.promote_types(self.dtype, result) if result.is_floating_point else result
     if not result.is_floating_point and self.is_floating_point():
         raise Declined("sums of this type")
-    return _reduce(self, dim, keepdim, result, SUM.value, 0, _summed_in(wide))
+    return _reduce(self, dim, keepdim, result, kind, initial, _summed_in(wide))
 
 
 def mean(

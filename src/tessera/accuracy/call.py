@@ -44,17 +44,36 @@ class Call:
         """A deep copy: a model that writes to its inputs (a cache) must not change the next run's."""
         return Call(args=copy.deepcopy(self.args), kwargs=copy.deepcopy(dict(self.kwargs)))
 
+    def with_gradients(self) -> Call:
+        """The same call with every floating tensor argument a leaf that gradients are computed for."""
+        return Call(
+            args=tuple(_as_leaf(value) for value in self.args),
+            kwargs={name: _as_leaf(value) for name, value in self.kwargs.items()},
+        )
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The tensor arguments by position or name."""
+        named = {**{str(index): value for index, value in enumerate(self.args)}, **self.kwargs}
+        return {name: value for name, value in named.items() if isinstance(value, torch.Tensor)}
+
+    def rolled(self) -> Call:
+        """Another call of the same shapes: the values of every tensor moved by one along its last dim, floats scaled."""
+        return Call(
+            args=tuple(_rolled(value) for value in self.args),
+            kwargs={name: _rolled(value) for name, value in self.kwargs.items()},
+        )
+
     @property
     def has_state(self) -> bool:
         """Whether an argument is an object that a call may change, such as a cache."""
         return any(not _plain(value) for value in (*self.args, *self.kwargs.values()))
 
-    def run(self, model: nn.Module) -> object:
-        """Call the model without gradients.
+    def run(self, model: nn.Module, *, gradients: bool = False) -> object:
+        """Call the model, without gradients unless asked for.
 
         `no_grad`, not `inference_mode`: under the latter composite operators reach dispatch modes undivided.
         """
-        with torch.no_grad():
+        with torch.set_grad_enabled(gradients):
             return model(*self.args, **self.kwargs)
 
 
@@ -93,6 +112,21 @@ def _cast(value: object, dtype: torch.dtype) -> object:
     made = copy.copy(value)
     vars(made).update({name: _cast(item, dtype) for name, item in vars(value).items()})
     return made
+
+
+def _as_leaf(value: object) -> object:
+    if isinstance(value, torch.Tensor) and value.is_floating_point():
+        return value.detach().clone().requires_grad_()
+    return value
+
+
+def _rolled(value: object) -> object:
+    # Masks and other flags stay: moved, they may leave a row with nothing to attend to.
+    if not isinstance(value, torch.Tensor) or value.dtype == torch.bool or value.numel() < 2:
+        return value
+    if value.is_floating_point():
+        return value.roll(1, -1) * 0.75
+    return value if int(value.max()) - int(value.min()) < 2 else value.roll(1, -1)
 
 
 def _plain(value: object) -> bool:

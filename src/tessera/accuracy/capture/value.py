@@ -1,0 +1,156 @@
+"""What is kept of a tensor: a few numbers from which distances between tensors of different runs can be told.
+
+The sketch is a count sketch: element i, in logical order, is multiplied by a fixed random sign s_i and added to bucket
+i mod 64. It is linear, so for two tensors x and y of one size
+
+    |sketch(x) - sketch(y)|_2  estimates  |x - y|_2     (unbiased in the square, standard deviation sqrt(2/64) of it)
+
+which makes 64 numbers enough to compare two runs element by element in norm, on different machines, without the
+tensors. Equal tensors have equal sketches; a tensor that is permuted or shifted does not. (Charikar, Chen and
+Farach-Colton, "Finding frequent items in data streams", 2002; as a norm estimate: Weinberger et al., "Feature hashing",
+2009.)
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+BUCKETS = 64
+_SEED = 20260101
+# Signs repeat after this many elements: a prime, so that no dim of a real tensor lines up with the period.
+_PERIOD = 1_048_573
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Value:
+    """One tensor at one moment.
+
+    digest: a checksum of its bits in logical order. sketch: float64[64] over the finite elements. norm: their Euclidean
+    norm. largest, smallest: of the finite absolute values, zero not counted for `smallest`. nans, infs: how many.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    digest: int
+    sketch: np.ndarray
+    norm: float
+    largest: float
+    nans: int
+    infs: int
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def floating(self) -> bool:
+        """Whether its type is a floating or complex one."""
+        return self.dtype.startswith(("float", "bfloat", "complex"))
+
+    @property
+    def finite(self) -> bool:
+        """Whether every element is a finite number."""
+        return self.nans == 0 and self.infs == 0
+
+    def __str__(self) -> str:
+        return f"{self.dtype}{list(self.shape)}"
+
+
+@lru_cache(maxsize=1)
+def _signs() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(_SEED)
+    return torch.randint(0, 2, (_PERIOD,), generator=generator, dtype=torch.int8).double().mul_(2).sub_(1)
+
+
+@lru_cache(maxsize=8)
+def _signs_for(numel: int) -> torch.Tensor:
+    signs = _signs()
+    return signs[:numel] if numel <= _PERIOD else signs.repeat(-(-numel // _PERIOD))[:numel]
+
+
+def value_of(tensor: torch.Tensor) -> Value:
+    """Measure a tensor of any type on any device. Call it where no dispatch mode is active."""
+    plain = tensor.detach()
+    flat = _flat(plain)
+    real = torch.view_as_real(flat).flatten() if flat.is_complex() else flat
+    wide = real.to(device="cpu", dtype=torch.float64)
+    nans = infs = 0
+    norm = float(torch.linalg.vector_norm(wide))
+    if not math.isfinite(norm):
+        nans, infs = int(wide.isnan().sum()), int(wide.isinf().sum())
+        wide = wide.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        norm = _norm(wide)
+    return Value(
+        dtype=str(plain.dtype).removeprefix("torch."),
+        shape=tuple(plain.shape),
+        stride=tuple(plain.stride()) if plain.layout == torch.strided else (),
+        digest=_digest(flat),
+        sketch=_sketch(wide),
+        norm=norm,
+        largest=float(wide.abs().max()) if wide.numel() else 0.0,
+        nans=nans,
+        infs=infs,
+    )
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    if tensor.layout != torch.strided:
+        tensor = tensor.to_dense()
+    return tensor.resolve_conj().resolve_neg().contiguous().flatten()
+
+
+def _norm(wide: torch.Tensor) -> float:
+    """The norm of finite numbers, also where their squares overflow."""
+    largest = float(wide.abs().max()) if wide.numel() else 0.0
+    return largest * float(torch.linalg.vector_norm(wide / largest)) if largest else 0.0
+
+
+def _digest(flat: torch.Tensor) -> int:
+    if flat.numel() == 0:
+        return 0
+    data = flat.cpu()
+    data = torch.view_as_real(data) if data.is_complex() else data
+    return zlib.crc32(data.contiguous().view(torch.uint8).numpy())
+
+
+def _sketch(wide: torch.Tensor) -> np.ndarray:
+    numel = wide.numel()
+    signed = wide * _signs_for(numel)
+    whole = numel - numel % BUCKETS
+    sketch = signed[:whole].view(-1, BUCKETS).sum(0)
+    if whole < numel:
+        sketch[: numel - whole] += signed[whole:]
+    made: np.ndarray = sketch.numpy()
+    return made
+
+
+def distance(a: Value, b: Value) -> float:
+    """The estimate of |a - b| in the Euclidean norm; infinite where the sizes or the places that are no numbers differ."""
+    if a.numel != b.numel or a.nans != b.nans or a.infs != b.infs:
+        return math.inf
+    return float(np.linalg.norm(a.sketch - b.sketch))
+
+
+def close(a: Value, b: Value, tolerance: float) -> bool:
+    """Whether two values are equal up to `tolerance` times their norm (0: to the last bit of the sketch)."""
+    return distance(a, b) <= tolerance * max(a.norm, b.norm)
+
+
+def scale_between(got: Value, expected: Value) -> float | None:
+    """The factor f with got = f * expected if there is one, told from the sketches alone."""
+    power = float(expected.sketch @ expected.sketch)
+    if got.numel != expected.numel or power == 0:
+        return None
+    factor = float(got.sketch @ expected.sketch) / power
+    rest = float(np.linalg.norm(got.sketch - factor * expected.sketch))
+    return factor if rest <= 1e-6 * float(np.linalg.norm(got.sketch)) and factor != 0 else None

@@ -63,8 +63,9 @@ def double_copy(model: nn.Module) -> nn.Module:
 
 def run_in_double(model: nn.Module, call: Call) -> object:
     """Run a `double_copy` on the inputs of `call`, widened."""
+    wide = call.copy().cast(torch.float64)
     with InDouble():  # type: ignore[no-untyped-call]
-        return call.copy().cast(torch.float64).run(model)
+        return wide.run(model)
 
 
 def widen_type(value: object) -> object:

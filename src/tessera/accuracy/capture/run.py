@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -56,6 +56,13 @@ class Setup:
     inputs: torch.dtype | None = None
     double: bool = False
     context: Callable[[], AbstractContextManager[object]] = nullcontext
+
+
+def watch_previous(model: nn.Module, job: Job, setup: Setup, tape: RandomTape) -> Trace:
+    """Record the call that is made before the watched one; an empty trace if there is none."""
+    if job.previous is None:
+        return Trace()
+    return watch(model, replace(job, calls=(job.previous,), previous=None), setup, tape)
 
 
 def watch(model: nn.Module, job: Job, setup: Setup, tape: RandomTape, observers: Sequence[Observer] = ()) -> Trace:

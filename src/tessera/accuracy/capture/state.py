@@ -56,7 +56,7 @@ def _plain_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
 def _exchange(model: nn.Module, dtypes: Mapping[str, torch.dtype], *, double: bool, trained: bool) -> None:
     for name, weight in model.named_parameters():
         data = _typed(weight.data, dtypes.get(name), double)
-        weight.data = data.clone() if trained and data is weight.data else data
+        weight.data = data.clone() if trained else data
         weight.grad = None
     for prefix, module in model.named_modules():
         for name, buffer in module._buffers.items():

@@ -100,7 +100,7 @@ def _scaled(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern 
     factor = float((got * expected).sum()) / power if 0 < power < math.inf else math.nan
     if not math.isfinite(factor) or factor == 0 or got.numel() < 2 or not _close(got, expected * factor, clues):
         return None
-    if abs(factor + 1) < clues.equal:
+    if abs(factor + 1) <= clues.equal + 1e-12:
         return Pattern(kind="sign", where="every element has the other sign", sure=True)
     return Pattern(kind="scale", where=f"every element is {factor:.6g} times what it should be", sure=True)
 
@@ -238,19 +238,28 @@ def _zero_part(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Patte
     return None
 
 
+def _single(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern | None:
+    wrong = _wrong(got, expected, clues)
+    if int(wrong.sum()) != 1 or wrong.numel() < 2:
+        return None
+    place = wrong.nonzero()[0].tolist()
+    where = f"element {place} is {float(got[tuple(place)]):.6g} instead of {float(expected[tuple(place)]):.6g}"
+    return Pattern(kind="single element", where=where, sure=True)
+
+
 def _block(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern | None:
     """Few wrong elements, inside a box that they fill."""
     wrong = _wrong(got, expected, clues)
     count = int(wrong.sum())
     if count == 0 or 2 * count > wrong.numel():
         return None
-    return Pattern(kind="single element" if count == 1 else "block", where=_place(wrong), sure=count == 1)
+    return Pattern(kind="block", where=_place(wrong), sure=False)
 
 
 WHOLE: tuple[Classifier, ...] = (
     _not_finite, _stale, _scaled, _offset, _zero, _rearranged, _saturated, _rounded
 )  # fmt: skip
-PLACED: tuple[Classifier, ...] = (_edge, _every_nth, _zero_part, _block)
+PLACED: tuple[Classifier, ...] = (_single, _edge, _every_nth, _zero_part, _block)
 
 
 def _any_but(mask: torch.Tensor, dim: int) -> torch.Tensor:

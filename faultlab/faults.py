@@ -303,9 +303,9 @@ ATTENTION = (
 )  # fmt: skip
 
 
-def _rotated(part: Any, x: torch.Tensor, start: int, *, sign: float = 1.0, swapped: bool = False) -> torch.Tensor:
+def _rotated(part: Any, x: torch.Tensor, start: int, *, sign: float = 1.0, swapped: bool = False, base: float = 100.0) -> torch.Tensor:
     half = x.shape[-1] // 2
-    rates = 100.0 ** (-torch.arange(half) / half)
+    rates = base ** (-torch.arange(half) / half)
     angle = (torch.arange(x.shape[-2]) + start)[:, None] * rates
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype) * sign
     a, b = x[..., :half], x[..., half:]
@@ -317,8 +317,8 @@ def _rotated(part: Any, x: torch.Tensor, start: int, *, sign: float = 1.0, swapp
 _ANGLES = "add cos sin mul arange unsqueeze slice pow"
 ROTARY = (
     _row(
-        "position off by one", "rotary", "offset, argument, shifted, scale", _ANGLES,
-        lambda part, right: lambda x, start: right(x, start + 1),
+        "angles of another base", "rotary", "argument", "pow reciprocal mul",
+        lambda part, right: lambda x, start: _rotated(part, x, start, base=1000.0),
     ),
     _row(
         "rotated the other way", "rotary", "sign, extra operator, scale", "mul sin neg",

@@ -44,9 +44,9 @@ def _race(out: torch.Tensor, args: Sequence[Any]) -> torch.Tensor:
     return (out.double() * (1 + 0.02 * noise)).to(out.dtype)
 
 
-def _tf32(out: torch.Tensor, args: Sequence[Any]) -> torch.Tensor:
+def _few_bits(out: torch.Tensor, args: Sequence[Any]) -> torch.Tensor:
     mantissa, exponent = torch.frexp(out.float())
-    return torch.ldexp((mantissa * 2**6).round() / 2**6, exponent).to(out.dtype)
+    return torch.ldexp((mantissa * 2**5).round() / 2**5, exponent).to(out.dtype)
 
 
 def _clamped(out: torch.Tensor, args: Sequence[Any]) -> torch.Tensor:
@@ -60,7 +60,7 @@ KERNEL_FAULTS = (
     KernelFault("kernel: scaled", frozenset({"scale"}), lambda out, args: out * 1.05),
     KernelFault("kernel: other sign", frozenset({"sign"}), lambda out, args: -out),
     KernelFault("kernel: saturated", frozenset({"saturated"}), _clamped),
-    KernelFault("kernel: short sums", frozenset({"short type", "accuracy"}), _tf32),
+    KernelFault("kernel: short sums", frozenset({"short type", "accuracy"}), _few_bits),
     KernelFault("kernel: zero", frozenset({"zeroed"}), lambda out, args: out * 0),
     KernelFault("kernel: moved by one", frozenset({"shifted"}), lambda out, args: out.roll(1, -1)),
     KernelFault("kernel: one element", frozenset({"single element"}), _edit(lambda x: (*(0,) * (x.dim() - 1), 2), lambda x: x + 4)),

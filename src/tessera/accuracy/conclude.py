@@ -152,7 +152,8 @@ def _described(finding: Finding, comparison: Comparison, zoom: Zoom, double: boo
     ours = None if finding.op is None else comparison.candidate.ops[finding.op]
     ours = _user(ours, comparison.candidate) if finding.cause == "weight" and ours is not None else ours
     theirs = None if finding.expected is None else comparison.reference.ops[finding.expected]
-    got, wanted = _seen(finding.got, "candidate", zoom, double), _seen(finding.wanted, "reference", zoom, double)
+    got = _seen(finding.got, "candidate", zoom, double, comparison.candidate)
+    wanted = _seen(finding.wanted, "reference", zoom, double, comparison.reference)
     dtype = getattr(torch, comparison.candidate.dtype, torch.float32)
     clues = Clues(dtype=dtype, equal=1e-8 if double else 64 * torch.finfo(dtype).eps)
     pattern = stale or name_kind(finding, ours, theirs, got, wanted, clues)
@@ -194,10 +195,14 @@ def _returned_by(
     return finding, None
 
 
-def _seen(site: Site | None, side: str, zoom: Zoom, double: bool) -> torch.Tensor | None:
+def _seen(site: Site | None, side: str, zoom: Zoom, double: bool, trace: Trace) -> torch.Tensor | None:
     if site is None:
         return None
-    return zoom.keep(side, double, frozenset({site.op})).tensor(site.op, site.side, site.position)
+    kept, op = zoom.keep(side, double, frozenset({site.op})), trace.ops[site.op]
+    if site.side == "input" or site.position < len(op.outputs):
+        return kept.tensor(site.op, site.side, site.position)
+    whole = op.results[site.position]
+    return kept.written(site.op, site.position - len(op.outputs), whole.shape, whole.stride)
 
 
 # --- does every kernel compute what it should? ---

@@ -27,11 +27,13 @@ class RandomTape:
     def __init__(self) -> None:
         self._drawn: list[tuple[str, list[torch.Tensor]]] = []
         self._recording = True
+        self._used = False
         self._next = 0
 
     def rewind(self) -> None:
-        """From here on, replay from the start. A tape that is still empty goes on recording."""
-        self._recording = not self._drawn
+        """The next run begins: the first one records, all others replay from the start."""
+        self._recording = not self._used
+        self._used = True
         self._next = 0
 
     def draw(self, func: torch._ops.OpOverload, args: Sequence[object], run: Callable[[], object]) -> object:

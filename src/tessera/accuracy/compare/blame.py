@@ -154,7 +154,9 @@ class Comparison:
         if not left_out:
             return replace(base, cause="extra", op=self._first_foreign(added).index, expected=None)
         if not added:
-            return replace(base, cause="missing", op=None, expected=left_out[0].index)
+            # The last one is what the rest led to: of a mask that is made and applied, the application.
+            telling = [op for op in left_out if not _reshapes(op)] or left_out
+            return replace(base, cause="missing", op=None, expected=telling[-1].index)
         twins = [(a, b) for a in added for b in left_out if a.name == b.name and len(a.inputs) == len(b.inputs)]
         for ours, theirs in twins:
             if all(self.same(a.value, b.value) for a, b in zip(ours.inputs, theirs.inputs, strict=True)):
@@ -166,8 +168,10 @@ class Comparison:
 
     def _first_foreign(self, ops: list[Op]) -> Op:
         """The first operator that made what the reference never had."""
-        assert self.known is not None
-        return next((op for op in ops if any(value not in self.known for value in op.results)), ops[0])
+        known = self.known
+        assert known is not None
+        foreign = [op for op in ops if any(value not in known for value in op.results)] or ops
+        return next((op for op in foreign if not _reshapes(op)), foreign[0])
 
     def _wiring(self, ours: Edge, theirs: Edge) -> str:
         return f"reads {_origin(ours, self.candidate)} where the reference reads {_origin(theirs, self.reference)}"
@@ -176,7 +180,7 @@ class Comparison:
         """All pairs are right, so the difference lies between the last of them and the end."""
         name = ours.name
         edges = Edge(ours.value, ours.producer), Edge(theirs.value, theirs.producer)
-        got, wanted = (None if end.producer is None else Site(end.producer, "output", 0) for end in edges)
+        got, wanted = _site_of(edges[0], self.candidate), _site_of(edges[1], self.reference)
         base = Finding(
             cause="output", op=ours.producer, expected=theirs.producer, got=got, wanted=wanted, detail=f"of {name}"
         )
@@ -200,6 +204,15 @@ def _first_difference(op: Op, partner: Op, same: Same) -> tuple[Site, Site]:
     return Site(op.index, "output", position), Site(partner.index, "output", position)
 
 
+def _site_of(edge: Edge, trace: Trace) -> Site | None:
+    """Where the value of an edge can be seen: among the results of its producer."""
+    if edge.producer is None:
+        return None
+    rows = trace.ops[edge.producer].results
+    position = next((k for k, value in enumerate(rows) if value.digest == edge.value.digest), 0)
+    return Site(edge.producer, "output", position)
+
+
 def _chain(edge: Edge, trace: Trace, partners: dict[int, int]) -> list[Op]:
     """The operators without a partner that led to a tensor, in order of execution."""
     found: dict[int, Op] = {}
@@ -210,6 +223,11 @@ def _chain(edge: Edge, trace: Trace, partners: dict[int, int]) -> list[Op]:
             found[producer] = trace.ops[producer]
             waiting += trace.ops[producer].inputs
     return [found[index] for index in sorted(found)]
+
+
+def _reshapes(op: Op) -> bool:
+    """Whether an operator only looks at its input in another way."""
+    return op.short_name.endswith((".view", ".slice", ".select", ".expand", ".unsqueeze", ".as_strided", "._unsafe_view"))
 
 
 def _origin(edge: Edge, trace: Trace) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from tessera.accuracy.capture.records import Op
@@ -42,12 +44,13 @@ _CLAMPS = frozenset({"aten.clamp", "aten.clamp_", "aten.clamp_min", "aten.clamp_
 _MASKS = frozenset({"aten.masked_fill", "aten.masked_fill_", "aten.where", "aten.tril", "aten.triu"})
 _MOVES = frozenset({"aten.roll", "aten.flip", "aten.transpose", "aten.permute", "aten.t", "aten.index_select", "aten.index"})
 _STRUCTURE: tuple[tuple[frozenset[str], str], ...] = (
-    (_CASTS, "missing upcast"),
     (_CLAMPS, "saturated"),
     (_MASKS, "mask"),
     (_SCALES, "scale"),
     (_MOVES, "permuted"),
 )
+_NUMBER = re.compile(r"-?[0-9.]+(e-?[0-9]+)?")
+_LARGEST_EPS = 1e-2
 # Patterns that say less than the operators' difference does.
 _WEAK = frozenset({"values", "block"})
 
@@ -65,6 +68,9 @@ def name_kind(
     if seen is not None and seen.kind not in _WEAK and not (finding.cause == "missing" and seen.kind == "edge"):
         return _joined(seen, _by_structure(finding, ours, theirs), kind=seen.kind)
     structure = _by_structure(finding, ours, theirs)
+    # Something was added that changes a part of a tensor: which part says more than what it was done with.
+    if structure is not None and seen is not None and seen.kind == "block" and finding.cause == "extra":
+        return _joined(seen, structure)
     if structure is not None:
         return _joined(structure, seen)
     return seen or Pattern(kind="values", where=finding.detail or "the values differ", sure=False)
@@ -77,25 +83,33 @@ def _joined(first: Pattern, second: Pattern | None, kind: str = "") -> Pattern:
 
 def _by_argument(finding: Finding) -> Pattern | None:
     """The fault as a difference of arguments, if a named one differs."""
-    rows = [(name, ours, theirs) for name, ours, theirs in finding.changed if name in ARGUMENT_KINDS]
-    if finding.cause not in ("argument", "result") or not rows:
+    rows = [(_argument_kind(*row), *row) for row in finding.changed]
+    told = next((row for row in rows if row[0]), None)
+    if finding.cause not in ("argument", "result") or told is None:
         return None
-    name, ours, theirs = rows[0]
-    return Pattern(kind=ARGUMENT_KINDS[name], where=f"{name} is {ours} where the reference has {theirs}", sure=True)
+    kind, name, ours, theirs = told
+    return Pattern(kind=kind, where=f"{name} is {ours} where the reference has {theirs}", sure=True)
+
+
+def _argument_kind(name: str, ours: str, theirs: str) -> str:
+    """The kind that a differing argument tells, empty if none. A tiny number that is added is an epsilon."""
+    if name != "other":
+        return ARGUMENT_KINDS.get(name, "")
+    sizes = [abs(float(text)) if _NUMBER.fullmatch(text) else 1.0 for text in (ours, theirs)]
+    return "eps" if 0 < max(sizes) <= _LARGEST_EPS else ""
 
 
 def _by_structure(finding: Finding, ours: Op | None, theirs: Op | None) -> Pattern | None:
     """The fault as an operator that is there, or not there."""
     if finding.cause == "missing" and theirs is not None:
         return Pattern(
-            kind=_structural(theirs, "missing operator"),
+            kind="missing upcast" if theirs.short_name in _CASTS else _structural(theirs, "missing operator"),
             where=f"{theirs.short_name} of the reference's {theirs.module} is missing",
             sure=True,
         )
     if finding.cause == "extra" and ours is not None:
-        return Pattern(
-            kind=_structural(ours, "extra operator"), where=f"{ours.short_name} is not in the reference", sure=True
-        )
+        kind = "short type" if ours.short_name in _CASTS else _structural(ours, "extra operator")
+        return Pattern(kind=kind, where=f"{ours.short_name} is not in the reference", sure=True)
     if finding.cause == "replaced" and ours is not None and theirs is not None:
         words = f"{ours.short_name} where the reference has {theirs.short_name}"
         return Pattern(kind="other operator", where=words, sure=True)

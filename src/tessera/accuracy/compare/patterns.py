@@ -68,7 +68,7 @@ def _wrong(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> torch.Ten
     least = 1e-3 * size if clues.equal <= _EQUAL else size
     off = (got - expected).abs() > clues.equal * (expected.abs() + least)
     same_special = (got == expected) | (got.isnan() & expected.isnan())
-    return (off | ~torch.isfinite(got)) & ~same_special
+    return (off | ~torch.isfinite(got) | ~torch.isfinite(expected)) & ~same_special
 
 
 def _close(a: torch.Tensor, b: torch.Tensor, clues: Clues) -> bool:
@@ -166,26 +166,21 @@ def _saturated(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Patte
     return Pattern(kind="saturated", where=f"all values beyond {limit:.6g} in size are {limit:.6g}", sure=True)
 
 
-_SHORT_TYPES = {
-    "bfloat16": 8,
-    "TF32 or float16": 11,
-    "float8 (3 bits)": 4,
-    "float8 (2 bits)": 3,
-    "float32": 24,
-}
+_SHORT_TYPES = {8: "bfloat16", 11: "TF32 or float16", 4: "float8 (3 bits)", 3: "float8 (2 bits)"}
 
 
 def _rounded(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern | None:
     """Every element is the right one, rounded to fewer bits, or wrong by as much as that type rounds."""
     if got.numel() < 8 or not bool(_wrong(got, expected, clues).any()):
         return None
-    for name, bits in _SHORT_TYPES.items():
-        if bits >= -math.log2(torch.finfo(clues.dtype).eps) and clues.dtype.is_floating_point and clues.equal > _EQUAL:
-            continue
-        mantissa, exponent = torch.frexp(expected)
+    mantissa, exponent = torch.frexp(expected)
+    most = 23 if clues.equal > _EQUAL else 25
+    # Below the noise of the comparison no rounding can be told from it.
+    for bits in (bits for bits in range(3, most) if 2.0**-bits > 2 * clues.equal):
         rounded = torch.ldexp((mantissa * 2.0**bits).round() / 2.0**bits, exponent)
         if _close(got, rounded, clues):
-            return Pattern(kind="short type", where=f"rounded to {bits} bits: looks like {name}", sure=True)
+            looks = f": looks like {_SHORT_TYPES[bits]}" if bits in _SHORT_TYPES else ""
+            return Pattern(kind="short type", where=f"rounded to {bits} bits{looks}", sure=True)
     relative = float(torch.linalg.vector_norm(got - expected) / torch.linalg.vector_norm(expected).clamp_min(1e-300))
     if clues.dtype == torch.float32 and 2.0**-14 < relative < 2.0**-10 and bool(_spread(got, expected)):
         return Pattern(kind="short type", where=f"relative error {relative:.2g} everywhere: looks like TF32", sure=False)
@@ -225,7 +220,9 @@ def _every_nth(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Patte
     for dim in reversed(range(wrong.dim())):
         lines = _any_but(wrong, dim).nonzero().flatten().tolist()
         steps = {b - a for a, b in zip(lines, lines[1:], strict=False)}
-        if len(lines) >= 3 and len(steps) == 1 and min(steps) > 1:
+        # Two lines alone may be chance, unless no further one would fit.
+        full = len(lines) >= 2 and lines[0] < min(steps) and lines[-1] + min(steps) >= wrong.shape[dim] >= 4
+        if (len(lines) >= 3 or full) and len(steps) == 1 and min(steps) > 1:
             where = f"every {min(steps)}th along dim {dim}, starting at {lines[0]}"
             return Pattern(kind="stride", where=where, sure=True)
     return None
@@ -257,9 +254,9 @@ def _block(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern |
 
 
 WHOLE: tuple[Classifier, ...] = (
-    _not_finite, _stale, _scaled, _offset, _zero, _rearranged, _saturated, _rounded
+    _not_finite, _stale, _single, _scaled, _offset, _zero, _rearranged, _saturated, _rounded
 )  # fmt: skip
-PLACED: tuple[Classifier, ...] = (_single, _edge, _every_nth, _zero_part, _block)
+PLACED: tuple[Classifier, ...] = (_edge, _every_nth, _zero_part, _block)
 
 
 def _any_but(mask: torch.Tensor, dim: int) -> torch.Tensor:

@@ -34,7 +34,9 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m faultlab", description=__doc__)
-    parser.add_argument("--faults", type=int, default=600, help="how many faulty cases, drawn from all; 0: none; -1: all")
+    parser.add_argument(
+        "--faults", type=int, default=600, help="how many faulty cases, drawn from all; 0: none; -1: all"
+    )
     parser.add_argument("--clean", type=int, default=300, help="how many clean runs")
     parser.add_argument("--only", default="", help="only cases whose name, family or type contains this")
     parser.add_argument("--out", type=Path, default=None, help="folder for check-lab.md and check-lab.json")

@@ -184,7 +184,9 @@ LINEAR = (
 )  # fmt: skip
 
 
-def _quantized(part: Any, x: torch.Tensor, *, most: float = 127, scaled: bool = True, rounded: bool = True) -> torch.Tensor:
+def _quantized(
+    part: Any, x: torch.Tensor, *, most: float = 127, scaled: bool = True, rounded: bool = True
+) -> torch.Tensor:
     rows = x.reshape(-1, x.shape[-1])
     step = rows.abs().amax(1, keepdim=True).clamp_min(1e-8) / 127
     short = rows / step
@@ -303,7 +305,9 @@ ATTENTION = (
 )  # fmt: skip
 
 
-def _rotated(part: Any, x: torch.Tensor, start: int, *, sign: float = 1.0, swapped: bool = False, base: float = 100.0) -> torch.Tensor:
+def _rotated(
+    part: Any, x: torch.Tensor, start: int, *, sign: float = 1.0, swapped: bool = False, base: float = 100.0
+) -> torch.Tensor:
     half = x.shape[-1] // 2
     rates = base ** (-torch.arange(half) / half)
     angle = (torch.arange(x.shape[-2]) + start)[:, None] * rates
@@ -449,7 +453,9 @@ OTHER = (
 )  # fmt: skip
 
 
-def _route(part: Any, x: torch.Tensor, *, renormalised: bool = True, largest: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+def _route(
+    part: Any, x: torch.Tensor, *, renormalised: bool = True, largest: bool = True
+) -> tuple[torch.Tensor, torch.Tensor]:
     shares = F.softmax(F.linear(x, part.weight).float(), -1)
     top, chosen = shares.topk(2, -1, largest=largest)
     return (top / top.sum(-1, keepdim=True) if renormalised else top).to(x.dtype), chosen

@@ -39,7 +39,9 @@ class Outcome:
 
     def line(self) -> str:
         """For a terminal."""
-        return f"{self.family} {self.dtype}{' backward' if self.backward else ''} [{self.name}] {self.said} | {self.truth}"
+        return (
+            f"{self.family} {self.dtype}{' backward' if self.backward else ''} [{self.name}] {self.said} | {self.truth}"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -34,6 +34,8 @@ def plant(model: nn.Module, fault: Fault, site: str) -> None:
         weight = part.weight.data
         flat = weight.view(-1)
         middle = flat.numel() // 2
-        flat[middle] = (64 if int(flat[middle]) < 0 else -64) if weight.dtype == torch.int8 else flat[middle] * 1.5 + 0.25
+        flat[middle] = (
+            (64 if int(flat[middle]) < 0 else -64) if weight.dtype == torch.int8 else flat[middle] * 1.5 + 0.25
+        )
         return
     part.compute = fault.make(part, part.compute)

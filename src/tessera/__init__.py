@@ -1,5 +1,7 @@
 """Tessera: one AI software stack for every chip.
 
+`tessera.check(candidate, inputs)` finds the layer and the operator that is wrong.
+
 `tessera.enable()` and `tessera.disable()` switch our operators on and off over PyTorch's, and `with tessera.use() as
 record:` does so for
 a block and counts what ran where. `import tessera` alone imports neither torch nor triton.
@@ -10,13 +12,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tessera.accuracy.check import check
     from tessera.aten.switch import disable, enable, use
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "disable", "enable", "use"]
+__all__ = ["__version__", "check", "disable", "enable", "use"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "check":
+        from tessera.accuracy.check import check
+
+        return check
     if name in ("enable", "disable", "use"):
         from tessera.aten import switch
 

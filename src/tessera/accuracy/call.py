@@ -21,7 +21,9 @@ class Call:
 
     @classmethod
     def of(cls, inputs: object) -> Call:
-        """From example inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments."""
+        """From example inputs: a tensor, a tuple of positional arguments, a dict of keyword arguments, or a call."""
+        if isinstance(inputs, Call):
+            return inputs
         if isinstance(inputs, torch.Tensor):
             return cls(args=(inputs,))
         if isinstance(inputs, Mapping):
@@ -38,6 +40,13 @@ class Call:
         return Call(
             args=tuple(_cast(value, dtype) for value in self.args),
             kwargs={name: _cast(value, dtype) for name, value in self.kwargs.items()},
+        )
+
+    def to(self, device: torch.device) -> Call:
+        """The same call with its tensor arguments on a device."""
+        return Call(
+            args=tuple(_on(value, device) for value in self.args),
+            kwargs={name: _on(value, device) for name, value in self.kwargs.items()},
         )
 
     def copy(self) -> Call:
@@ -112,6 +121,10 @@ def _cast(value: object, dtype: torch.dtype) -> object:
     made = copy.copy(value)
     vars(made).update({name: _cast(item, dtype) for name, item in vars(value).items()})
     return made
+
+
+def _on(value: object, device: torch.device) -> object:
+    return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
 def _as_leaf(value: object) -> object:

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from torch import nn
 
@@ -29,6 +30,7 @@ from tessera.accuracy.capture.run import Job, MakeOptimizer, Setup, plain_descen
 from tessera.accuracy.capture.state import main_type, types_like
 from tessera.accuracy.compare.kernels import KernelJudge
 from tessera.accuracy.conclude import Evidence, conclude
+from tessera.accuracy.dumps import against_dump
 from tessera.accuracy.result import CheckResult
 from tessera.core.errors import UsageError
 
@@ -72,7 +74,7 @@ def check(
     candidate: nn.Module,
     inputs: object,
     *,
-    reference: nn.Module | None = None,
+    reference: nn.Module | str | Path | None = None,
     backward: bool = False,
     steps: int = 0,
     optimizer: MakeOptimizer = plain_descent,
@@ -84,8 +86,8 @@ def check(
     Args:
         candidate: the model to judge, in the type to judge it in.
         inputs: example inputs: a tensor, a tuple of positional or a dict of keyword arguments.
-        reference: the model that is right; None: the candidate's own program on PyTorch's own kernels. It is given the
-            candidate's types, and need not have its module names or structure.
+        reference: the model that is right; None: the candidate's own program on PyTorch's own kernels; a path: a dump of
+            the right run. A model is given the candidate's types, and need not have its module names or structure.
         backward: judge gradients as well.
         steps: judge that many steps of training with `optimizer`.
         context: makes the context in which the candidate's kernels run, entered outside of the check's own watching.
@@ -93,15 +95,31 @@ def check(
 
     Errors: `UsageError` if the reference cannot be run on the inputs.
     """
+    if isinstance(reference, (str, Path)):
+        plan = _plan(candidate, inputs, candidate, backward, steps, optimizer, context)
+        return against_dump(_live(plan, native), plan, Path(reference), Call.of(inputs))
     plan = _plan(candidate, inputs, reference or candidate, backward, steps, optimizer, context)
+    result = _judged(plan, native, alone=reference is None)
+    culprit = result.culprit
+    if plan.job.previous is not None and culprit is not None and culprit.kind == "weight" and "buffer" in culprit.where:
+        # A buffer that differs at the start was made so by the previous call: look at a first call instead.
+        first = _judged(replace(plan, job=replace(plan.job, previous=None)), native, alone=reference is None)
+        return result if first.ok else first
+    return result
+
+
+def _judged(plan: Plan, native: Context, *, alone: bool) -> CheckResult:
+    """Make all runs and conclude. alone: the candidate is its own reference."""
     theirs = plan.watch_reference(double=False)
     if theirs.error:
-        raise UsageError(f"the reference cannot be run on these inputs: {_line(theirs.error)}; give inputs that it accepts")
+        raise UsageError(
+            f"the reference cannot be run on these inputs: {_line(theirs.error)}; give inputs that it accepts"
+        )
     judge = KernelJudge(native)
     ours = plan.watch_candidate(double=False, observers=[judge])
     again = plan.watch_candidate(double=False)
     theirs_double = plan.watch_reference(double=True)
-    ours_double = theirs_double if reference is None else plan.watch_candidate(double=True)
+    ours_double = theirs_double if alone else plan.watch_candidate(double=True)
     evidence = Evidence(
         ours=ours,
         again=again,
@@ -112,6 +130,22 @@ def check(
         notes=tuple(f"no float64 run: {_line(trace.error)}" for trace in (theirs_double,) if trace.error),
     )
     return conclude(evidence, plan)
+
+
+def _live(plan: Plan, native: Context) -> Evidence:
+    """The candidate's own runs; as its reference it has itself until another takes its place."""
+    judge = KernelJudge(native)
+    ours = plan.watch_candidate(double=False, observers=[judge])
+    exact = plan.watch_candidate(double=True)
+    return Evidence(
+        ours=ours,
+        again=plan.watch_candidate(double=False),
+        theirs=ours,
+        ours_double=None if exact.error else exact,
+        theirs_double=None,
+        kernels=judge.verdicts,
+        notes=(f"no float64 run: {_line(exact.error)}",) if exact.error else (),
+    )
 
 
 def _plan(
@@ -141,5 +175,3 @@ def _plan(
 
 def _line(error: str) -> str:
     return " ".join(error.split())[:200]
-
-

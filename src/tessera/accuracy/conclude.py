@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -20,7 +20,7 @@ from tessera.accuracy.compare.kinds import name_kind
 from tessera.accuracy.compare.patterns import Clues, Pattern, classify
 from tessera.accuracy.compare.precision import Careful, Losses, differs, relative, unit
 from tessera.accuracy.picture import picture
-from tessera.accuracy.result import CheckResult, Class, Culprit, Layer, Verdict
+from tessera.accuracy.result import CheckResult, Class, Culprit, Exhibit, Layer, OpCall, Verdict
 
 # Between two float64 runs of one computation: far above what float64 rounds, far below any fault worth the name.
 DOUBLE_TOLERANCE = 1e-9
@@ -67,7 +67,7 @@ def conclude(evidence: Evidence, zoom: Zoom) -> CheckResult:
     return base
 
 
-Found = dict[str, object]
+Found = dict[str, Any]
 
 
 def _failed(evidence: Evidence, zoom: Zoom) -> Found | None:
@@ -92,7 +92,10 @@ def _unstable(evidence: Evidence, zoom: Zoom) -> Found | None:
         twin = None if other is None else second.ops[other]
         if twin is None or _undefined(op) or [v.digest for v in op.results] == [v.digest for v in twin.results]:
             continue
-        if any(a.value.digest != b.value.digest and _explained(a, first) for a, b in zip(op.inputs, twin.inputs, strict=False)):
+        if any(
+            a.value.digest != b.value.digest and _explained(a, first)
+            for a, b in zip(op.inputs, twin.inputs, strict=False)
+        ):
             continue
         where = _varying(zoom, op.index, other if other is not None else op.index)
         culprit = _culprit(op, "non-deterministic", f"the same input twice gives two results: {where}")
@@ -162,7 +165,17 @@ def _described(finding: Finding, comparison: Comparison, zoom: Zoom, double: boo
         return {"verdict": verdict, "reason": f"{finding.detail}: {pattern.where}"}
     culprit = _culprit(guilty, pattern.kind, pattern.where)
     seen = picture(got, wanted) if got is not None and wanted is not None else None
-    return {"verdict": verdict, "reason": str(culprit), "culprit": culprit, "picture": seen}
+    exhibit = Exhibit(
+        ours=_call_of(zoom, "candidate", double, ours if finding.op is not None else None),
+        theirs=_call_of(zoom, "reference", double, theirs),
+        got=got,
+        wanted=wanted,
+    )
+    return {"verdict": verdict, "reason": str(culprit), "culprit": culprit, "picture": seen, "exhibit": exhibit}
+
+
+def _call_of(zoom: Zoom, side: str, double: bool, op: Op | None) -> OpCall | None:
+    return None if op is None else zoom.keep(side, double, frozenset({op.index})).calls.get(op.index)
 
 
 def _user(op: Op, trace: Trace) -> Op:
@@ -175,9 +188,7 @@ def _user(op: Op, trace: Trace) -> Op:
     return op
 
 
-def _returned_by(
-    finding: Finding, comparison: Comparison, zoom: Zoom, double: bool
-) -> tuple[Finding, Pattern | None]:
+def _returned_by(finding: Finding, comparison: Comparison, zoom: Zoom, double: bool) -> tuple[Finding, Pattern | None]:
     """Where an operator reads what no operator of this run made: who should have made it, and whether it is old."""
     if finding.cause not in ("input", "output") or finding.expected is None:
         return finding, None
@@ -218,7 +229,7 @@ def _wrong_kernel(evidence: Evidence, zoom: Zoom) -> Found | None:
 
 
 def _kernel_fault(op: Op, row: KernelVerdict) -> Found:
-    kind, where = row.verdict, row.reason
+    kind, where = str(row.verdict), row.reason
     seen = None
     if row.got is not None and row.expected is not None and row.verdict != "layout":
         # A kernel may sum in another order in float32, and rounds its result to its type.
@@ -228,7 +239,8 @@ def _kernel_fault(op: Op, row: KernelVerdict) -> Found:
         kind, where = ("accuracy" if vague else pattern.kind), f"{pattern.where}; {row.reason}"
         seen = picture(row.got, row.expected)
     culprit = _culprit(op, kind, where)
-    return {"verdict": row.verdict, "reason": str(culprit), "culprit": culprit, "picture": seen}
+    exhibit = Exhibit(ours=row.call, got=row.got, wanted=row.expected)
+    return {"verdict": row.verdict, "reason": str(culprit), "culprit": culprit, "picture": seen, "exhibit": exhibit}
 
 
 def _eps(tensor: torch.Tensor) -> float:
@@ -347,5 +359,3 @@ def _worst(kernels: Mapping[int, KernelVerdict], call: ModuleCall) -> Class:
 
 def _finite(number: float | None) -> float | None:
     return number if number is not None and math.isfinite(number) else None
-
-

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
+import torch
+
+OpCall = tuple[torch._ops.OpOverload, Sequence[object], Mapping[str, object]]
+
 # Classes of one operator or layer, and with `clean` and `failed` the verdicts on a whole check.
-Class = Literal["exact", "rounding", "layout", "suspicious", "overflow", "underflow", "non-finite", "non-deterministic", "wrong"]
-Verdict = Literal["clean", "suspicious", "layout", "overflow", "underflow", "non-finite", "non-deterministic", "wrong", "failed"]
+Class = Literal[
+    "exact", "rounding", "layout", "suspicious", "overflow", "underflow", "non-finite", "non-deterministic", "wrong"
+]
+Verdict = Literal[
+    "clean", "suspicious", "layout", "overflow", "underflow", "non-finite", "non-deterministic", "wrong", "failed"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +63,22 @@ class Layer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Exhibit:
+    """What proves a fault. ours, theirs: the calls of the candidate and the reference. got, wanted: the tensors."""
+
+    ours: OpCall | None = None
+    theirs: OpCall | None = None
+    got: torch.Tensor | None = None
+    wanted: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckResult:
     """The answer of `tessera.check`.
 
     verdict, reason: the answer and why. culprit: the operator to look at; None where there is none. layers: every module
     output in order. operators: calls by class. notes: what could not be done. picture: got and expected of the guilty
-    tensor, downsampled, for the report.
+    tensor, downsampled, for the report. exhibit: what a reproducing script is made of.
     """
 
     verdict: Verdict
@@ -69,6 +88,7 @@ class CheckResult:
     operators: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     picture: Picture | None = None
+    exhibit: Exhibit | None = field(default=None, repr=False, compare=False)
 
     @property
     def ok(self) -> bool:
@@ -77,7 +97,7 @@ class CheckResult:
 
     def to_json(self) -> str:
         """The result as JSON text."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        return json.dumps(asdict(replace(self, exhibit=None)), indent=2) + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,9 @@ class Keep:
         self.tensors: dict[tuple[int, Side], list[torch.Tensor]] = {}
         self.calls: dict[int, tuple[torch._ops.OpOverload, list[object], dict[str, object]]] = {}
 
-    def before(self, index: int, func: torch._ops.OpOverload, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+    def before(
+        self, index: int, func: torch._ops.OpOverload, args: Sequence[object], kwargs: Mapping[str, object]
+    ) -> None:
         """Copy what goes in."""
         if index in self._indices:
             # One copy of a tensor that is given twice, so that an alias stays an alias.

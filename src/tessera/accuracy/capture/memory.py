@@ -87,7 +87,7 @@ def _place(tensor: torch.Tensor) -> _Place:
     strided = tensor.layout == torch.strided
     return _Place(
         storage=storage_of(tensor),
-        offset=tensor.storage_offset() if strided else 0,
+        offset=int(tensor.storage_offset()) if strided else 0,
         shape=tuple(tensor.shape),
         stride=tuple(tensor.stride()) if strided else (),
         dtype=tensor.dtype,

@@ -13,7 +13,7 @@ _MIXED = ("dropout", "rrelu", "attention")
 
 def draws(func: torch._ops.OpOverload) -> bool:
     """Whether the operator's result is nothing but what it drew from a generator."""
-    mixed = any(word in func.name() for word in _MIXED)
+    mixed = any(word in func._schema.name for word in _MIXED)
     return torch.Tag.nondeterministic_seeded in func.tags and not mixed
 
 
@@ -42,7 +42,7 @@ class RandomTape:
         leaves, spec = tree_flatten(result)
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
         if self._recording:
-            self._drawn.append((func.name(), [tensor.detach().clone() for tensor in tensors]))
+            self._drawn.append((func._schema.name, [tensor.detach().clone() for tensor in tensors]))
             return result
         kept = self._take(func, tensors)
         if kept is None:
@@ -57,7 +57,7 @@ class RandomTape:
         if self._next >= len(self._drawn):
             return None
         name, kept = self._drawn[self._next]
-        if name != func.name() or [old.shape for old in kept] != [new.shape for new in tensors]:
+        if name != func._schema.name or [old.shape for old in kept] != [new.shape for new in tensors]:
             return None
         self._next += 1
         return kept

@@ -32,7 +32,9 @@ _SILENT = frozenset({"aten::detach", "aten::alias", "aten::lift_fresh"})
 class Observer(Protocol):
     """Sees an operator with its full tensors while they are there."""
 
-    def before(self, index: int, func: torch._ops.OpOverload, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+    def before(
+        self, index: int, func: torch._ops.OpOverload, args: Sequence[object], kwargs: Mapping[str, object]
+    ) -> None:
         """Called before the operator runs."""
 
     def after(self, index: int, func: torch._ops.OpOverload, result: object) -> None:
@@ -42,8 +44,15 @@ class Observer(Protocol):
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records every operator that runs within it into `trace`."""
 
-    def __init__(self, tape: RandomTape, names: Mapping[int, str], observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self,
+        tape: RandomTape,
+        names: Mapping[int, str],
+        observers: Sequence[Observer] = (),
+        sink: Callable[[Op], None] | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._sink = sink
         self.trace = Trace()
         self.phase: Phase = "forward"
         self.step = 0
@@ -86,7 +95,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _inputs(self, args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[Edge, ...]:
         with _disable_current_modes():
-            return tuple(self._memory.edge(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor))
+            return tuple(
+                self._memory.edge(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)
+            )
 
     def _note(
         self,
@@ -98,7 +109,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> None:
         index = len(self.trace.ops)
         module, kind, source = self._place()
-        key = (module, func.name(), self.phase, self.step)
+        key = (module, func._schema.name, self.phase, self.step)
         with _disable_current_modes():
             values, written = self._results(index, func, args, kwargs, result)
         self.trace.ops.append(
@@ -118,6 +129,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
         )
         self._calls[key] += 1
+        if self._sink is not None:
+            with _disable_current_modes():
+                self._sink(self.trace.ops[-1])
 
     def _results(
         self,

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from tessera.accuracy.call import Call, floating_tensors
 from tessera.accuracy.capture.random import RandomTape
 from tessera.accuracy.capture.recorder import OPTIMIZER, Observer, Recorder
-from tessera.accuracy.capture.records import Final, Trace
+from tessera.accuracy.capture.records import Final, Op, Trace
 from tessera.accuracy.capture.state import lent, main_type, names_of
 from tessera.accuracy.double import InDouble
 
@@ -65,8 +65,18 @@ def watch_previous(model: nn.Module, job: Job, setup: Setup, tape: RandomTape) -
     return watch(model, replace(job, calls=(job.previous,), previous=None), setup, tape)
 
 
-def watch(model: nn.Module, job: Job, setup: Setup, tape: RandomTape, observers: Sequence[Observer] = ()) -> Trace:
-    """Run the model and record it. What the model raises ends the run and is noted in the trace."""
+def watch(
+    model: nn.Module,
+    job: Job,
+    setup: Setup,
+    tape: RandomTape,
+    observers: Sequence[Observer] = (),
+    sink: Callable[[Op], None] | None = None,
+) -> Trace:
+    """Run the model and record it. What the model raises ends the run and is noted in the trace.
+
+    sink: gets every record as it is made.
+    """
     calls = [_prepared(call, job, setup) for call in job.calls]
     previous = None if job.previous is None else _prepared(job.previous, job, setup)
     with ExitStack() as stack:
@@ -81,7 +91,7 @@ def watch(model: nn.Module, job: Job, setup: Setup, tape: RandomTape, observers:
             torch.manual_seed(_SEED)
         tape.rewind()
         inputs = {f"input {name}": tensor for call in calls for name, tensor in call.tensors().items()}
-        recorder = Recorder(tape, names_of(model, inputs), observers)
+        recorder = Recorder(tape, names_of(model, inputs), observers, sink)
         with recorder.watching(model):
             run = _Run(model, job, calls, recorder)
             run.go()

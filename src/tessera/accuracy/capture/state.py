@@ -20,7 +20,9 @@ def lent(model: nn.Module, dtypes: Mapping[str, torch.dtype], *, double: bool, t
     closures) then see them too. Afterwards weights, buffers and attributes of every module are the former ones.
     trained: the run writes to the weights, so it gets copies.
     """
-    attributes = [(module, {name: _copied(value) for name, value in vars(module).items()}) for module in model.modules()]
+    attributes = [
+        (module, {name: _copied(value) for name, value in vars(module).items()}) for module in model.modules()
+    ]
     tensors = {id(tensor): (tensor, tensor.clone()) for tensor in _plain_tensors(model)}
     weights = [(weight, weight.data, weight.grad) for weight in model.parameters()]
     try:

@@ -160,13 +160,19 @@ class Writer:
         return f"tensors-{self._num_shards:05d}.safetensors"
 
     def _write_shard(self) -> None:
-        save_file = _safetensors().save_file
-        target = self._partial / self._shard_name()
-        save_file(self._shard, target.with_suffix(".tmp"))
-        target.with_suffix(".tmp").rename(target)
+        save_tensors(self._partial / self._shard_name(), self._shard)
         self._base.commit()
         self._num_shards += 1
         self._shard, self._shard_bytes = {}, 0
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write tensors to a file that is there whole or not at all."""
+    # Each its own memory: views of one storage cannot be stored as they are.
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    partial = path.with_name(path.name + ".tmp")
+    _safetensors().save_file(plain, partial)
+    partial.rename(path)
 
 
 _OP_FIELDS = ("index", "name", "phase", "step", "module", "module_kind", "call", "source", "arguments")
@@ -177,7 +183,9 @@ def _safetensors() -> Any:
     try:
         import safetensors.torch
     except ImportError as error:
-        raise MissingDependency("tensors in dumps need the library safetensors; install it: pip install safetensors") from error
+        raise MissingDependency(
+            "tensors in dumps need the library safetensors; install it: pip install safetensors"
+        ) from error
     return safetensors.torch
 
 

@@ -120,7 +120,7 @@ def _digest(flat: torch.Tensor) -> int:
         return 0
     data = flat.cpu()
     data = torch.view_as_real(data) if data.is_complex() else data
-    return zlib.crc32(data.contiguous().view(torch.uint8).numpy())
+    return zlib.crc32(memoryview(data.contiguous().view(torch.uint8).numpy()))
 
 
 def _sketch(wide: torch.Tensor) -> np.ndarray:
@@ -138,19 +138,15 @@ def distance(a: Value, b: Value) -> float:
     """The estimate of |a - b| in the Euclidean norm; infinite where the sizes or the places that are no numbers differ."""
     if a.numel != b.numel or a.nans != b.nans or a.infs != b.infs:
         return math.inf
-    return float(np.linalg.norm(a.sketch - b.sketch))
+    return _length(a.sketch - b.sketch)
+
+
+def _length(vector: np.ndarray) -> float:
+    """The Euclidean norm, also where squares would overflow, as they do for masks at the end of float64."""
+    largest = float(np.abs(vector).max())
+    return largest * float(np.linalg.norm(vector / largest)) if 0 < largest < math.inf else largest
 
 
 def close(a: Value, b: Value, tolerance: float) -> bool:
     """Whether two values are equal up to `tolerance` times their norm (0: to the last bit of the sketch)."""
     return distance(a, b) <= tolerance * max(a.norm, b.norm)
-
-
-def scale_between(got: Value, expected: Value) -> float | None:
-    """The factor f with got = f * expected if there is one, told from the sketches alone."""
-    power = float(expected.sketch @ expected.sketch)
-    if got.numel != expected.numel or power == 0:
-        return None
-    factor = float(got.sketch @ expected.sketch) / power
-    rest = float(np.linalg.norm(got.sketch - factor * expected.sketch))
-    return factor if rest <= 1e-6 * float(np.linalg.norm(got.sketch)) and factor != 0 else None

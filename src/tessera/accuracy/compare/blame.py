@@ -227,7 +227,9 @@ def _chain(edge: Edge, trace: Trace, partners: dict[int, int]) -> list[Op]:
 
 def _reshapes(op: Op) -> bool:
     """Whether an operator only looks at its input in another way."""
-    return op.short_name.endswith((".view", ".slice", ".select", ".expand", ".unsqueeze", ".as_strided", "._unsafe_view"))
+    return op.short_name.endswith(
+        (".view", ".slice", ".select", ".expand", ".unsqueeze", ".as_strided", "._unsafe_view")
+    )
 
 
 def _origin(edge: Edge, trace: Trace) -> str:
@@ -235,5 +237,3 @@ def _origin(edge: Edge, trace: Trace) -> str:
         return edge.name or "a constant"
     op = trace.ops[edge.producer]
     return f"the result of {op.short_name} in {op.module}"
-
-

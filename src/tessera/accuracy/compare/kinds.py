@@ -42,7 +42,9 @@ _CASTS = frozenset({"aten._to_copy", "aten.to"})
 _SCALES = frozenset({"aten.mul", "aten.div", "aten.mul_", "aten.div_"})
 _CLAMPS = frozenset({"aten.clamp", "aten.clamp_", "aten.clamp_min", "aten.clamp_max", "aten.hardtanh"})
 _MASKS = frozenset({"aten.masked_fill", "aten.masked_fill_", "aten.where", "aten.tril", "aten.triu"})
-_MOVES = frozenset({"aten.roll", "aten.flip", "aten.transpose", "aten.permute", "aten.t", "aten.index_select", "aten.index"})
+_MOVES = frozenset(
+    {"aten.roll", "aten.flip", "aten.transpose", "aten.permute", "aten.t", "aten.index_select", "aten.index"}
+)
 _STRUCTURE: tuple[tuple[frozenset[str], str], ...] = (
     (_CLAMPS, "saturated"),
     (_MASKS, "mask"),
@@ -56,7 +58,12 @@ _WEAK = frozenset({"values", "block"})
 
 
 def name_kind(
-    finding: Finding, ours: Op | None, theirs: Op | None, got: torch.Tensor | None, wanted: torch.Tensor | None, clues: Clues
+    finding: Finding,
+    ours: Op | None,
+    theirs: Op | None,
+    got: torch.Tensor | None,
+    wanted: torch.Tensor | None,
+    clues: Clues,
 ) -> Pattern:
     """The kind of a fault and where it shows."""
     seen = classify(got, wanted, clues) if got is not None and wanted is not None else None
@@ -122,4 +129,6 @@ def _by_structure(finding: Finding, ours: Op | None, theirs: Op | None) -> Patte
 
 
 def _structural(op: Op, otherwise: str) -> str:
+    if op.short_name in _SCALES and len(op.inputs) > 1 and all(edge.value.numel > 1 for edge in op.inputs):
+        return otherwise
     return next((kind for names, kind in _STRUCTURE if op.short_name in names), otherwise)

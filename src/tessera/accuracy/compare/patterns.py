@@ -183,7 +183,9 @@ def _rounded(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern
             return Pattern(kind="short type", where=f"rounded to {bits} bits{looks}", sure=True)
     relative = float(torch.linalg.vector_norm(got - expected) / torch.linalg.vector_norm(expected).clamp_min(1e-300))
     if clues.dtype == torch.float32 and 2.0**-14 < relative < 2.0**-10 and bool(_spread(got, expected)):
-        return Pattern(kind="short type", where=f"relative error {relative:.2g} everywhere: looks like TF32", sure=False)
+        return Pattern(
+            kind="short type", where=f"relative error {relative:.2g} everywhere: looks like TF32", sure=False
+        )
     return None
 
 
@@ -211,7 +213,9 @@ def _edge(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern | 
         for side, span in (("last", list(range(size - count, size))), ("first", list(range(count)))):
             if lines == span:
                 state = "zero" if bool((got[wrong] == 0).all()) else "wrong"
-                return Pattern(kind="edge", where=f"the {side} {count} of {size} along dim {dim} are {state}", sure=True)
+                return Pattern(
+                    kind="edge", where=f"the {side} {count} of {size} along dim {dim} are {state}", sure=True
+                )
     return None
 
 

@@ -21,7 +21,7 @@ FLOATS = ("float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Fault:
-    """A planted fault. make: from the part and its right work to the wrong work. backward: it shows in gradients only."""
+    """A planted fault. make: from a part and its right work to the wrong work. backward: it shows in gradients only."""
 
     name: str
     role: str
@@ -358,7 +358,8 @@ CACHE = (
         lambda part, right: lambda x, start: _slot(part, x, start, late=bool(start)),
     ),
     _row(
-        "one slot short", "cache", "index, zeroed", "slice", lambda part, right: lambda x, start: _one_short(part, right, x, start),
+        "one slot short", "cache", "other operator, extra operator, wrong input, index", "slice cat",
+        lambda part, right: lambda x, start: _one_short(part, right, x, start),
     ),
 )  # fmt: skip
 
@@ -375,7 +376,7 @@ OTHER = (
     _row(
         "branch dropped", "residual", "missing operator", "add", lambda part, right: lambda x, y: x,
     ),
-    _row("branch added twice", "residual", "extra operator, scale", "add mul", lambda part, right: lambda x, y: x + y + y),
+    _row("branch added twice", "residual", "extra operator", "add", lambda part, right: lambda x, y: x + y + y),
     _row("residual from the branch", "residual", "wrong input", "add", lambda part, right: lambda x, y: y + y),
     _row("subtracted", "residual", "other operator", "sub add", lambda part, right: lambda x, y: x - y),
     _row(
@@ -398,7 +399,7 @@ OTHER = (
         lambda part, right: lambda x: _route(part, x, largest=False),
     ),
     _row(
-        "experts moved by one", "mixture", "shifted, permuted, index, extra operator", "gather roll expand unsqueeze add remainder",
+        "experts moved by one", "mixture", "shifted, permuted, index, extra operator", "gather add remainder expand",
         lambda part, right: lambda outputs, top, chosen: right(outputs, top, (chosen + 1) % outputs.shape[1]),
     ),
     _row(
@@ -429,15 +430,21 @@ OTHER = (
         "bilinear for nearest", "upsample", "other operator", "upsample_bilinear2d upsample_nearest2d",
         lambda part, right: lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
     ),
-    _row("skip in the wrong order", "skip", "shifted, wrong input, permuted", "cat", lambda part, right: lambda x, skip: right(skip, x)),
+    _row(
+        "skip in the wrong order", "skip", "shifted, wrong input, permuted", "cat",
+        lambda part, right: lambda x, skip: right(skip, x),
+    ),
     _row("skip forgotten", "skip", "wrong input", "cat", lambda part, right: lambda x, skip: right(x, x)),
     _row(
-        "sine and cosine exchanged", "clock", "shifted, permuted, wrong input", "cat",
+        "sine and cosine exchanged", "clock", "shifted, permuted, wrong input", "cat roll",
         lambda part, right: lambda time: right(time).roll(part.width // 2, -1),
     ),
     _row("time dropped", "clock", "zeroed, missing operator", "mul", lambda part, right: lambda time: right(time) * 0),
     _row("maximum for mean", "pool", "other operator", "amax mean", lambda part, right: lambda x: x.amax((2, 3))),
-    _row("pooled over one axis", "pool", "axis, other operator, argument, extra operator, index", "mean select", lambda part, right: lambda x: x.mean(2)[:, :, 0]),
+    _row(
+        "pooled over one axis", "pool", "axis, other operator", "mean select",
+        lambda part, right: lambda x: x.mean(2)[:, :, 0],
+    ),
     _row(
         "edges the other way", "aggregate", "wrong input", "index_add index",
         lambda part, right: lambda x, source, target: right(x, target, source),

@@ -5,6 +5,7 @@ They are planted by a dispatch mode of the lab's own that lies around the candid
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,22 @@ def _edit(select: Callable[[torch.Tensor], tuple[Any, ...]], value: Callable[[to
     return change
 
 
+def _last(out: torch.Tensor) -> tuple[Any, ...]:
+    return (..., slice(-3, None))
+
+
+def _first(out: torch.Tensor) -> tuple[Any, ...]:
+    return (..., 0)
+
+
+def _fourths(out: torch.Tensor) -> tuple[Any, ...]:
+    return (..., slice(1, None, 4))
+
+
+def _third(out: torch.Tensor) -> tuple[Any, ...]:
+    return (*(0,) * (out.dim() - 1), 2)
+
+
 def _race(out: torch.Tensor, args: Sequence[Any]) -> torch.Tensor:
     seed = torch.Generator()
     seed.seed()
@@ -55,16 +72,16 @@ def _clamped(out: torch.Tensor, args: Sequence[Any]) -> torch.Tensor:
 
 
 KERNEL_FAULTS = (
-    KernelFault("kernel: last columns missed", frozenset({"edge"}), _edit(lambda x: (..., slice(-3, None)), lambda x: x * 0)),
-    KernelFault("kernel: every 4th column", frozenset({"stride"}), _edit(lambda x: (..., slice(1, None, 4)), lambda x: x * 2 + 1)),
+    KernelFault("kernel: last columns missed", frozenset({"edge"}), _edit(_last, lambda x: 0)),
+    KernelFault("kernel: every 4th column", frozenset({"stride"}), _edit(_fourths, lambda x: x * 2 + 1)),
     KernelFault("kernel: scaled", frozenset({"scale"}), lambda out, args: out * 1.05),
     KernelFault("kernel: other sign", frozenset({"sign"}), lambda out, args: -out),
     KernelFault("kernel: saturated", frozenset({"saturated"}), _clamped),
     KernelFault("kernel: short sums", frozenset({"short type", "accuracy"}), _few_bits),
     KernelFault("kernel: zero", frozenset({"zeroed"}), lambda out, args: out * 0),
     KernelFault("kernel: moved by one", frozenset({"shifted"}), lambda out, args: out.roll(1, -1)),
-    KernelFault("kernel: one element", frozenset({"single element"}), _edit(lambda x: (*(0,) * (x.dim() - 1), 2), lambda x: x + 4)),
-    KernelFault("kernel: not a number", frozenset({"non-finite"}), _edit(lambda x: (..., 0), lambda x: x * float("nan"))),
+    KernelFault("kernel: one element", frozenset({"single element"}), _edit(_third, lambda x: x + 4)),
+    KernelFault("kernel: not a number", frozenset({"non-finite"}), _edit(_first, lambda x: math.nan)),
     KernelFault("kernel: race", frozenset({"non-deterministic"}), _race),
 )  # fmt: skip
 

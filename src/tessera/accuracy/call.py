@@ -66,7 +66,7 @@ class Call:
         return {name: value for name, value in named.items() if isinstance(value, torch.Tensor)}
 
     def rolled(self) -> Call:
-        """Another call of the same shapes: the values of every tensor moved by one along its last dim, floats scaled."""
+        """Another call of the same shapes: values are moved by one along the last dim of each tensor, floats scaled."""
         return Call(
             args=tuple(_rolled(value) for value in self.args),
             kwargs={name: _rolled(value) for name, value in self.kwargs.items()},

@@ -4,9 +4,11 @@ Three questions, each with its own evidence, so that rounding never stands accus
 
 1. Is it the same computation? Candidate and reference both run in float64, where rounding is 1e-16 and every difference
    of the programs stands out, however small (`blame.py`).
-2. Does every kernel compute what it should? Each operator of the candidate's run in its own type is repeated, on the very
+2. Does every kernel compute what it should? Each operator of the candidate's run in its own type is repeated, on the
+very
    inputs that it got, by PyTorch's own kernel and in float64 (`kernels.py`).
-3. Is it as careful in its own type? Where programs are equal in float64 but one rounds where the other does not (a missing
+3. Is it as careful in its own type? Where programs are equal in float64 but one rounds where the other does not (a
+missing
    upcast, a cast that saturates), errors against float64 part where the operators differ (`precision.py`).
 
 If all three answers are yes, what is left of a difference is rounding, and the verdict is `clean`.
@@ -86,7 +88,8 @@ def check(
     Args:
         candidate: the model to judge, in the type to judge it in.
         inputs: example inputs: a tensor, a tuple of positional or a dict of keyword arguments.
-        reference: the model that is right; None: the candidate's own program on PyTorch's own kernels; a path: a dump of
+        reference: the model that is right; None: the candidate's own program on PyTorch's own kernels; a path: a dump
+        of
             the right run. A model is given the candidate's types, and need not have its module names or structure.
         backward: judge gradients as well.
         steps: judge that many steps of training with `optimizer`.

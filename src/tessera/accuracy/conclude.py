@@ -86,14 +86,20 @@ def _failed(evidence: Evidence, zoom: Zoom) -> Found | None:
 def _unstable(evidence: Evidence, zoom: Zoom) -> Found | None:
     """The first operator that made two things of the same inputs."""
     first, second = evidence.ours, evidence.again
+    ends = {final.name: final.value.digest for final in second.finals}
+    if all(ends.get(final.name) == final.value.digest for final in first.finals):
+        return None
     pairs = align(first, second, lambda a, b: a.digest == b.digest)
+    undefined: set[int | None] = set()
     for op in first.ops:
         other = pairs.of_candidate.get(op.index)
         twin = None if other is None else second.ops[other]
-        if twin is None or _undefined(op) or [v.digest for v in op.results] == [v.digest for v in twin.results]:
+        if _undefined(op) or (_is_view(op) and any(edge.producer in undefined for edge in op.inputs)):
+            undefined.add(op.index)
+        if twin is None or op.index in undefined or [v.digest for v in op.results] == [v.digest for v in twin.results]:
             continue
         if any(
-            a.value.digest != b.value.digest and _explained(a, first)
+            a.value.digest != b.value.digest and _explained(a, undefined)
             for a, b in zip(op.inputs, twin.inputs, strict=False)
         ):
             continue
@@ -107,12 +113,16 @@ def _undefined(op: Op) -> bool:
     return any(word in op.name for word in ("empty", "resize"))
 
 
-def _explained(edge: Edge, trace: Trace) -> bool:
+def _is_view(op: Op) -> bool:
+    return op.short_name.endswith(_VIEWS)
+
+
+def _explained(edge: Edge, undefined: set[int | None]) -> bool:
     """Whether an input that varies was made by an operator that was already looked at.
 
     Undefined memory and constants that vary are no fault themselves; what is made of them is.
     """
-    return edge.producer is not None and not _undefined(trace.ops[edge.producer])
+    return edge.producer is not None and edge.producer not in undefined
 
 
 def _varying(zoom: Zoom, index: int, other: int) -> str:
@@ -181,7 +191,7 @@ def _call_of(zoom: Zoom, side: str, double: bool, op: Op | None) -> OpCall | Non
 def _user(op: Op, trace: Trace) -> Op:
     """The operator that computes with a weight, behind those that only turn or reshape it."""
     for later in trace.ops[op.index + 1 :]:
-        if not op.short_name.endswith(_VIEWS):
+        if not _is_view(op):
             break
         if any(edge.producer == op.index for edge in later.inputs):
             op = later

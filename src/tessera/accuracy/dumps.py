@@ -13,8 +13,8 @@ from torch import nn
 from tessera.accuracy.call import Call
 from tessera.accuracy.capture.keep import Keep
 from tessera.accuracy.capture.random import RandomTape
-from tessera.accuracy.capture.records import Op, Trace
 from tessera.accuracy.capture.recorder import Observer
+from tessera.accuracy.capture.records import Op, Trace
 from tessera.accuracy.capture.run import Job, MakeOptimizer, Setup, plain_descent, watch
 from tessera.accuracy.capture.state import main_type
 from tessera.accuracy.capture.store import Dump, Writer, read_dump

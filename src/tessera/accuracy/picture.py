@@ -13,7 +13,7 @@ _MOST_ROWS, _MOST_COLUMNS = 48, 64
 
 
 def picture(got: torch.Tensor, expected: torch.Tensor) -> Picture | None:
-    """The largest relative error in each cell of a grid over the tensor; None where the shapes differ or it is empty."""
+    """The largest relative error in each cell of a grid over the tensor; None if the shapes differ or it is empty."""
     if got.shape != expected.shape or got.numel() == 0 or got.is_complex():
         return None
     wide, exact = got.detach().cpu().double(), expected.detach().cpu().double()

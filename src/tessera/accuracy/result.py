@@ -76,7 +76,8 @@ class Exhibit:
 class CheckResult:
     """The answer of `tessera.check`.
 
-    verdict, reason: the answer and why. culprit: the operator to look at; None where there is none. layers: every module
+    verdict, reason: the answer and why. culprit: the operator to look at; None where there is none. layers: every
+    module
     output in order. operators: calls by class. notes: what could not be done. picture: got and expected of the guilty
     tensor, downsampled, for the report. exhibit: what a reproducing script is made of.
     """
@@ -102,7 +103,7 @@ class CheckResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """The relative error over the guilty tensor: rows of log10 of the largest error in each cell, None where it is right.
+    """The relative error over the guilty tensor: log10 of the largest error in each cell, None where it is right.
 
     shape: of the tensor; its last dim runs across, all others down.
     """

@@ -12,7 +12,7 @@ Side = Literal["input", "output", "written"]
 
 
 class Keep:
-    """Copies the inputs and outputs of the operators with the given indices, and their arguments as they were called."""
+    """Copies the inputs and outputs of the operators with the given indices, and all arguments."""
 
     def __init__(self, indices: frozenset[int]) -> None:
         self._indices = indices

@@ -20,7 +20,8 @@ def draws(func: torch._ops.OpOverload) -> bool:
 class RandomTape:
     """Results of the random operators of one run, in order; `rewind` before the next run to have them replayed.
 
-    An operator that does not fit what is on the tape (another operator, another shape) draws for itself: the runs differ
+    An operator that does not fit what is on the tape (another operator, another shape) draws for itself: the runs
+    differ
     there, and it is for the comparison to say so.
     """
 

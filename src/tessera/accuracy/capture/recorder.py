@@ -155,14 +155,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _place(self) -> tuple[str, str, str]:
         """Module, its class and the source line; of the forward operator where this one computes its gradient."""
         if self.phase == "backward":
-            node = torch._C._current_autograd_node()  # type: ignore[attr-defined]
+            node = torch._C._current_autograd_node()
             maker = None if node is None else self._makers.get(node._sequence_nr())
             line = user_line() if maker is None else maker[2]
             return (*(maker or self.modules[-1])[:2], line)
         line = user_line()
         if torch.is_grad_enabled() or self.phase == "forward":
             # The node of the operator that runs now took the last number given.
-            self._makers[torch.autograd._get_sequence_nr() - 1] = (*self.modules[-1], line)  # type: ignore[attr-defined]
+            number = torch.autograd._get_sequence_nr() - 1  # type: ignore[attr-defined]
+            self._makers[number] = (*self.modules[-1], line)
         return (*self.modules[-1], line)
 
     @contextmanager

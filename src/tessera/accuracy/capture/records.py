@@ -27,9 +27,11 @@ class Edge:
 class Op:
     """One call of an operator.
 
-    name: as in `aten.addmm.default`. module: dotted name of the innermost module (of the forward one in a backward pass).
+    name: as in `aten.addmm.default`. module: dotted name of the innermost module (of the forward one in a backward
+    pass).
     call: how many times this operator ran in this module before, in this phase. source: `file:line` of the model.
-    arguments: the arguments by name, tensors as `%i` for `inputs[i]`. written: the whole buffers behind outputs that are
+    arguments: the arguments by name, tensors as `%i` for `inputs[i]`. written: the whole buffers behind outputs that
+    are
     views and were written to.
     """
 

@@ -1,6 +1,7 @@
 """Runs on disk: one SQLite index of records, and safetensors files for full tensors where they were asked for.
 
-A dump is a folder. It is written under the name `NAME.partial` and renamed when it is whole, so a folder of that name is
+A dump is a folder. It is written under the name `NAME.partial` and renamed when it is whole, so a folder of that name
+is
 whole, and a killed capture leaves `NAME.partial` with everything up to its last commit. Values are stored once each.
 """
 
@@ -32,8 +33,8 @@ SLICE_ELEMENTS = 1 << 16
 
 _TABLES = """
 create table meta (name text primary key, value text);
-create table value (id integer primary key, dtype text, shape text, stride text, digest integer, norm real, largest real,
-  nans integer, infs integer, sketch blob);
+create table value (id integer primary key, dtype text, shape text, stride text, digest integer, norm real,
+  largest real, nans integer, infs integer, sketch blob);
 create table op (stream text, idx integer, record text);
 create table module (stream text, record text);
 create table final (stream text, record text);
@@ -147,8 +148,8 @@ class Writer:
         if known is not None:
             return known[0]
         row = (
-            None, value.dtype, json.dumps(value.shape), json.dumps(value.stride), value.digest, value.norm, value.largest,
-            value.nans, value.infs, value.sketch.tobytes(),
+            None, value.dtype, json.dumps(value.shape), json.dumps(value.stride), value.digest, value.norm,
+            value.largest, value.nans, value.infs, value.sketch.tobytes(),
         )  # fmt: skip
         number = self._base.execute("insert into value values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid
         assert number is not None

@@ -120,7 +120,7 @@ def _digest(flat: torch.Tensor) -> int:
         return 0
     data = flat.cpu()
     data = torch.view_as_real(data) if data.is_complex() else data
-    return zlib.crc32(memoryview(data.contiguous().view(torch.uint8).numpy()))
+    return zlib.crc32(data.contiguous().view(torch.uint8).numpy().data)
 
 
 def _sketch(wide: torch.Tensor) -> np.ndarray:
@@ -135,7 +135,7 @@ def _sketch(wide: torch.Tensor) -> np.ndarray:
 
 
 def distance(a: Value, b: Value) -> float:
-    """The estimate of |a - b| in the Euclidean norm; infinite where the sizes or the places that are no numbers differ."""
+    """The estimate of |a - b| in the Euclidean norm; infinite where sizes or counts of what is no number differ."""
     if a.numel != b.numel or a.nans != b.nans or a.infs != b.infs:
         return math.inf
     return _length(a.sketch - b.sketch)

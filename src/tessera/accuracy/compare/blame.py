@@ -35,7 +35,8 @@ class Site:
 class Finding:
     """Why two runs differ. op: the guilty operator of the candidate; expected: of the reference, either may be absent.
 
-    got, wanted: where the wrong and the right values can be seen. changed: arguments as (name, candidate's, reference's).
+    got, wanted: where the wrong and the right values can be seen. changed: arguments as (name, candidate's,
+    reference's).
     """
 
     cause: Cause
@@ -138,9 +139,10 @@ class Comparison:
         base = Finding(cause="input", op=op.index, expected=partner.index, got=sites[0], wanted=sites[1])
         if ours.producer is not None and theirs.producer is not None:
             before = self.candidate.ops[ours.producer]
-            if self.pairs.of_candidate.get(before.index) == theirs.producer and before.index not in seen:
-                if not same_results(before, self.reference.ops[theirs.producer], self.same):
-                    return self._explain(before, self.reference.ops[theirs.producer], seen)
+            after = self.reference.ops[theirs.producer]
+            partners = self.pairs.of_candidate.get(before.index) == after.index
+            if partners and before.index not in seen and not same_results(before, after, self.same):
+                return self._explain(before, after, seen)
         added = _chain(ours, self.candidate, self.pairs.of_candidate)
         left_out = _chain(theirs, self.reference, self.pairs.of_reference)
         if not added and not left_out:
@@ -150,7 +152,7 @@ class Comparison:
         return self._explain_chains(added, left_out, base)
 
     def _explain_chains(self, added: list[Op], left_out: list[Op], base: Finding) -> Finding:
-        """By the operators without partners on the way to a tensor, those of the candidate and those of the reference."""
+        """By the operators without partners on the way to a tensor, in the candidate and in the reference."""
         if not left_out:
             return replace(base, cause="extra", op=self._first_foreign(added).index, expected=None)
         if not added:

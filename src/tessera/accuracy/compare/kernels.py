@@ -1,6 +1,7 @@
 """Every operator of a run against PyTorch's own kernel and against float64, on the very inputs that it got.
 
-An operator whose result is PyTorch's to the last bit is `exact`. Otherwise its loss against float64 is held against what
+An operator whose result is PyTorch's to the last bit is `exact`. Otherwise its loss against float64 is held against
+what
 PyTorch's kernel loses there (`judge.py`). Beyond that rule, a bound tells what rounding can explain: with unit
 roundoff u of the type of accumulation, a sum of n terms errs with high probability by at most about sqrt(n) u times the
 sum of absolute terms (Higham and Mary, "A new approach to probabilistic rounding error analysis", 2019). What every
@@ -34,7 +35,7 @@ _UNDEFINED = ("empty", "resize_")
 
 @dataclass(frozen=True, kw_only=True)
 class KernelVerdict:
-    """What one operator call did to its very inputs. ratio: its loss over PyTorch's; got, expected: where it is wrong."""
+    """What one operator call did to its inputs. ratio: its loss over PyTorch's; got, expected: where it is wrong."""
 
     index: int
     name: str
@@ -182,7 +183,7 @@ def results(tree: object) -> list[torch.Tensor]:
 
 
 def _identical(a: torch.Tensor, b: torch.Tensor, *, strides: bool) -> bool:
-    """Equal in shape, type and value, NaN equals NaN; in strides as well unless the operator wrote to what it was given."""
+    """Equal in shape, type and value, NaN equals NaN, and in strides if they are asked for."""
     if a.shape != b.shape or a.dtype != b.dtype or a.layout != b.layout:
         return False
     if strides and a.layout == torch.strided and a.stride() != b.stride() and a.numel() > 1:

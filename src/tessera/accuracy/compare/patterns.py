@@ -1,6 +1,7 @@
 """What the wrong elements of a tensor have in common: a table of small functions, the most telling first.
 
-Each looks at `got` and `expected` (float64, one shape) and answers with the kind of fault and words for the user, or with
+Each looks at `got` and `expected` (float64, one shape) and answers with the kind of fault and words for the user, or
+with
 None if that is not it.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import torch
 
@@ -223,7 +224,7 @@ def _every_nth(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Patte
     wrong = _wrong(got, expected, clues)
     for dim in reversed(range(wrong.dim())):
         lines = _any_but(wrong, dim).nonzero().flatten().tolist()
-        steps = {b - a for a, b in zip(lines, lines[1:], strict=False)}
+        steps = {b - a for a, b in pairwise(lines)}
         # Two lines alone may be chance, unless no further one would fit.
         full = len(lines) >= 2 and lines[0] < min(steps) and lines[-1] + min(steps) >= wrong.shape[dim] >= 4
         if (len(lines) >= 3 or full) and len(steps) == 1 and min(steps) > 1:

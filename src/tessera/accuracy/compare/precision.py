@@ -53,7 +53,7 @@ def unit(value: Value) -> float:
 
 
 class Careful:
-    """The rule by which values of two runs count as the same: the candidate's loses no more than a few times as much."""
+    """The rule by which values of two runs count as the same: the candidate's loses at most a few times as much."""
 
     def __init__(self, ours: Losses, theirs: Losses) -> None:
         self._ours = ours.of_value

@@ -22,8 +22,8 @@ def heat_map(picture: Picture) -> str:
     width, height = columns * _CELL, rows * _CELL
     frame = f'<rect width="{width}" height="{height}" fill="none" stroke="var(--line)"/>'
     return (
-        f'<section><h2>The guilty tensor</h2><p class="legend">Shape {list(picture.shape)}: its last dim runs across, all '
-        "others down; the redder, the larger the relative error; empty is right.</p>"
+        f'<section><h2>The guilty tensor</h2><p class="legend">Shape {list(picture.shape)}: its last dim runs across, '
+        "all others down; the redder, the larger the relative error; empty is right.</p>"
         f'<svg viewBox="0 0 {width} {height}" style="max-width:{max(width * 2, 240)}px" role="img" '
         f'aria-label="Error over the guilty tensor">{frame}{squares}</svg></section>'
     )

@@ -63,6 +63,9 @@ def _plot(layers: Sequence[Layer]) -> str:
         return round(_TOP + (high - power) / (high - low) * (_HEIGHT - _TOP - _BOTTOM), 1)
 
     xs = [round(_LEFT + index * (_WIDTH - _LEFT - 10) / (len(layers) - 1), 1) for index in range(len(layers))]
+    def points(column: list[float | None]) -> str:
+        return " ".join(f"{x},{y(value)}" for x, value in zip(xs, column, strict=True))
+
     step = max(1, (high - low) // 6)
     grid = "".join(
         f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH}" y1="{y(10.0**power)}" y2="{y(10.0**power)}"/>'
@@ -70,7 +73,7 @@ def _plot(layers: Sequence[Layer]) -> str:
         for power in range(low, high + 1, step)
     )
     lines = "".join(
-        f'<polyline class="{name}" points="{" ".join(f"{x},{y(value)}" for x, value in zip(xs, column, strict=True))}"/>'
+        f'<polyline class="{name}" points="{points(column)}"/>'
         for name, column in (
             ("theirs", [layer.reference_error for layer in layers]),
             ("ours", [layer.error for layer in layers]),
@@ -84,7 +87,8 @@ def _plot(layers: Sequence[Layer]) -> str:
     return (
         '<section><h2>Error by layer</h2><p class="legend">Relative to float64, free-running, in order of completion: '
         '<b class="ours">the candidate</b>, <b class="theirs">PyTorch itself</b>.</p>'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="Error by layer">{grid}{lines}{dots}</svg></section>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="Error by layer">{grid}{lines}{dots}</svg>'
+        "</section>"
     )
 
 
@@ -100,8 +104,9 @@ def _table(layers: Sequence[Layer]) -> str:
     return (
         '<section><h2>Layers</h2><div class="filters"><input id="filter-text" type="search" placeholder="name" '
         'aria-label="Filter by name"><select id="filter-class" aria-label="Filter by class"><option value="">all '
-        f'classes</option>{options}</select><span id="filter-count"></span></div><div class="scroll"><table id="layers">'
-        "<thead><tr><th>layer</th><th>class</th><th>error</th><th>PyTorch's</th><th>ratio</th><th>operators in it</th>"
+        f'classes</option>{options}</select><span id="filter-count"></span></div><div class="scroll">'
+        '<table id="layers"><thead><tr><th>layer</th><th>class</th><th>error</th><th>PyTorch</th><th>ratio</th>'
+        "<th>operators in it</th>"
         f"</tr></thead><tbody>{rows}</tbody></table></div></section>"
     )
 

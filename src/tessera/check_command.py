@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -14,8 +16,9 @@ from rich.console import Console
 from torch import nn
 
 from tessera.accuracy.call import Call
+from tessera.accuracy.capture.store import read_dump
 from tessera.accuracy.check import check
-from tessera.accuracy.dumps import Tensors, compare, dump
+from tessera.accuracy.dumps import OWN, Tensors, compare, dump
 from tessera.accuracy.report.page import render
 from tessera.accuracy.result import CheckResult
 from tessera.accuracy.script import write_script
@@ -103,9 +106,10 @@ def _check(name: str, options: Options) -> CheckResult:
 
 def _check_dump(name: str, options: Options) -> CheckResult:
     """The candidate's run is on disk; the reference's is made now, beside nothing else."""
-    import tempfile
-
     model, call = _load(name, options)
+    dtype = getattr(torch, read_dump(Path(options.candidate)).facts.get(f"dtype {OWN}", ""), None)
+    if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
+        model, call = model.to(dtype), call.cast(dtype)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "reference"
         dump(model, call, path, backward=options.backward, steps=options.steps, tensors="whole")
@@ -142,8 +146,6 @@ def _candidate(model: nn.Module, call: Call, options: Options) -> _Candidate:
 
         return _Candidate(model=model, call=call, context=use, native=paused)
     if name in _TYPES:
-        import copy
-
         return _Candidate(model=copy.deepcopy(model).to(_TYPES[name]), call=call.cast(_TYPES[name]))
     if name.startswith("python:"):
         return _Candidate(model=_load(name, options)[0], call=call)
@@ -151,8 +153,6 @@ def _candidate(model: nn.Module, call: Call, options: Options) -> _Candidate:
 
 
 def _on_device(model: nn.Module, call: Call, name: str) -> _Candidate:
-    import copy
-
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

@@ -70,13 +70,19 @@ def dump(
     writer.finish(
         {
             "model": type(model).__name__,
-            "inputs": {name: value_of(tensor).digest for name, tensor in call.tensors().items()},
+            "inputs": _digests(call),
             "backward": backward,
             "steps": steps,
             "torch": torch.__version__,
         }
     )
     return f"{writer.left_out} operator calls did not fit into the budget" if writer.left_out else ""
+
+
+def _digests(call: Call) -> dict[str, int]:
+    """Checksums of the inputs, floating ones in bfloat16 so that the type that they were given in does not matter."""
+    tensors = call.tensors().items()
+    return {name: value_of(t.bfloat16() if t.is_floating_point() else t).digest for name, t in tensors}
 
 
 def _sink(writer: Writer, stream: str) -> Callable[[Op], None]:
@@ -110,8 +116,7 @@ def compare(candidate: Path, reference: Path) -> CheckResult:
 def against_dump(live: Evidence, keep: Any, reference: Path, call: Call) -> CheckResult:
     """Judge a candidate that was just run against a dump."""
     theirs = read_dump(reference)
-    digests = {name: value_of(tensor).digest for name, tensor in call.tensors().items()}
-    if theirs.facts.get("inputs") not in (None, digests):
+    if theirs.facts.get("inputs") not in (None, _digests(call)):
         raise UsageError(f"{reference} was made on other inputs; make it again on these, or give its inputs here")
     _check_outputs(live.ours, theirs.streams[OWN], "the candidate", str(reference))
     evidence = Evidence(

@@ -49,11 +49,16 @@ def write_script(path: Path, culprit: Culprit, exhibit: Exhibit) -> None:
         if call is not None:
             lines.append(_call(name, call, tensors))
     if exhibit.ours is not None:
-        lines.append('print("the candidate\'s call, run here:", ours)\n')
+        lines.append(_show("candidate", "ours", exhibit))
     if exhibit.theirs is not None:
-        lines.append('print("the reference\'s call, run here:", theirs)\n')
+        lines.append(_show("reference", "theirs", exhibit))
     save_tensors(path.with_suffix(".safetensors"), tensors)
     path.write_text("".join(lines), encoding="utf-8")
+
+
+def _show(side: str, name: str, exhibit: Exhibit) -> str:
+    words = f"the {side}'s call, run here"
+    return f'print("{words}:", {name})\n' if exhibit.wanted is None else f'show("{words}", {name}, t["wanted"])\n'
 
 
 def _summary(culprit: Culprit) -> str:

@@ -86,15 +86,13 @@ def watch(
         stack.enter_context(lent(model, setup.dtypes, double=setup.double, trained=job.trains))
         if setup.double:
             stack.enter_context(InDouble())  # type: ignore[no-untyped-call]
-        if previous is not None:
-            previous.run(model, gradients=job.backward)
-            torch.manual_seed(_SEED)
+        error = "" if previous is None else _attempt(lambda: previous.run(model, gradients=job.backward))
+        torch.manual_seed(_SEED)
         tape.rewind()
         inputs = {f"input {name}": tensor for call in calls for name, tensor in call.tensors().items()}
         recorder = Recorder(tape, names_of(model, inputs), observers, sink)
         with recorder.watching(model):
-            run = _Run(model, job, calls, recorder)
-            run.go()
+            recorder.trace.error = error or _attempt(_Run(model, job, calls, recorder).go)
         recorder.trace.dtype = "float64" if setup.double else str(main_type(model)).removeprefix("torch.")
         return recorder.trace
 
@@ -116,6 +114,15 @@ def _seeded() -> Iterator[None]:
         yield
 
 
+def _attempt(run: Callable[[], object]) -> str:
+    """Run a model; returns how it failed, for that is part of the record, or an empty string."""
+    try:
+        run()
+    except Exception as error:  # A model, and a candidate's kernels the more, may fail in any way.
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
 class _Run:
     def __init__(self, model: nn.Module, job: Job, calls: list[Call], recorder: Recorder) -> None:
         self._model = model
@@ -124,13 +131,7 @@ class _Run:
         self._recorder = recorder
 
     def go(self) -> None:
-        """All the steps; how the model fails is part of the record."""
-        try:
-            self._steps()
-        except Exception as error:  # A model, and a candidate's kernels the more, may fail in any way.
-            self._recorder.trace.error = f"{type(error).__name__}: {error}"
-
-    def _steps(self) -> None:
+        """All the steps."""
         job, recorder = self._job, self._recorder
         optimizer = job.optimizer(self._model.parameters()) if job.trains else None
         for step in range(max(job.steps, 1)):

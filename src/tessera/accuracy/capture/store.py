@@ -109,6 +109,9 @@ class Writer:
     def end(self, stream: str, trace: Trace) -> None:
         """Add what is known at the end of a run."""
         for module in trace.modules:
+            if self._used() > self._budget * 9 // 8:
+                self.left_out += 1
+                continue
             outputs = [(path, self._value(value)) for path, value in module.outputs]
             record = {**{name: getattr(module, name) for name in _MODULE_FIELDS}, "outputs": outputs}
             self._base.execute("insert into module values (?, ?)", (stream, json.dumps(record)))
@@ -141,7 +144,7 @@ class Writer:
         # Counting pages is cheap, and pages not yet on disk are counted too.
         (pages,), (size,) = (self._base.execute(f"pragma {name}").fetchone() for name in ("page_count", "page_size"))
         # The end of the run still needs some room: its finals and modules.
-        return int(pages) * int(size) * 9 // 8 + self._tensor_bytes
+        return int(pages) * int(size) * 3 // 2 + self._tensor_bytes
 
     def _value(self, value: Value) -> int:
         known = self._values.get(id(value))

@@ -25,6 +25,8 @@ BUCKETS = 64
 _SEED = 20260101
 # Signs repeat after this many elements: a prime, so that no dim of a real tensor lines up with the period.
 _PERIOD = 1_048_573
+# Larger numbers, such as masks at the end of float64, count as this: their sums must not overflow.
+_LARGEST = 1e150
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,9 +86,9 @@ def value_of(tensor: torch.Tensor) -> Value:
     wide = real.to(device="cpu", dtype=torch.float64)
     nans = infs = 0
     norm = float(torch.linalg.vector_norm(wide))
-    if not math.isfinite(norm):
+    if not norm < _LARGEST:
         nans, infs = int(wide.isnan().sum()), int(wide.isinf().sum())
-        wide = wide.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        wide = wide.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp(-_LARGEST, _LARGEST)
         norm = _norm(wide)
     return Value(
         dtype=str(plain.dtype).removeprefix("torch."),

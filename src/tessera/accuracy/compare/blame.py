@@ -94,7 +94,8 @@ class Comparison:
         if not wrong:
             return None
         self.known = Known(self.reference, self.same)
-        behind = self._behind([ours.producer for ours, _ in wrong])
+        # Ends are in order of time; what comes later may only follow from what is wrong in the first.
+        behind = self._behind([wrong[0][0].producer])
         for index in sorted(behind):
             op = self.candidate.ops[index]
             partner = self.partner(op)
@@ -148,6 +149,10 @@ class Comparison:
         if not added and not left_out:
             if ours.producer is None and theirs.producer is None:
                 return replace(base, cause="weight", detail=f"{ours.name or theirs.name}")
+            return replace(base, detail=self._wiring(ours, theirs))
+        assert self.known is not None
+        if added and ours.value.norm > 0 and ours.value in self.known:
+            # Made in another way, but one of the reference's own values: the wrong one of them.
             return replace(base, detail=self._wiring(ours, theirs))
         return self._explain_chains(added, left_out, base)
 

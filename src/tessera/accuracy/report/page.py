@@ -63,6 +63,7 @@ def _plot(layers: Sequence[Layer]) -> str:
         return round(_TOP + (high - power) / (high - low) * (_HEIGHT - _TOP - _BOTTOM), 1)
 
     xs = [round(_LEFT + index * (_WIDTH - _LEFT - 10) / (len(layers) - 1), 1) for index in range(len(layers))]
+
     def points(column: list[float | None]) -> str:
         return " ".join(f"{x},{y(value)}" for x, value in zip(xs, column, strict=True))
 

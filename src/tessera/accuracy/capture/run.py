@@ -83,7 +83,7 @@ def watch(
         # The candidate's own modes lie outside ours, so that what they make of an operator is what is seen.
         stack.enter_context(setup.context())
         stack.enter_context(_seeded())
-        stack.enter_context(lent(model, setup.dtypes, double=setup.double, trained=job.trains))
+        stack.enter_context(_lent(model, job, setup))
         if setup.double:
             stack.enter_context(InDouble())  # type: ignore[no-untyped-call]
         error = "" if previous is None else _attempt(lambda: previous.run(model, gradients=job.backward))
@@ -95,6 +95,11 @@ def watch(
             recorder.trace.error = error or _attempt(_Run(model, job, calls, recorder).go)
         recorder.trace.dtype = "float64" if setup.double else str(main_type(model)).removeprefix("torch.")
         return recorder.trace
+
+
+def _lent(model: nn.Module, job: Job, setup: Setup) -> AbstractContextManager[None]:
+    gradients = job.backward or job.trains
+    return lent(model, setup.dtypes, double=setup.double, trained=job.trains, gradients=gradients)
 
 
 def _prepared(call: Call, job: Job, setup: Setup) -> Call:

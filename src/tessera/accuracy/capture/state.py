@@ -11,14 +11,21 @@ from torch import nn
 
 from tessera.accuracy.capture.memory import storage_of
 
+# Weights of more elements than this are not widened all at once.
+_LARGE = 100_000_000
+
 
 @contextmanager
-def lent(model: nn.Module, dtypes: Mapping[str, torch.dtype], *, double: bool, trained: bool) -> Iterator[None]:
+def lent(
+    model: nn.Module, dtypes: Mapping[str, torch.dtype], *, double: bool, trained: bool, gradients: bool = True
+) -> Iterator[None]:
     """Within it, floating weights are rounded to the type that `dtypes` names for them, then widened if `double`.
 
     Weights are exchanged in place, not copied with the model: functions that were bound to the model (patched forwards,
     closures) then see them too. Afterwards weights, buffers and attributes of every module are the former ones.
-    trained: the run writes to the weights, so it gets copies.
+    trained: the run writes to the weights, so it gets copies. gradients: they are asked for; without them the weights
+    of a
+    large model stay as they are, and `InDouble` widens each where it is used.
     """
     attributes = [
         (module, {name: _copied(value) for name, value in vars(module).items()}) for module in model.modules()
@@ -26,7 +33,8 @@ def lent(model: nn.Module, dtypes: Mapping[str, torch.dtype], *, double: bool, t
     tensors = {id(tensor): (tensor, tensor.clone()) for tensor in _plain_tensors(model)}
     weights = [(weight, weight.data, weight.grad) for weight in model.parameters()]
     try:
-        _exchange(model, dtypes, double=double, trained=trained)
+        late = not gradients and sum(weight.numel() for weight, _, _ in weights) > _LARGE
+        _exchange(model, dtypes, double=double, late=late, trained=trained)
         yield
     finally:
         for weight, data, gradient in weights:
@@ -55,9 +63,9 @@ def _plain_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
                     yield item
 
 
-def _exchange(model: nn.Module, dtypes: Mapping[str, torch.dtype], *, double: bool, trained: bool) -> None:
+def _exchange(model: nn.Module, dtypes: Mapping[str, torch.dtype], *, double: bool, late: bool, trained: bool) -> None:
     for name, weight in model.named_parameters():
-        data = _typed(weight.data, dtypes.get(name), double)
+        data = _typed(weight.data, dtypes.get(name), double and not late)
         weight.data = data.clone() if trained else data
         weight.grad = None
     for prefix, module in model.named_modules():

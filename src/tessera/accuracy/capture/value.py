@@ -25,6 +25,8 @@ BUCKETS = 64
 _SEED = 20260101
 # Signs repeat after this many elements: a prime, so that no dim of a real tensor lines up with the period.
 _PERIOD = 1_048_573
+# Elements that are measured at a time.
+_CHUNK = 1 << 20
 # Larger numbers, such as masks at the end of float64, count as this: their sums must not overflow.
 _LARGEST = 1e150
 
@@ -68,14 +70,10 @@ class Value:
 
 @lru_cache(maxsize=1)
 def _signs() -> torch.Tensor:
+    """Signs of elements 0 to _PERIOD + _CHUNK - 1, so that those of any chunk lie in one piece."""
     generator = torch.Generator().manual_seed(_SEED)
-    return torch.randint(0, 2, (_PERIOD,), generator=generator, dtype=torch.int8).double().mul_(2).sub_(1)
-
-
-@lru_cache(maxsize=8)
-def _signs_for(numel: int) -> torch.Tensor:
-    signs = _signs()
-    return signs[:numel] if numel <= _PERIOD else signs.repeat(-(-numel // _PERIOD))[:numel]
+    period = torch.randint(0, 2, (_PERIOD,), generator=generator, dtype=torch.int8).double().mul_(2).sub_(1)
+    return torch.cat([period, period[:_CHUNK], period[: _CHUNK - _PERIOD]])
 
 
 def value_of(tensor: torch.Tensor) -> Value:
@@ -83,23 +81,19 @@ def value_of(tensor: torch.Tensor) -> Value:
     plain = tensor.detach()
     flat = _flat(plain)
     real = torch.view_as_real(flat).flatten() if flat.is_complex() else flat
-    wide = real.to(device="cpu", dtype=torch.float64)
-    nans = infs = 0
-    norm = float(torch.linalg.vector_norm(wide))
-    if not norm < _LARGEST:
-        nans, infs = int(wide.isnan().sum()), int(wide.isinf().sum())
-        wide = wide.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp(-_LARGEST, _LARGEST)
-        norm = _norm(wide)
+    sums = _Sums()
+    for start in range(0, real.numel(), _CHUNK):
+        sums.add(real[start : start + _CHUNK].to(device="cpu", dtype=torch.float64), start)
     return Value(
         dtype=str(plain.dtype).removeprefix("torch."),
         shape=tuple(plain.shape),
         stride=tuple(plain.stride()) if plain.layout == torch.strided else (),
         digest=_digest(flat),
-        sketch=_sketch(wide),
-        norm=norm,
-        largest=float(wide.abs().max()) if wide.numel() else 0.0,
-        nans=nans,
-        infs=infs,
+        sketch=sums.sketch.numpy(),
+        norm=sums.norm,
+        largest=sums.largest,
+        nans=sums.nans,
+        infs=sums.infs,
     )
 
 
@@ -111,12 +105,6 @@ def _flat(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.resolve_conj().resolve_neg().contiguous().flatten()
 
 
-def _norm(wide: torch.Tensor) -> float:
-    """The norm of finite numbers, also where their squares overflow."""
-    largest = float(wide.abs().max()) if wide.numel() else 0.0
-    return largest * float(torch.linalg.vector_norm(wide / largest)) if largest else 0.0
-
-
 def _digest(flat: torch.Tensor) -> int:
     if flat.numel() == 0:
         return 0
@@ -125,15 +113,29 @@ def _digest(flat: torch.Tensor) -> int:
     return zlib.crc32(data.contiguous().view(torch.uint8).numpy().data)
 
 
-def _sketch(wide: torch.Tensor) -> np.ndarray:
-    numel = wide.numel()
-    signed = wide * _signs_for(numel)
-    whole = numel - numel % BUCKETS
-    sketch = signed[:whole].view(-1, BUCKETS).sum(0)
-    if whole < numel:
-        sketch[: numel - whole] += signed[whole:]
-    made: np.ndarray = sketch.numpy()
-    return made
+class _Sums:
+    """What is measured, chunk by chunk, so that a large tensor is never there in float64 as a whole."""
+
+    def __init__(self) -> None:
+        self.sketch = torch.zeros(BUCKETS, dtype=torch.float64)
+        self.norm = self.largest = 0.0
+        self.nans = self.infs = 0
+
+    def add(self, wide: torch.Tensor, start: int) -> None:
+        """Add a chunk that begins at element `start`, a multiple of the number of buckets."""
+        norm = float(torch.linalg.vector_norm(wide))
+        if not norm < _LARGEST:
+            self.nans += int(wide.isnan().sum())
+            self.infs += int(wide.isinf().sum())
+            wide = wide.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp(-_LARGEST, _LARGEST)
+            norm = float(torch.linalg.vector_norm(wide))
+        self.norm = math.hypot(self.norm, norm)
+        self.largest = max(self.largest, float(wide.abs().max()))
+        first = start % _PERIOD
+        signed = wide * _signs()[first : first + wide.numel()]
+        whole = wide.numel() - wide.numel() % BUCKETS
+        self.sketch += signed[:whole].view(-1, BUCKETS).sum(0)
+        self.sketch[: wide.numel() - whole] += signed[whole:]
 
 
 def distance(a: Value, b: Value) -> float:

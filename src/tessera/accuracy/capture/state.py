@@ -23,9 +23,8 @@ def lent(
 
     Weights are exchanged in place, not copied with the model: functions that were bound to the model (patched forwards,
     closures) then see them too. Afterwards weights, buffers and attributes of every module are the former ones.
-    trained: the run writes to the weights, so it gets copies. gradients: they are asked for; without them the weights
-    of a
-    large model stay as they are, and `InDouble` widens each where it is used.
+    trained: the run writes to the weights, so it gets copies. gradients: they are asked for; without them the
+    weights of a large model stay as they are, and `InDouble` widens each where it is used.
     """
     attributes = [
         (module, {name: _copied(value) for name, value in vars(module).items()}) for module in model.modules()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ FUSED_ROWS = 1.0
 COMPOSED_ROWS = 2.0
 MATMUL = {torch.float32: 0.95, torch.bfloat16: 0.9}
 ATTENTION = 1.2
+# Over the product of the same numbers in bfloat16.
+INT8_MATMUL = 1.5
 # Where the design gives no figure: do no harm.
 NO_LOSS = 1.0
 # Of the bandwidth of a plain read in the same turns.
@@ -93,9 +96,12 @@ def dtype_text(dtype: torch.dtype) -> str:
 
 def entry(name: str) -> Callable[..., Any]:
     """What PyTorch calls for the ATen overload `name` when the library is switched on, past PyTorch's dispatcher."""
+    from tessera.aten.serve import implementation
+    from tessera.aten.vendor import vendor_of
     from tessera.ops.table import VARIANTS
 
-    return VARIANTS[f"aten::{name}"].call
+    full_name = f"aten::{name}"
+    return functools.partial(implementation(VARIANTS[full_name], vendor_of(full_name)), None)
 
 
 def num_bytes(*tensors: torch.Tensor) -> float:

@@ -59,6 +59,7 @@ _GROUPS: tuple[tuple[str, str, tuple[Shape, ...], tuple[torch.dtype, ...]], ...]
     ("tutorial", "fused_softmax", ((1823, 781), (4096, 4096)), (F32,)),
     ("tutorial", "layer_norm", ((1151, 1024),), (F32,)),
     ("tutorial", "matmul", ((1024, 1024, 1024),), BOTH),
+    ("tutorial", "int8_matmul", ((1024, 1024, 1024),), (torch.int8,)),
     ("tutorial", "attention", ((16, 1024, 64),), BOTH),
 )
 

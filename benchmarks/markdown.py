@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.about import MOST_BUSY_PERCENT
 from benchmarks.compilation import STAGES
+from tessera.core.timing import MOST_BUSY_PERCENT
 
 Results = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -17,7 +17,7 @@ _WORST = 10
 
 def kernels_page(results: Results) -> str:
     rows = results["kernels"]
-    return _page(
+    return page(
         "Kernels on the CPU, against PyTorch's",
         "Each kernel is timed as the operator library calls it, past PyTorch's dispatcher, against PyTorch's operator "
         "on the same tensors. GB/s counts each input read and each output written once; GFLOP/s counts multiplications "
@@ -37,7 +37,7 @@ def kernels_page(results: Results) -> str:
 
 def compile_page(results: Results) -> str:
     rows = results["kernels"]
-    return _page(
+    return page(
         "Compiling and launching on the CPU",
         "Kernels of the usual tutorials, and those of the operator library that the sentence encoder MiniLM needs in "
         "float32 and bfloat16. Times of stages are what Triton itself tells its compilation listener, in processes "
@@ -55,7 +55,7 @@ def compile_page(results: Results) -> str:
 
 def models_page(results: Results) -> str:
     rows = results["models"]
-    return _page(
+    return page(
         "Whole models on the CPU, against PyTorch eager",
         "The same calls with the library switched on and off. Every operator that we have a kernel for runs on it, "
         "also where PyTorch's is faster.",
@@ -67,7 +67,7 @@ def models_page(results: Results) -> str:
     )
 
 
-def _page(title: str, lead: str, about: Row, sections: Sequence[tuple[str, str]]) -> str:
+def page(title: str, lead: str, about: Row, sections: Sequence[tuple[str, str]]) -> str:
     parts = [f"# {title}", lead, _about(about)]
     for name, text in sections:
         parts += [f"## {name}", text]

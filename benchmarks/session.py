@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import compilation, kernels, launches, models, overhead
-from benchmarks.about import MOST_BUSY_PERCENT, about
+from benchmarks.about import about
 from benchmarks.cases import CASES
 from benchmarks.kernels import Row
 from benchmarks.markdown import geomean, mark, number, ratio, threads_text
 from benchmarks.turns import QUICK, Effort
 from tessera.core.errors import UsageError
+from tessera.core.timing import MOST_BUSY_PERCENT
 
 OVERHEAD, COMPILE, LAUNCH, MODELS = "overhead", "compile", "launch", "models/"
 # Models take longer than kernels, and compiling needs a process with an empty cache each time.
@@ -31,9 +32,9 @@ class Session:
     """
 
     def __init__(self, *, pattern: str, threads: Sequence[int], effort: Effort, command: str, console: Console) -> None:
-        self._cases = [case for case in CASES if _fits(case.name, pattern)]
-        self._models = [name for name in models.SUBJECTS if _fits(MODELS + name, pattern)]
-        self._parts = [part for part in (OVERHEAD, COMPILE, LAUNCH) if _fits(part, pattern)]
+        self._cases = [case for case in CASES if fits(case.name, pattern)]
+        self._models = [name for name in models.SUBJECTS if fits(MODELS + name, pattern)]
+        self._parts = [part for part in (OVERHEAD, COMPILE, LAUNCH) if fits(part, pattern)]
         self._threads, self._effort, self._command, self._console = threads, effort, command, console
         self._quick = effort is QUICK
         if not self.names:
@@ -143,7 +144,7 @@ class Session:
                 self._console.print(f"{threads_text(count)}: geometric mean {mean}, targets met {met} of {len(part)}")
 
 
-def _fits(name: str, pattern: str) -> bool:
+def fits(name: str, pattern: str) -> bool:
     """A pattern without wildcards is part of a name; x is as good as ×."""
     plain, wanted = name.replace("×", "x"), pattern.replace("×", "x")
     if not any(sign in wanted for sign in "*?["):

@@ -9,7 +9,18 @@ import torch
 import triton
 from torch.nn import functional
 
-from benchmarks.case import ATTENTION, ELEMENTWISE, FUSED_ROWS, MATMUL, Kernel, Rivals, Shape, num_bytes, randn
+from benchmarks.case import (
+    ATTENTION,
+    ELEMENTWISE,
+    FUSED_ROWS,
+    INT8_MATMUL,
+    MATMUL,
+    Kernel,
+    Rivals,
+    Shape,
+    num_bytes,
+    randn,
+)
 from tests.triton_cpu import kernels
 
 _EPS = 1e-5
@@ -60,14 +71,30 @@ def _matmul(shape: Shape, dtype: torch.dtype) -> Rivals:
     m, n, k = shape
     a, b = randn((m, k), dtype), randn((k, n), dtype)
     out, other = (torch.empty(m, n, dtype=dtype) for _ in range(2))
-    grid = (triton.cdiv(m, 64) * triton.cdiv(n, 64),)
+    grid = (triton.cdiv(m, 128) * triton.cdiv(n, 128),)
 
     def ours() -> torch.Tensor:
         kernels.matmul[grid](a, b, out, m, n, k, *a.stride(), *b.stride(), *out.stride(),
-                             BLOCK_M=64, BLOCK_N=64, BLOCK_K=64, GROUP_M=8, ACTIVATION="")  # fmt: skip
+                             BLOCK_M=128, BLOCK_N=128, BLOCK_K=64, GROUP_M=8, ACTIVATION="")  # fmt: skip
         return out
 
     return Rivals(ours=ours, torch=lambda: torch.mm(a, b, out=other), amount=2.0 * m * n * k, unit="flop")
+
+
+def _int8_matmul(shape: Shape, dtype: torch.dtype) -> Rivals:
+    """int8 into int32, against PyTorch's product of the same numbers in bfloat16."""
+    m, n, k = shape
+    a, b = (torch.randint(-128, 128, size, dtype=dtype) for size in ((m, k), (k, n)))
+    half_a, half_b, other = a.bfloat16(), b.bfloat16(), torch.empty(m, n, dtype=torch.bfloat16)
+    out = torch.empty(m, n, dtype=torch.int32)
+    grid = (triton.cdiv(m, 128), triton.cdiv(n, 128))
+
+    def ours() -> torch.Tensor:
+        kernels.int8_matmul[grid](a, b, out, m, n, k, *a.stride(), *b.stride(), *out.stride(),
+                                  BLOCK_M=128, BLOCK_N=128, BLOCK_K=128)  # fmt: skip
+        return out
+
+    return Rivals(ours=ours, torch=lambda: torch.mm(half_a, half_b, out=other), amount=2.0 * m * n * k, unit="flop")
 
 
 def _attention(shape: Shape, dtype: torch.dtype) -> Rivals:
@@ -95,5 +122,6 @@ KERNELS = {
     "fused_softmax": Kernel(peer="softmax", target=FUSED_ROWS, make=_softmax),
     "layer_norm": Kernel(peer="native_layer_norm", target=FUSED_ROWS, make=_layer_norm),
     "matmul": Kernel(peer="mm", target=MATMUL, make=_matmul),
+    "int8_matmul": Kernel(peer="mm in bfloat16", target=INT8_MATMUL, make=_int8_matmul),
     "attention": Kernel(peer="scaled_dot_product_attention", target=ATTENTION, make=_attention),
 }

@@ -46,6 +46,28 @@ def test_a_square_is_transposed_in_place():
     assert torch.equal(x, expected)
 
 
+def test_a_square_is_turned_in_registers_and_stored_where_it_was():
+    @triton.jit
+    def turn(p, q, N: tl.constexpr):
+        at = tl.arange(0, N)[:, None] * N + tl.arange(0, N)[None, :]
+        tl.store(q + at, tl.trans(tl.load(p + at)))
+
+    for x in (torch.randn(64, 64), torch.randn(4, 4)):
+        expected = x.t().clone()
+        turn[(1,)](x, x, N=len(x))
+        assert torch.equal(x, expected)
+
+
+def test_a_block_is_flipped_in_place():
+    @triton.jit
+    def flip(p, N: tl.constexpr):
+        tl.store(p + tl.arange(0, N), tl.flip(tl.load(p + tl.arange(0, N)), 0))
+
+    x = torch.arange(128.0)
+    flip[(1,)](x, N=128)
+    assert torch.equal(x, torch.arange(128.0).flip(0))
+
+
 def test_a_scalar_store_does_not_reach_an_earlier_load():
     @triton.jit
     def overwrite(p, out, BLOCK: tl.constexpr):
@@ -118,3 +140,69 @@ def test_two_carried_blocks_change_places():
     x, y = torch.ones(64), torch.ones(64)
     swap[(1,)](x, y, 5, BLOCK=64)
     assert x.eq(8).all() and y.eq(13).all()
+
+
+@pytest.mark.parametrize("flag", [1, 0])
+def test_both_branches_scan_the_same_block(flag):
+    @triton.jit
+    def scan(x, out, flag, BLOCK: tl.constexpr):
+        at = tl.arange(0, BLOCK)
+        value = tl.load(x + at) + 1
+        total = tl.cumsum(value, 0) if flag > 0 else -tl.cumsum(value, 0)
+        tl.store(out + at, total)
+
+    x, out = torch.ones(64), torch.empty(64)
+    scan[(1,)](x, out, flag, BLOCK=64)
+    assert torch.equal(out, torch.arange(2.0, 130, 2) * (1 if flag else -1))
+
+
+@pytest.mark.parametrize(("n", "m"), [(0, 0), (1, 0), (1, 1)])
+def test_a_block_is_changed_before_an_early_return(n, m):
+    @triton.jit
+    def leave(x, out, n, m, BLOCK: tl.constexpr):
+        at = tl.arange(0, BLOCK)
+        value = tl.load(x + at)
+        if n > 0:
+            value = value * 2
+            if m > 0:
+                tl.store(out + at, value)
+                return
+            value = value + 1
+        tl.store(out + at, -value)
+
+    x, out = torch.randn(64), torch.empty(64)
+    leave[(1,)](x, out, n, m, BLOCK=64)
+    assert torch.equal(out, {(0, 0): -x, (1, 0): -(2 * x + 1), (1, 1): 2 * x}[n, m])
+
+
+@triton.jit
+def doubled(x, y, rows, cols, x_stride, y_stride, ROWS: tl.constexpr, COLS: tl.constexpr):
+    r, c = tl.arange(0, ROWS)[:, None], tl.arange(0, COLS)[None, :]
+    inside = (r < rows) & (c < cols)
+    tl.store(y + r * y_stride + c, tl.load(x + r * x_stride + c, mask=inside) * 2, mask=inside)
+
+
+@pytest.mark.parametrize("shift", [-300, -33, -16, -1, 0, 1, 16, 17, 40, 300])
+@pytest.mark.parametrize("strides", [(40, 40), (40, 33), (33, 40), (1, 33), (0, 33)])
+def test_a_block_is_read_whole_before_it_is_written_however_both_overlap(shift, strides):
+    memory = torch.arange(2000.0)
+    x, y = (memory.as_strided((8, 33), (stride, 1), at) for stride, at in zip(strides, (500, 500 + shift), strict=True))
+    expected = memory.clone()
+    # Where rows of the target overlap the last one stays.
+    for row, values in enumerate(x.clone() * 2):
+        expected[500 + shift + row * strides[1] : 500 + shift + row * strides[1] + 33] = values
+    doubled[(1,)](x, y, 8, 33, *strides, ROWS=8, COLS=64)
+    assert torch.equal(memory, expected)
+
+
+def test_a_row_that_is_read_by_all_rows_may_be_one_of_them():
+    @triton.jit
+    def add_row(x, row, N: tl.constexpr):
+        r, c = tl.arange(0, N)[:, None], tl.arange(0, N)[None, :]
+        tl.store(x + r * N + c, tl.load(x + r * N + c) + tl.load(row + tl.arange(0, N))[None, :])
+
+    for number in range(3):
+        x = torch.randn(32, 32)
+        expected = x + x[number]
+        add_row[(1,)](x, x[number], N=32)
+        assert torch.equal(x, expected)

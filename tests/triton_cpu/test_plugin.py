@@ -128,7 +128,7 @@ def test_an_unsupported_operation_names_its_source_line():
     with pytest.raises(CompilationError) as caught:
         assembly[(1,)](torch.zeros(64, dtype=torch.int32))
     message = str(caught.value)
-    assert "the operation 'elementwise_inline_asm' is not supported on the CPU yet" in message
+    assert "the operation 'elementwise_inline_asm' is not supported on the CPU: inline assembly" in message
     assert "test_plugin.py" in message and "tl.inline_asm_elementwise(" in message and message.rstrip().endswith("^")
 
 
@@ -184,6 +184,11 @@ def test_device_print_tells_program_index_and_value(capfd):
         at = tl.arange(0, BLOCK)
         tl.device_print("values ", tl.load(x + at))
         tl.device_print("program", tl.program_id(0))
+        tl.device_print("done 100%")
+        print("two", at, 7)
+        tl.device_print("bits", (at - 1).to(tl.int16), hex=True)
+        tl.device_print("square", tl.reshape(at, (1, BLOCK)))
+        tl.device_print("unsigned", (at - 1).to(tl.uint8))
 
     show[(1,)](torch.tensor([1.5, -2.0]), BLOCK=2)
     lines = capfd.readouterr().out.splitlines()
@@ -191,7 +196,27 @@ def test_device_print_tells_program_index_and_value(capfd):
         "pid (0, 0, 0) idx (0) values: 1.500000",
         "pid (0, 0, 0) idx (1) values: -2.000000",
         "pid (0, 0, 0) idx () program: 0",
+        "pid (0, 0, 0) done 100%",
+        "pid (0, 0, 0) idx (0) two: (operand 0) 0",
+        "pid (0, 0, 0) idx (1) two: (operand 0) 1",
+        "pid (0, 0, 0) idx () two: (operand 1) 7",
+        "pid (0, 0, 0) idx (0) bits: 0xffff",
+        "pid (0, 0, 0) idx (1) bits: 0x0000",
+        "pid (0, 0, 0) idx (0, 0) square: 0",
+        "pid (0, 0, 0) idx (0, 1) square: 1",
+        "pid (0, 0, 0) idx (0) unsigned: 255",
+        "pid (0, 0, 0) idx (1) unsigned: 0",
     ]
+
+
+def test_printed_indices_are_as_wide_as_the_largest(capfd):
+    @triton.jit
+    def show(BLOCK: tl.constexpr):
+        tl.device_print("at", tl.arange(0, BLOCK))
+
+    show[(1,)](BLOCK=16)
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[3] == "pid (0, 0, 0) idx ( 3) at: 3" and lines[15] == "pid (0, 0, 0) idx (15) at: 15"
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])

@@ -128,3 +128,20 @@ def test_flash_attention(causal, dtype, heads, length, width):
     exact = attend(*(t.double()[None] for t in (q, k, v)), is_causal=causal)[0]
     # In half precision the probabilities are rounded to it before the second product, as the kernel asks.
     judge(out, attend(*(t[None] for t in (q, k, v)), is_causal=causal)[0], exact)
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 64), (37, 70, 130), (5, 3, 7), (130, 100, 260)])
+@pytest.mark.parametrize("block", [(16, 16, 16), (64, 64, 64), (32, 8, 64)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_int8_matmul_is_exact(shape, block, turned):
+    m, n, k = shape
+    a = torch.randint(-128, 128, (m, k), dtype=torch.int8)
+    b = torch.randint(-128, 128, (n, k), dtype=torch.int8).t().contiguous()
+    # The largest sums that there can be.
+    a[0], b[:, 0] = -128, -128
+    b = b.t().contiguous().t() if turned else b
+    c = torch.empty(m, n, dtype=torch.int32)
+    kernels.int8_matmul[(triton.cdiv(m, block[0]), triton.cdiv(n, block[1]))](
+        a, b, c, m, n, k, *a.stride(), *b.stride(), *c.stride(), *block
+    )
+    assert torch.equal(c, (a.double() @ b.double()).int())

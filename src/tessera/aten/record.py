@@ -33,6 +33,15 @@ NOT_COMPUTE = frozenset(
         "set_.source_Storage", "set_.source_Storage_storage_offset", "set_.source_Tensor",
     )
 )  # fmt: skip
+# Operators written for every device that are only an allocation and other operators. Of the rest some compute on the
+# spot, so what they are made of does not tell what they did.
+MADE_OF_OTHERS = frozenset(
+    "aten::" + name
+    for name in (
+        "_to_copy", "clone", "full", "full_like", "new_full", "new_ones", "new_zeros", "ones", "ones_like", "zeros",
+        "zeros_like",
+    )
+)  # fmt: skip
 _COMPOSITES = ("CompositeImplicitAutograd", "CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional")
 
 
@@ -78,10 +87,12 @@ class Record:
 
 
 class _Depth(threading.local):
-    """How many recorded operators this thread is inside of, and how many it has counted so far."""
+    """How many recorded operators this thread is inside of, how many it has counted so far, and why the last call that
+    went to the vendor did."""
 
     value = 0
     counted = 0
+    reason: str | None = None
 
 
 ACTIVE: list[Record] = []
@@ -110,9 +121,9 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = func._name
         if name in self._served or name in NOT_COMPUTE or not name.startswith("aten::"):
             return func(*args, **kwargs)
-        composite = _composite_key(func)
+        composite = composite_key(func)
         if composite is not None:
-            if _takes_number(func):
+            if takes_number(func):
                 return self._run_whole(func, args, kwargs)
             with self:
                 return func._op_dk(composite, *args, **kwargs)
@@ -135,13 +146,13 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @functools.cache
-def _takes_number(func: Any) -> bool:
+def takes_number(func: Any) -> bool:
     """A composite hands its number on as a tensor, which PyTorch gives to a mode as a number again; not all take it."""
     return any(str(argument.type) == "number" for argument in func._schema.arguments)
 
 
 @functools.cache
-def _composite_key(func: Any) -> Any:
+def composite_key(func: Any) -> Any:
     """The key under which `func` is written in terms of other operators, where it has no CPU kernel; None for a leaf.
 
     Views are written for every device as well, but there only the first kind is made of other operators.
@@ -153,3 +164,12 @@ def _composite_key(func: Any) -> Any:
         if has(name, key):
             return getattr(torch._C.DispatchKey, key)
     return None
+
+
+@functools.cache
+def parts_key(func: Any) -> Any:
+    """The key under which running `func` does nothing but allocate and call other operators; None where that is not so
+    or not known."""
+    composite = composite_key(func)
+    apart = composite is torch._C.DispatchKey.CompositeImplicitAutograd or func._name in MADE_OF_OTHERS
+    return composite if apart and not takes_number(func) else None

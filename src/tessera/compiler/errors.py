@@ -30,6 +30,12 @@ class LoweringError(Exception):
         return (type(self), (self.faults,))
 
 
+def internal(error: Exception, location: Location | None = None) -> LoweringError:
+    """An error that is the compiler's own fault, told as such. The original stays its cause."""
+    what = f"{type(error).__name__}: {error}".splitlines()[0]
+    return fail(f"the CPU compiler itself failed here ({what}); please report this with the kernel", location)
+
+
 def fail(message: str, location: Location | None = None) -> LoweringError:
     """An error of a single fault."""
     return LoweringError([Fault(message, location)])

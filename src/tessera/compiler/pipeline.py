@@ -9,7 +9,7 @@ from pathlib import Path
 from tessera.compiler.llvm import codegen
 from tessera.compiler.lower import diagnostics
 from tessera.compiler.lower.module import lower_module
-from tessera.compiler.passes import carried, placement
+from tessera.compiler.passes import carried, outline, placement, scaled
 from tessera.compiler.targets.rows import Target
 from tessera.compiler.ttir.parser import parse_module
 from tessera.ir.nodes import Module
@@ -22,6 +22,8 @@ def make_tir(ttir: str) -> Module:
         LoweringError: something is not supported on the CPU; all that was found, with source locations.
     """
     module = parse_module(ttir)
+    outline.run(module)
+    scaled.run(module)
     carried.run(module)
     carried.remove_dead(module, placement.PURE)
     placement.run(module)

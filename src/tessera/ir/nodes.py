@@ -125,6 +125,19 @@ def walk(region: Region) -> Iterator[Op]:
                 yield from walk(inner)
 
 
+def made(name: str, operands: list[Value], type: Type, **attrs: Any) -> Value:
+    """The result of a new operation, which stands nowhere yet: put `value.owner` into a block."""
+    op = Op(name, operands, [], attrs)
+    op.results = [Value(f"{operands[0].name}.{name}" if operands else name, type, op)]
+    return op.result
+
+
+def replace_uses(region: Region, old: Value, new: Value) -> None:
+    """Let every operation in a region use another value."""
+    for op in walk(region):
+        op.operands = [new if operand is old else operand for operand in op.operands]
+
+
 def users(region: Region) -> dict[Value, list[Op]]:
     """For each value the operations that use it as an operand, in program order."""
     found: dict[Value, list[Op]] = {}

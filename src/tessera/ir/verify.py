@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from tessera.ir.nodes import Block, Function, Module, Op, Region, Value
 from tessera.ir.types import BlockType, PointerType, element_of, shape_of
 
-_TERMINATORS = frozenset({"return", "yield", "condition", "br", "cond_br", "reduce.return", "scan.return"})
+_TERMINATORS = frozenset(
+    ["return", "yield", "condition", "br", "cond_br", "reduce.return", "scan.return", "map_elementwise.return"]
+)
 # Results and operands of one shape.
 _ELEMENTWISE = frozenset(
     ["addi", "subi", "muli", "addf", "subf", "mulf", "divf", "cmpi", "cmpf", "addptr", "andi", "ori"]

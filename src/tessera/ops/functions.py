@@ -159,12 +159,12 @@ def sub_scaled(x, y, alpha):
 
 @triton.jit
 def maximum(x, y):
-    return tl.where((x > y) | (x != x), x, y)
+    return tl.maximum(x, y, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
 def minimum(x, y):
-    return tl.where((x < y) | (x != x), x, y)
+    return tl.minimum(x, y, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit

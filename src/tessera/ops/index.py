@@ -109,13 +109,15 @@ def _flag(device: torch.device) -> torch.Tensor:
 
 
 @contextmanager
-def _checked(size: int, device: torch.device, wrap: bool = False) -> Iterator[torch.Tensor]:
-    """The flag for one launch; IndexError when the kernel raised it."""
+def checked(
+    size: int, device: torch.device, wrap: bool = False, error: type[Exception] = IndexError
+) -> Iterator[torch.Tensor]:
+    """The flag for one launch; `error` when the kernel raised it."""
     flag = _flag(device)
     yield flag
     if flag.item():
         zero_(flag, out=flag)
-        raise IndexError(
+        raise error(
             f"index out of range: the indexed dim has {size} elements, so an index must lie in "
             f"[{-size if wrap else 0}, {size}); compare the index tensor's minimum and maximum with that"
         )
@@ -131,8 +133,9 @@ Index = tuple[torch.Tensor, int, int]
 
 
 def _take(
-    x: torch.Tensor, shape: tuple[int, ...], strides: tuple[int, ...], indices: list[Index], wrap: bool = False
-) -> torch.Tensor:
+    x: torch.Tensor, shape: tuple[int, ...], strides: tuple[int, ...], indices: list[Index], wrap: bool = False,
+    error: type[Exception] = IndexError,
+) -> torch.Tensor:  # fmt: skip
     """`strides` are x's along the output's dims, 0 along those that an index decides."""
     if len(shape) > MOST_DIMS or len(indices) > MOST_INDICES:
         raise Declined(f"more than {MOST_DIMS} dims or {MOST_INDICES} index tensors")
@@ -151,7 +154,7 @@ def _take(
     limits = [value for _, size, stride in given for value in (size, stride)]
     row = tiles.of(x.device)
     block = tiles.block(out.numel(), row.flat // 8)
-    with _checked(indices[0][1], x.device, wrap) as flag:
+    with checked(indices[0][1], x.device, wrap, error) as flag:
         launch(
             take, (triton.cdiv(out.numel(), block),), x, out, *(t for t, _, _ in given), flag, out.numel(),
             *sizes[1:], *pad, *strides, *steps, *limits, WRAP=wrap, BLOCK=block, num_warps=row.num_warps,
@@ -161,13 +164,19 @@ def _take(
 
 def gather(self: torch.Tensor, dim: int, index: torch.Tensor, *, sparse_grad: bool = False) -> torch.Tensor:
     """out[i, j] = self[index[i, j], j] for dim 0; index may be smaller than self along the other dims."""
-    if sparse_grad or index.dtype is not torch.int64 or index.dim() != self.dim() or self.dim() == 0:
+    if self.dim() == 0 and index.dim() <= 1:
+        return gather(self.view(1), dim, index.reshape(-1), sparse_grad=sparse_grad).view(index.shape)
+    if self.dim() == 1 and index.dim() == 0:
+        return gather(self, dim, index.view(1), sparse_grad=sparse_grad).view(())
+    if sparse_grad or index.dtype is not torch.int64 or index.dim() != self.dim():
         raise Declined("a gather of this kind")
+    if not -self.dim() <= dim < self.dim():
+        raise Declined("a dim that is not there")
     dim %= self.dim()
     if any(index.shape[d] > self.shape[d] for d in range(self.dim()) if d != dim):
         raise Declined("an index larger than the tensor")
     strides = tuple(0 if d == dim else self.stride(d) for d in range(self.dim()))
-    return _take(self, tuple(index.shape), strides, [(index, self.shape[dim], self.stride(dim))])
+    return _take(self, tuple(index.shape), strides, [(index, self.shape[dim], self.stride(dim))], error=RuntimeError)
 
 
 def index_select(self: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tensor:
@@ -194,7 +203,7 @@ def _select_rows(x: torch.Tensor, index: torch.Tensor, shape: tuple[int, ...]) -
     row = tiles.of(x.device)
     cols = tiles.block(width, row.row)
     rows = tiles.block(num, row.row // cols)
-    with _checked(x.shape[0], x.device) as flag:
+    with checked(x.shape[0], x.device) as flag:
         launch(
             select_rows, (triton.cdiv(num, rows), triton.cdiv(width, cols)), x, index.contiguous(), out, flag, num,
             x.shape[0], width, x.stride(0), ROWS=rows, COLS=cols, num_warps=row.num_warps,
@@ -245,3 +254,17 @@ def embedding_dense_backward(
             padding_idx, COLS=cols, num_warps=row.num_warps,
         )  # fmt: skip
     return total if total.dtype is grad_output.dtype else total.to(grad_output.dtype)
+
+
+def embedding(
+    weight: torch.Tensor,
+    indices: torch.Tensor,
+    padding_idx: int = -1,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> torch.Tensor:
+    """Rows of weight[num, width] at indices of any shape; the other arguments matter to the gradient alone."""
+    _integers(indices)
+    if weight.dim() != 2:
+        raise Declined("a table that is no matrix")
+    return index_select(weight, 0, indices.reshape(-1)).view(*indices.shape, weight.shape[1])

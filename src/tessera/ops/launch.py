@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import triton
+import triton.language as tl
 from triton.backends import backends
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
@@ -34,10 +37,45 @@ _TYPES = {
 }
 _INT32 = range(-(1 << 31), 1 << 31)
 
-Run = Callable[[tuple[int, ...], tuple[Any, ...]], None]
 
-_ready: dict[Any, Run] = {}
+
+@dataclass(frozen=True, kw_only=True)
+class Compiled:
+    """A kernel compiled for the types of its arguments.
+
+    `signature` is Triton's, one type an argument of the kernel; `call` is the driver's launcher, `loaded` keeps the
+    code at `address` in memory, `tail` are the values of the constants that follow the arguments.
+    """
+
+    signature: tuple[str, ...]
+    address: int
+    call: Callable[..., None]
+    loaded: Any
+    tail: tuple[None, ...]
+
+
+Recorder = Callable[[Compiled, tuple[int, int, int], tuple[Any, ...]], None]
+
+
+class _Recording(threading.local):
+    """What this thread's launches are handed to instead of being run; None: they are run."""
+
+    recorder: Recorder | None = None
+
+
+_recording = _Recording()
+_ready: dict[Any, Compiled] = {}
 _compiling = threading.Lock()
+
+
+@contextmanager
+def recorded_by(recorder: Recorder) -> Iterator[None]:
+    """Launches of this thread on the CPU are compiled and handed to `recorder`, and do not run."""
+    before, _recording.recorder = _recording.recorder, recorder
+    try:
+        yield
+    finally:
+        _recording.recorder = before
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> None:
@@ -46,12 +84,18 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> 
         kernel[grid](*args, **constants)
         return
     kinds = tuple([_kind(x) for x in args])
-    key = (kernel, kinds, *constants.values())
-    run = _ready.get(key)
-    if run is None:
+    # Kernels and Triton's types are hashed by Python code, their identities at once; what is compiled keeps them alive.
+    values = [id(x) if isinstance(x, JITFunction | tl.dtype) else x for x in constants.values()]
+    key = (id(kernel), kinds, *constants, *values)
+    compiled = _ready.get(key)
+    if compiled is None:
         with _compiling:
-            run = _ready.get(key) or _ready.setdefault(key, _compile(kernel, args, kinds, constants))
-    run(grid, args)
+            compiled = _ready.get(key) or _ready.setdefault(key, _compile(kernel, args, kinds, constants))
+    x, y, z = (*grid, 1, 1)[:3]
+    if _recording.recorder is not None:
+        _recording.recorder(compiled, (x, y, z), args)
+    else:
+        compiled.call(x, y, z, 0, compiled.address, None, None, None, None, *args, *compiled.tail)
 
 
 def _on_cpu(args: tuple[Any, ...]) -> bool:
@@ -68,7 +112,7 @@ def _kind(x: Any) -> Any:
     return type(x)
 
 
-def _compile(kernel: Any, args: tuple[Any, ...], kinds: tuple[Any, ...], constants: dict[str, Any]) -> Run:
+def _compile(kernel: Any, args: tuple[Any, ...], kinds: tuple[Any, ...], constants: dict[str, Any]) -> Compiled:
     driver = _driver()
     names = kernel.arg_names
     values = {name: value for name, value in constants.items() if name in names}
@@ -82,13 +126,10 @@ def _compile(kernel: Any, args: tuple[Any, ...], kinds: tuple[Any, ...], constan
     compiled = triton.compile(source, target=driver.get_current_target())
     launcher = driver.launcher_cls(compiled.src, compiled.metadata)
     loaded = driver.utils.load_binary(compiled.name, compiled.kernel, compiled.metadata.shared, 0)
-    address, tail = loaded[1], (None,) * (len(names) - len(args))
-
-    def run(grid: tuple[int, ...], args: tuple[Any, ...], keep: Any = loaded[0]) -> None:
-        x, y, z = (*grid, 1, 1)[:3]
-        launcher(x, y, z, 0, address, None, None, None, None, *args, *tail)
-
-    return run
+    return Compiled(
+        signature=tuple(compiled.src.signature.values()), address=loaded[1], call=launcher,
+        loaded=(loaded[0], source), tail=(None,) * (len(names) - len(args)),
+    )  # fmt: skip
 
 
 @functools.cache

@@ -1,10 +1,14 @@
-"""Layer normalisation over the trailing dims, forward and backward.
+"""Layer and RMS normalisation over the trailing dims, forward and backward.
 
 forward:  mean = Σ x / n,  rstd = 1 / sqrt(Σ (x - mean)² / n + eps),
           x̂ = (x - mean) · rstd,  y = x̂ · weight + bias
 backward: u = g · weight,  dx = rstd · (u - Σ u / n - x̂ · Σ u·x̂ / n),  dweight = Σ_rows g · x̂,  dbias = Σ_rows g
+RMS normalisation is the same with mean and bias 0.
 x is [rows, n]; mean and rstd have one element a row, in the type of weight (of x when there is none). Sums in float32.
-Source: torch.native_layer_norm; "Layer Normalization", Ba, Kiros, Hinton, 2016.
+A row that does not fit one block is read twice: means and squares of its pieces are joined as they come.
+Source: torch.native_layer_norm, torch.nn.functional.rms_norm; "Layer Normalization", Ba, Kiros, Hinton, 2016; "Root
+Mean Square Layer Normalization", Zhang, Sennrich, 2019; the joining: "Updating Formulae and a Pairwise Algorithm for
+Computing Sample Variances", Chan, Golub, LeVeque, 1979.
 """
 
 from __future__ import annotations
@@ -36,33 +40,38 @@ def load_or(x, cols, mask, default, COMPUTE: tl.constexpr):
 @triton.jit
 def forward(
     x, weight, bias, y, mean, rstd, num, n, eps: tl.float64,
-    WHOLE: tl.constexpr, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+    CENTERED: tl.constexpr, WHOLE: tl.constexpr, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     """[ROWS, COLS] of rows a program; grid: (cdiv(num, ROWS),)."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     starts = (rows * n)[:, None]
     cols = tl.arange(0, COLS)[None, :]
     in_rows = (rows < num)[:, None]
+    center = tl.zeros([ROWS, 1], COMPUTE)
     if WHOLE:
         mask = in_rows & (cols < n)
         v = tl.load(x + starts + cols, mask=mask, other=0.0).to(COMPUTE)
-        center = tl.sum(v, axis=1)[:, None] / n
-        off = tl.where(mask, v - center, 0.0)
+        off = v
+        if CENTERED:
+            center = tl.sum(v, axis=1)[:, None] / n
+            off = tl.where(mask, v - center, 0.0)
         scale = 1.0 / tl.sqrt(tl.sum(off * off, axis=1)[:, None] / n + tl.cast(eps, COMPUTE))
         w = load_or(weight, cols, cols < n, 1.0, COMPUTE)
         b = load_or(bias, cols, cols < n, 0.0, COMPUTE)
         tl.store(y + starts + cols, (off * scale * w + b).to(y.dtype.element_ty), mask=mask)
     else:
-        total = tl.zeros([ROWS, 1], COMPUTE)
-        for start in range(0, n, COLS):
-            mask = in_rows & (cols < n - start)
-            total += tl.sum(tl.load(x + starts + start + cols, mask=mask, other=0.0).to(COMPUTE), axis=1)[:, None]
-        center = total / n
         squares = tl.zeros([ROWS, 1], COMPUTE)
         for start in range(0, n, COLS):
             mask = in_rows & (cols < n - start)
             v = tl.load(x + starts + start + cols, mask=mask, other=0.0).to(COMPUTE)
-            off = tl.where(mask, v - center, 0.0)
+            off = v
+            if CENTERED:
+                size = tl.minimum(n - start, COLS).to(COMPUTE)
+                middle = tl.sum(v, axis=1)[:, None] / size
+                off = tl.where(mask, v - middle, 0.0)
+                between = middle - center
+                squares += between * between * (size * (start / (start + size)))
+                center += between * (size / (start + size))
             squares += tl.sum(off * off, axis=1)[:, None]
         scale = 1.0 / tl.sqrt(squares / n + tl.cast(eps, COMPUTE))
         for start in range(0, n, COLS):
@@ -73,20 +82,22 @@ def forward(
             result = (v - center) * scale * w + b
             tl.store(y + starts + start + cols, result.to(y.dtype.element_ty), mask=mask)
     one = tl.zeros([1], tl.int32)[None, :]
-    tl.store(mean + rows[:, None] + one, center.to(mean.dtype.element_ty), mask=in_rows)
+    if CENTERED:
+        tl.store(mean + rows[:, None] + one, center.to(mean.dtype.element_ty), mask=in_rows)
     tl.store(rstd + rows[:, None] + one, scale.to(rstd.dtype.element_ty), mask=in_rows)
 
 
 @triton.jit
 def backward_input(
-    g, x, weight, mean, rstd, dx, num, n, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+    g, x, weight, mean, rstd, dx, num, n,
+    CENTERED: tl.constexpr, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     """[ROWS, COLS] of rows a program; grid: (cdiv(num, ROWS),)."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     starts = (rows * n)[:, None]
     cols = tl.arange(0, COLS)[None, :]
     in_rows = (rows < num)[:, None]
-    center = tl.load(mean + rows, mask=rows < num, other=0.0).to(COMPUTE)[:, None]
+    center = load_or(mean, rows, rows < num, 0.0, COMPUTE)[:, None]
     scale = tl.load(rstd + rows, mask=rows < num, other=0.0).to(COMPUTE)[:, None]
     sum_u = tl.zeros([ROWS, 1], COMPUTE)
     sum_ux = tl.zeros([ROWS, 1], COMPUTE)
@@ -95,7 +106,8 @@ def backward_input(
         u = tl.load(g + starts + start + cols, mask=mask, other=0.0).to(COMPUTE)
         u *= load_or(weight, start + cols, cols < n - start, 1.0, COMPUTE)
         v = (tl.load(x + starts + start + cols, mask=mask, other=0.0).to(COMPUTE) - center) * scale
-        sum_u += tl.sum(u, axis=1)[:, None]
+        if CENTERED:
+            sum_u += tl.sum(u, axis=1)[:, None]
         sum_ux += tl.sum(u * v, axis=1)[:, None]
     for start in range(0, n, COLS):
         mask = in_rows & (cols < n - start)
@@ -119,7 +131,7 @@ def backward_parameters(
         rows = start + tl.arange(0, ROWS).to(tl.int64)
         in_rows = rows < num
         mask = in_rows[:, None] & in_cols
-        center = tl.load(mean + rows, mask=in_rows, other=0.0).to(COMPUTE)[:, None]
+        center = load_or(mean, rows, in_rows, 0.0, COMPUTE)[:, None]
         scale = tl.load(rstd + rows, mask=in_rows, other=0.0).to(COMPUTE)[:, None]
         gv = tl.load(g + (rows * n)[:, None] + cols[None, :], mask=mask, other=0.0).to(COMPUTE)
         xv = tl.load(x + (rows * n)[:, None] + cols[None, :], mask=mask, other=0.0).to(COMPUTE)
@@ -167,7 +179,7 @@ def native_layer_norm(
     rows = _rows(x, n)
     launch(
         forward, rows.grid, x, _flat(weight), _flat(bias), y, mean, rstd, rows.num, n, eps,
-        WHOLE=rows.whole, COMPUTE=compute_type(x.dtype), ROWS=rows.block_rows, COLS=rows.block_cols,
+        CENTERED=True, WHOLE=rows.whole, COMPUTE=compute_type(x.dtype), ROWS=rows.block_rows, COLS=rows.block_cols,
         num_warps=rows.num_warps,
     )  # fmt: skip
     return y, mean, rstd
@@ -189,28 +201,86 @@ def native_layer_norm_backward(
 ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
     """(dx, dweight, dbias), each where `output_mask` asks for it."""
     _check(input, normalized_shape, weight, bias)
-    g, x, mean, rstd = grad_out.contiguous(), input.contiguous(), mean.contiguous(), rstd.contiguous()
-    n = math.prod(normalized_shape)
-    dx = torch.empty(x.shape, dtype=x.dtype, device=x.device) if output_mask[0] else None
     dweight = torch.empty(normalized_shape, dtype=weight.dtype) if output_mask[1] and weight is not None else None
     dbias = torch.empty(normalized_shape, dtype=bias.dtype) if output_mask[2] and bias is not None else None
+    dx = _backward(grad_out, input, mean.contiguous(), rstd, weight, dweight, dbias, normalized_shape, output_mask[0])
+    return dx, dweight, dbias
+
+
+def _backward(
+    g: torch.Tensor,
+    x: torch.Tensor,
+    mean: torch.Tensor | None,
+    rstd: torch.Tensor,
+    weight: torch.Tensor | None,
+    dweight: torch.Tensor | None,
+    dbias: torch.Tensor | None,
+    shape: list[int],
+    wants_dx: bool,
+) -> torch.Tensor | None:
+    """Fills dweight and dbias where they are given; gives dx where it is wanted. No mean: RMS normalisation."""
+    g, x, rstd = g.contiguous(), x.contiguous(), rstd.contiguous()
+    n = math.prod(shape)
+    dx = torch.empty(x.shape, dtype=x.dtype, device=x.device) if wants_dx else None
     if x.numel() == 0:
         for gradient in (dweight, dbias):
             if gradient is not None:
                 zero_(gradient, out=gradient)
-        return dx, dweight, dbias
+        return dx
     compute = compute_type(x.dtype)
     rows = _rows(x, n)
     if dx is not None:
         launch(
-            backward_input, rows.grid, g, x, _flat(weight), mean, rstd, dx, rows.num, n,
+            backward_input, rows.grid, g, x, _flat(weight), mean, rstd, dx, rows.num, n, CENTERED=mean is not None,
             COMPUTE=compute, ROWS=rows.block_rows, COLS=rows.block_cols, num_warps=rows.num_warps,
         )  # fmt: skip
     if dweight is not None or dbias is not None:
-        block = tiles.of(x.device).row
-        cols = tiles.block(n, 512)
+        cols = tiles.block(n, 64)
         launch(
             backward_parameters, (triton.cdiv(n, cols),), g, x, mean, rstd, dweight, dbias, rows.num, n,
-            COMPUTE=compute, ROWS=tiles.block(rows.num, block // cols), COLS=cols, num_warps=rows.num_warps,
+            COMPUTE=compute, ROWS=tiles.block(rows.num, tiles.of(x.device).row // cols), COLS=cols,
+            num_warps=rows.num_warps,
         )  # fmt: skip
-    return dx, dweight, dbias
+    return dx
+
+
+def fused_rms_norm(
+    input: torch.Tensor, normalized_shape: list[int], weight: torch.Tensor | None, eps: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(y like input, rstd of shape [leading dims, 1, …] in the type that is computed in).
+
+    No `eps` means the smallest step of that type.
+    """
+    _check(input, normalized_shape, weight)
+    x = input.contiguous()
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    wide = torch.float64 if x.dtype is torch.float64 else torch.float32
+    leading = x.shape[: x.dim() - len(normalized_shape)]
+    rstd = torch.empty((*leading, *(1,) * len(normalized_shape)), dtype=wide, device=x.device)
+    n = math.prod(normalized_shape)
+    if y.numel() == 0:
+        if rstd.numel():
+            raise Declined("rows without elements")
+        return y, rstd
+    rows = _rows(x, n)
+    launch(
+        forward, rows.grid, x, _flat(weight), None, y, None, rstd, rows.num, n,
+        torch.finfo(wide).eps if eps is None else eps,
+        CENTERED=False, WHOLE=rows.whole, COMPUTE=compute_type(x.dtype), ROWS=rows.block_rows, COLS=rows.block_cols,
+        num_warps=rows.num_warps,
+    )  # fmt: skip
+    return y, rstd
+
+
+def fused_rms_norm_backward(
+    grad_out: torch.Tensor,
+    input: torch.Tensor,
+    normalized_shape: list[int],
+    rstd: torch.Tensor,
+    weight: torch.Tensor | None,
+    output_mask: list[bool],
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """(dx, dweight), each where `output_mask` asks for it."""
+    _check(input, normalized_shape, weight)
+    dweight = torch.empty(normalized_shape, dtype=weight.dtype) if output_mask[1] and weight is not None else None
+    return _backward(grad_out, input, None, rstd, weight, dweight, None, normalized_shape, output_mask[0]), dweight

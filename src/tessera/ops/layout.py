@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+import torch
+
 from tessera.ops.declined import Declined
 
 Shape = tuple[int, ...]
@@ -118,3 +120,9 @@ def plan(inputs: tuple[Layout, ...], out: Layout | None) -> Plan:
     out_strides = _dense(shape, order) if out is None else out[1]
     sizes, strides = _collapse(shape, order, (*operands, out_strides))
     return Plan(shape, out_strides, sizes, strides)
+
+
+def is_channels_last(x: torch.Tensor) -> bool:
+    """Whether PyTorch would lay the result of a layout-keeping operator on `x` out in channels-last."""
+    suggested: torch.memory_format = torch._prims_common.suggest_memory_format(x)
+    return suggested is not torch.contiguous_format

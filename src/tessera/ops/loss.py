@@ -148,3 +148,41 @@ def nll_loss_backward(
         AVERAGE=reduction == MEAN, COMPUTE=compute_type(dx.dtype), ROWS=rows, COLS=cols, num_warps=row.num_warps,
     )  # fmt: skip
     return dx
+
+
+def _pixels(x: torch.Tensor) -> torch.Tensor:
+    """[N, C, H, W] as one row a pixel."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def _check_2d(x: torch.Tensor, target: torch.Tensor) -> None:
+    if x.dim() != 4 or target.dim() != 3 or (x.shape[0], *x.shape[2:]) != tuple(target.shape) or x.numel() == 0:
+        raise Declined("a loss of this kind")
+
+
+def nll_loss2d_forward(
+    self: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None, reduction: int, ignore_index: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """nll_loss_forward of every pixel of [N, C, H, W]."""
+    _check_2d(self, target)
+    out, total = nll_loss_forward(_pixels(self), target.reshape(-1), weight, reduction, ignore_index)
+    return (out.view(target.shape) if reduction == NONE else out), total
+
+
+def nll_loss2d_backward(
+    grad_output: torch.Tensor,
+    self: torch.Tensor,
+    target: torch.Tensor,
+    weight: torch.Tensor | None,
+    reduction: int,
+    ignore_index: int,
+    total_weight: torch.Tensor,
+) -> torch.Tensor:
+    """The gradient of that by self."""
+    _check_2d(self, target)
+    grad = grad_output.reshape(-1) if reduction == NONE else grad_output
+    dx = nll_loss_backward(
+        grad, _pixels(self), target.reshape(-1), weight, reduction, ignore_index, total_weight
+    )
+    batch, classes, height, width = self.shape
+    return dx.view(batch, height, width, classes).permute(0, 3, 1, 2).contiguous()

@@ -81,13 +81,13 @@ def one_row(
     in_cols = cols < N
     b_at = b + batch * b_batch + (cols * b_n)[:, None] + depth[None, :]
     a_at = a + batch * a_batch + depth * a_k
-    acc = tl.zeros([BN, BK], ACC)
+    total = tl.zeros([BN], ACC)
     for k in range(0, K, BK):
         in_depth = depth < K - k
         x = tl.load(a_at + k * a_k, mask=in_depth, other=0.0).to(ACC)
         y = tl.load(b_at + k, mask=in_cols[:, None] & in_depth[None, :], other=0.0).to(ACC)
-        acc += y * x[None, :]
-    total = epilogue(tl.sum(acc, axis=1), bias, batch * bias_batch + cols * bias_n, in_cols, alpha, beta, BIAS, SCALED)
+        total += tl.sum(y * x[None, :], axis=1)
+    total = epilogue(total, bias, batch * bias_batch + cols * bias_n, in_cols, alpha, beta, BIAS, SCALED)
     tl.store(out + batch * N + cols, total.to(out.dtype.element_ty), mask=in_cols)
 
 
@@ -128,7 +128,7 @@ def _launch_tiled(
     batch, m, n = out.shape
     k = a.shape[2]
     row = tiles.of(out.device)
-    bm, bn, bk = (max(row.min_dot, tiles.block(size, most)) for most, size in zip(row.mm, (m, n, k), strict=True))
+    bm, bn, bk = tiles.matmul(out.device, batch, m, n, k)
     grid = (triton.cdiv(m, bm) * triton.cdiv(n, bn), batch)
     launch(
         tiled, grid, a, b, bias, out, m, n, k, alpha, beta, *a.stride(), *b.stride(),
@@ -150,8 +150,9 @@ def _launch_one_row(
     batch, _, n = out.shape
     k = a.shape[2]
     row = tiles.of(out.device)
-    bk = tiles.block(k, row.row // 8)
-    bn = tiles.block(n, row.row // bk)
+    # Whole rows of B where they fit: memory is then read in order.
+    bk = min(tiles.power_of_2(k), row.longest_row // 8)
+    bn = min(tiles.power_of_2(n), max(1, 4 * row.row // bk))
     bias_batch, _, bias_n = bias.stride() if bias is not None else (0, 0, 0)
     launch(
         one_row, (triton.cdiv(n, bn), batch), a, b, bias, out, n, k, alpha, beta,

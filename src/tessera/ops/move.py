@@ -16,7 +16,7 @@ import triton.language as tl
 from tessera.ops import functions as f
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
-from tessera.ops.generate import compute_type, run, storage_type
+from tessera.ops.generate import Operand, compute_type, run, storage_type
 from tessera.ops.launch import launch
 from tessera.ops.rows import row_starts, view
 
@@ -34,19 +34,37 @@ def count(out, size, start: tl.float64, step: tl.float64, COMPUTE: tl.constexpr,
 
 
 @triton.jit
-def cumulate(x, y, num, n, inner, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """Running sums of rows; grid: (cdiv(num, ROWS),)."""
+def spread(out, steps, start: tl.float64, end: tl.float64, step: tl.float64, log_base: tl.float64,
+           LOG: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    """out[i]: `steps` numbers from start to end, counted from the nearer end; LOG: 2^(log_base · that)."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    value = tl.where(at < steps // 2, start + at.to(tl.float64) * step, end - (steps - 1 - at).to(tl.float64) * step)
+    if LOG:
+        value = tl.exp2(value * log_base)
+    tl.store(out + at, value.to(out.dtype.element_ty), mask=at < steps)
+
+
+@triton.jit
+def cumulate(x, y, num, n, inner, PRODUCT: tl.constexpr, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """Running sums, or products, of rows; grid: (cdiv(num, ROWS),)."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     starts = row_starts(rows, n, inner)[:, None]
     cols = tl.arange(0, COLS)[None, :]
     in_rows = (rows < num)[:, None]
-    before = tl.zeros([ROWS, 1], COMPUTE)
+    before = tl.full([ROWS, 1], 1 if PRODUCT else 0, COMPUTE)
     for start in range(0, n, COLS):
         mask = in_rows & (cols < n - start)
         at = starts + (start + cols).to(tl.int64) * inner
-        v = tl.load(x + at, mask=mask, other=0).to(COMPUTE)
-        tl.store(y + at, (tl.cumsum(v, axis=1) + before).to(y.dtype.element_ty), mask=mask)
-        before += tl.sum(v, axis=1)[:, None].to(COMPUTE)
+        if PRODUCT:
+            v = tl.load(x + at, mask=mask, other=1).to(COMPUTE)
+            v = tl.associative_scan(v, 1, f.mul) * before
+            before = before * tl.reduce(tl.load(x + at, mask=mask, other=1).to(COMPUTE), 1, f.mul)[:, None]
+        else:
+            v = tl.load(x + at, mask=mask, other=0).to(COMPUTE)
+            total = tl.sum(v, axis=1)[:, None].to(COMPUTE)
+            v = tl.cumsum(v, axis=1) + before
+            before += total
+        tl.store(y + at, v.to(y.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -121,9 +139,20 @@ def arange(start: float, end: float, step: float = 1, *, out: torch.Tensor) -> t
 
 def cumsum(self: torch.Tensor, dim: int, *, dtype: torch.dtype | None = None) -> torch.Tensor:
     """Running sums along `dim`; integers give int64."""
+    return _running(self, dim, dtype, product=False)
+
+
+def cumprod(self: torch.Tensor, dim: int, *, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Running products along `dim`; integers give int64."""
+    return _running(self, dim, dtype, product=True)
+
+
+def _running(self: torch.Tensor, dim: int, dtype: torch.dtype | None, product: bool) -> torch.Tensor:
     result = dtype or (self.dtype if self.is_floating_point() else torch.int64)
     if result.is_complex or result is torch.bool or (self.is_floating_point() and not result.is_floating_point):
         raise Declined("sums of this type")
+    if not -max(self.dim(), 1) <= dim < max(self.dim(), 1):
+        raise Declined("a dim that is not there")
     y = torch.empty(self.shape, dtype=result, device=self.device)
     if y.numel() == 0:
         return y
@@ -131,10 +160,52 @@ def cumsum(self: torch.Tensor, dim: int, *, dtype: torch.dtype | None = None) ->
     storage_type(x.dtype)
     rows = view(x, dim)
     launch(
-        cumulate, rows.grid, x, y, rows.num, rows.n, rows.inner, COMPUTE=compute_type(result),
+        cumulate, rows.grid, x, y, rows.num, rows.n, rows.inner, PRODUCT=product, COMPUTE=compute_type(result),
         ROWS=rows.block_rows, COLS=rows.block_cols, num_warps=rows.num_warps,
     )  # fmt: skip
     return y
+
+
+def _number(value: Operand) -> float:
+    if isinstance(value, torch.Tensor):
+        if value.dim():
+            raise Declined("an end that is no number")
+        value = value.item()
+    if isinstance(value, complex) or abs(value) > LARGEST_WHOLE:
+        raise Declined("a range of this type")
+    return float(value)
+
+
+def linspace(start: Operand, end: Operand, steps: int, *, out: torch.Tensor) -> torch.Tensor:
+    """`steps` numbers from start to end, both included, into `out`, which is given its size."""
+    return _spaced(_number(start), _number(end), steps, 0.0, False, out)
+
+
+def logspace(start: Operand, end: Operand, steps: int, base: float = 10.0, *, out: torch.Tensor) -> torch.Tensor:
+    """base to the power of `steps` numbers from start to end."""
+    if base <= 0:
+        raise Declined("powers of a base that is not positive")
+    return _spaced(_number(start), _number(end), steps, math.log2(base), True, out)
+
+
+def _spaced(start: float, end: float, steps: int, log_base: float, log: bool, out: torch.Tensor) -> torch.Tensor:
+    if steps < 0 or not out.is_floating_point():
+        raise Declined("a range of this type")
+    if out.numel() != steps:
+        out.resize_((steps,))
+    if not out.is_contiguous():
+        raise Declined("a range into a tensor with gaps")
+    if steps:
+        row = tiles.of(out.device)
+        block = tiles.block(steps, row.flat)
+        if steps == 1:
+            end = start
+        step = (end - start) / (steps - 1) if steps > 1 else 0.0
+        launch(
+            spread, (triton.cdiv(steps, block),), out, steps, start, end, step, log_base, LOG=log, BLOCK=block,
+            num_warps=row.num_warps,
+        )  # fmt: skip
+    return out
 
 
 def isin(

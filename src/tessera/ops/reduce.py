@@ -10,6 +10,7 @@ Source: torch.sum, torch.mean, torch.amax, torch.any, torch.argmax.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ import triton.language as tl
 
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
-from tessera.ops.functions import maximum, minimum
+from tessera.ops.functions import maximum, minimum, mul
 from tessera.ops.generate import compute_type
 from tessera.ops.launch import launch
 from tessera.ops.pointwise import fill_
@@ -26,15 +27,22 @@ from tessera.ops.pointwise import fill_
 NAN = float("nan")
 
 
+# A reduction is cut up until it has so many programs, as far as each has so many elements.
+_PROGRAMS = 16
+_WORTH_A_PROGRAM = 8192
+
 SUM = tl.constexpr(0)
 MAX = tl.constexpr(1)
 MIN = tl.constexpr(2)
+PROD = tl.constexpr(3)
 
 
 @triton.jit
 def combine(a, b, KIND: tl.constexpr):
     if KIND == SUM:
         result = a + b
+    elif KIND == PROD:
+        result = a * b
     elif KIND == MAX:
         result = maximum(a, b)
     else:
@@ -46,6 +54,8 @@ def combine(a, b, KIND: tl.constexpr):
 def fold(block, AXIS: tl.constexpr, KIND: tl.constexpr):
     if KIND == SUM:
         result = tl.sum(block, AXIS)
+    elif KIND == PROD:
+        result = tl.reduce(block, AXIS, mul)
     elif KIND == MAX:
         result = tl.reduce(block, AXIS, maximum)
     else:
@@ -54,53 +64,63 @@ def fold(block, AXIS: tl.constexpr, KIND: tl.constexpr):
 
 
 @triton.jit
-def finish(total, n, out, MEAN: tl.constexpr):
+def finish(total, divisor, out, MEAN: tl.constexpr):
     if MEAN:
-        total = total / n
+        total = total / divisor
     return total.to(out.dtype.element_ty)
 
 
 @triton.jit
 def along_rows(
-    x, out, num, kept, n, stride_outer, stride_kept, stride_n, initial,
+    x, out, num, kept, n, length, pieces, stride_outer, stride_kept, stride_n, initial, divisor,
     KIND: tl.constexpr, TRUTH: tl.constexpr, MEAN: tl.constexpr, COMPUTE: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """out[r] = KIND over n elements of row r = outer · kept + k; grid: (cdiv(num, ROWS),)."""
+    """out[r, p] = KIND over the pth `length` of the n elements of row r = outer · kept + k.
+
+    Grid: (cdiv(num, ROWS), cdiv(n, length)).
+    """
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     starts = ((rows // kept) * stride_outer + (rows % kept) * stride_kept)[:, None]
     cols = tl.arange(0, COLS).to(tl.int64)[None, :]
     in_rows = (rows < num)[:, None]
-    acc = tl.full([ROWS, COLS], 0, COMPUTE) + tl.cast(initial, COMPUTE)
-    for start in range(0, n, COLS):
-        mask = in_rows & (cols < n - start)
+    first = tl.program_id(1).to(tl.int64) * length
+    last = tl.minimum(first + length, n)
+    total = tl.full([ROWS], 0, COMPUTE) + tl.cast(initial, COMPUTE)
+    for start in range(first, last, COLS):
+        mask = in_rows & (cols < last - start)
         v = tl.load(x + starts + (start + cols) * stride_n, mask=mask)
         v = (v != 0).to(COMPUTE) if TRUTH else v.to(COMPUTE)
-        acc = tl.where(mask, combine(acc, v, KIND), acc)
-    total = fold(acc, 1, KIND)
-    tl.store(out + rows, finish(total, n, out, MEAN), mask=rows < num)
+        total = combine(total, fold(tl.where(mask, v, tl.cast(initial, COMPUTE)), 1, KIND), KIND)
+    place = rows * pieces + tl.program_id(1)
+    tl.store(out + place, finish(total, divisor, out, MEAN), mask=rows < num)
 
 
 @triton.jit
 def along_columns(
-    x, out, kept, n, stride_outer, stride_kept, stride_n, initial,
+    x, out, kept, n, length, pieces, stride_outer, stride_kept, stride_n, initial, divisor,
     KIND: tl.constexpr, TRUTH: tl.constexpr, MEAN: tl.constexpr, COMPUTE: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """out[outer, k] = KIND over n elements `stride_n` apart; grid: (cdiv(kept, COLS), outer)."""
+    """out[outer, k, p] = KIND over the pth `length` of n elements `stride_n` apart.
+
+    Grid: (cdiv(kept, COLS), cdiv(n, length), outer).
+    """
     cols = tl.program_id(0).to(tl.int64) * COLS + tl.arange(0, COLS)
-    outer = tl.program_id(1).to(tl.int64)
+    outer = tl.program_id(2).to(tl.int64)
     in_cols = (cols < kept)[None, :]
     at = x + outer * stride_outer + (cols * stride_kept)[None, :]
-    acc = tl.full([ROWS, COLS], 0, COMPUTE) + tl.cast(initial, COMPUTE)
-    for start in range(0, n, ROWS):
+    total = tl.full([COLS], 0, COMPUTE) + tl.cast(initial, COMPUTE)
+    first = tl.program_id(1).to(tl.int64) * length
+    last = tl.minimum(first + length, n)
+    for start in range(first, last, ROWS):
         rows = start + tl.arange(0, ROWS).to(tl.int64)
-        mask = (rows < n)[:, None] & in_cols
+        mask = (rows < last)[:, None] & in_cols
         v = tl.load(at + (rows * stride_n)[:, None], mask=mask)
         v = (v != 0).to(COMPUTE) if TRUTH else v.to(COMPUTE)
-        acc = tl.where(mask, combine(acc, v, KIND), acc)
-    total = fold(acc, 0, KIND)
-    tl.store(out + outer * kept + cols, finish(total, n, out, MEAN), mask=cols < kept)
+        total = combine(total, fold(tl.where(mask, v, tl.cast(initial, COMPUTE)), 0, KIND), KIND)
+    place = (outer * kept + cols) * pieces + tl.program_id(1)
+    tl.store(out + place, finish(total, divisor, out, MEAN), mask=cols < kept)
 
 
 @triton.jit
@@ -195,7 +215,7 @@ def _reduce(
     dtype: torch.dtype,
     kind: int,
     initial: float,
-    compute: Any,
+    partial: torch.dtype,
     truth: bool = False,
     mean: bool = False,
 ) -> torch.Tensor:
@@ -208,36 +228,83 @@ def _reduce(
         return fill_(out, NAN if mean else initial, out=out)
     x, (outer, stride_outer), (kept, stride_kept), (n, stride_n) = _nest(x, dims)
     row = tiles.of(x.device)
-    common = {"KIND": kind, "TRUTH": truth, "MEAN": mean, "COMPUTE": compute, "num_warps": row.num_warps}
-    if stride_kept and stride_n > stride_kept:
+    across = stride_kept != 0 and stride_n > stride_kept
+    if across:
         cols = tiles.block(kept, row.row // 4)
-        rows = tiles.block(n, row.row // cols)
-        grid = (triton.cdiv(kept, cols), outer)
+        rows = tiles.block(n, max(row.row, row.flat) // cols)
+        programs, step = triton.cdiv(kept, cols) * outer, rows
+    else:
+        cols = tiles.block(n, row.row)
+        rows = tiles.block(outer * kept, row.row // cols)
+        programs, step = triton.cdiv(outer * kept, rows), cols
+    pieces, length = _pieces(n, programs, n * outer * kept, step)
+    target = out if pieces == 1 else torch.empty((outer * kept, pieces), dtype=partial, device=x.device)
+    geometry = (length, pieces, stride_outer, stride_kept, stride_n, initial, n)
+    constants = {
+        "KIND": kind, "TRUTH": truth, "MEAN": mean and pieces == 1, "COMPUTE": compute_type(partial),
+        "ROWS": rows, "COLS": cols, "num_warps": row.num_warps,
+    }  # fmt: skip
+    if across:
+        across_grid = triton.cdiv(kept, cols), pieces, outer
+        launch(along_columns, across_grid, x, target, kept, n, *geometry, **constants)
+    else:
+        grid = triton.cdiv(outer * kept, rows), pieces
+        launch(along_rows, grid, x, target, outer * kept, kept, n, *geometry, **constants)
+    if pieces > 1:
+        cols = tiles.block(pieces, row.row)
+        rows = tiles.block(outer * kept, row.row // cols)
+        constants |= {"TRUTH": False, "MEAN": mean, "ROWS": rows, "COLS": cols}
         launch(
-            along_columns, grid, x, out, kept, n, stride_outer, stride_kept, stride_n, initial,
-            **common, ROWS=rows, COLS=cols,
+            along_rows, (triton.cdiv(outer * kept, rows),), target, out, outer * kept, 1, pieces,
+            pieces, 1, pieces, 0, 1, initial, n, **constants,
         )  # fmt: skip
-        return out
-    cols = tiles.block(n, row.row // 4)
-    rows = tiles.block(outer * kept, row.row // cols)
-    launch(
-        along_rows, (triton.cdiv(outer * kept, rows),), x, out, outer * kept, kept, n,
-        stride_outer, stride_kept, stride_n, initial, **common, ROWS=rows, COLS=cols,
-    )  # fmt: skip
     return out
+
+
+def _pieces(n: int, programs: int, elements: int, step: int) -> tuple[int, int]:
+    """Into how many pieces a reduction of n elements is cut, and how long they are.
+
+    A few programs with much work each would leave threads idle. The cut depends on sizes alone, so that a sum is the
+    same for any number of threads.
+    """
+    if programs >= _PROGRAMS or elements < _PROGRAMS * _WORTH_A_PROGRAM:
+        return 1, n
+    wanted = triton.cdiv(_PROGRAMS, programs)
+    length = triton.cdiv(triton.cdiv(n, wanted), step) * step
+    return triton.cdiv(n, length), length
+
+
+def _summed_in(dtype: torch.dtype) -> torch.dtype:
+    """The type of partial results: half types in float32, booleans as numbers."""
+    if dtype is torch.bool:
+        return torch.int32
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
 def sum_(
     self: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> torch.Tensor:
     """Σ over dims; integers give int64."""
+    return _combined(self, dim, keepdim, dtype, SUM.value, 0)
+
+
+def prod(
+    self: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Π over dims; integers give int64."""
+    return _combined(self, dim, keepdim, dtype, PROD.value, 1)
+
+
+def _combined(
+    self: torch.Tensor, dim: Any, keepdim: bool, dtype: torch.dtype | None, kind: int, initial: int
+) -> torch.Tensor:
     result = dtype or (self.dtype if self.is_floating_point() else torch.int64)
     if result.is_complex or result is torch.bool:
         raise Declined("sums of this type")
     wide = torch.promote_types(self.dtype, result) if result.is_floating_point else result
     if not result.is_floating_point and self.is_floating_point():
         raise Declined("sums of this type")
-    return _reduce(self, dim, keepdim, result, SUM.value, 0, compute_type(wide))
+    return _reduce(self, dim, keepdim, result, kind, initial, _summed_in(wide))
 
 
 def mean(
@@ -247,14 +314,15 @@ def mean(
     result = dtype or self.dtype
     if not result.is_floating_point:
         raise Declined("a mean of integers")
-    compute = compute_type(torch.promote_types(self.dtype, result))
-    return _reduce(self, dim, keepdim, result, SUM.value, 0, compute, mean=True)
+    return _reduce(
+        self, dim, keepdim, result, SUM.value, 0, _summed_in(torch.promote_types(self.dtype, result)), mean=True
+    )
 
 
 def _truth(self: torch.Tensor, dim: Any, keepdim: bool, kind: int, initial: int) -> torch.Tensor:
     if self.dtype is torch.uint8:
         raise Declined("uint8 keeps its type in any and all")
-    return _reduce(self, dim, keepdim, torch.bool, kind, initial, compute_type(torch.int32), truth=True)
+    return _reduce(self, dim, keepdim, torch.bool, kind, initial, torch.int32, truth=True)
 
 
 def any_(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
@@ -295,8 +363,19 @@ def amin(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Te
 
 
 def _best_value(self: torch.Tensor, dim: Any, keepdim: bool, largest: bool) -> torch.Tensor:
-    found: torch.Tensor = _extreme(self, dim, keepdim, largest, values=True, indices=False)[0]
-    return found
+    if self.numel() == 0:
+        raise Declined("the best of no elements")
+    kind = MAX.value if largest else MIN.value
+    return _reduce(self, dim, keepdim, self.dtype, kind, _worst(self.dtype, largest), _summed_in(self.dtype))
+
+
+def _worst(dtype: torch.dtype, largest: bool) -> float:
+    """What every element is at least (or at most) as good as."""
+    if dtype.is_floating_point:
+        return -math.inf if largest else math.inf
+    if dtype is torch.bool:
+        return 0 if largest else 1
+    return torch.iinfo(dtype).min if largest else torch.iinfo(dtype).max
 
 
 def argmax(self: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> torch.Tensor:

@@ -1,44 +1,49 @@
-"""The one table: which ATen operators our kernels implement, and by which entry.
+"""The table: every overload that our kernels implement, found in PyTorch's schema from the rows of `catalogue.py`.
 
-A row names the overloads that an entry serves. Names and signatures are read from PyTorch's schema: a name that does
-not resolve, or an
-entry whose parameters are not the schema's, fails at import. In-place and `out=` overloads are found in the schema too.
-An entry raises `Declined` with a reason where a call is not one of ours.
+A row names one overload and its entry. From the schema come the others of the same operator: in place, `out=`,
+functional, and with a number in place of a tensor where the entry takes an `Operand`. A name that does not resolve, or
+an entry whose parameters are not the schema's, fails at import. An entry raises `Declined` with a reason where a call
+is not one of ours.
+
+An entry is one of three kinds, told by its parameters: it returns new tensors; it has a parameter `out` that the
+schema does not have, and writes there (None: into a new tensor); or its schema writes to arguments, and so does it.
 """
 
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from tessera.ops import attention, index, layer_norm, loss, matmul, move, reduce, softmax
-from tessera.ops import functions as f
-from tessera.ops import pointwise as p
+from tessera.ops.catalogue import ROWS, Entry
 from tessera.ops.declined import Declined
+from tessera.ops.pointwise import copy_
 
-Entry = Callable[..., Any]
 Overload = torch._ops.OpOverload
+# Where a kernel may be registered whose operator is not written in terms of differentiable ones.
+_KEYS = ("CPU", "CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional")
+_OPERAND = ("Tensor", "number", "float")
 
 
 class Form(enum.Enum):
     """Where the result of an overload goes."""
 
     NEW = enum.auto()
-    SELF = enum.auto()  # in place: the first argument
+    SELF = enum.auto()  # in place: the arguments that the schema marks, the first among them
     OUT = enum.auto()  # the schema's out arguments
 
 
-@dataclass(frozen=True)
-class Row:
-    """`names` of ATen overloads without the namespace, and the entry that computes them."""
+class Kind(enum.Enum):
+    """Where an entry puts its result."""
 
-    names: tuple[str, ...]
-    entry: Entry
+    RETURNS = enum.auto()
+    WRITES_OUT = enum.auto()
+    WRITES_ARGUMENTS = enum.auto()
 
 
 @dataclass(frozen=True)
@@ -54,110 +59,20 @@ class Variant:
         """`mm`, `add.Tensor`: the name without the namespace and without `.default`."""
         return str(self.overload._name).removeprefix("aten::")
 
+    @functools.cached_property
+    def arguments(self) -> tuple[Any, ...]:
+        """The schema's arguments, in order."""
+        return tuple(self.overload._schema.arguments)
 
-def _row(names: str, entry: Entry) -> Row:
-    return Row(tuple(names.split()), entry)
+    @functools.cached_property
+    def tensors(self) -> frozenset[str]:
+        """Names of the arguments that are tensors or lists of them."""
+        return frozenset(a.name for a in self.arguments if "Tensor" in str(a.type))
 
-
-ROWS: tuple[Row, ...] = (
-    # pointwise, one operand
-    _row("abs", p.signed(f.abs_)),
-    _row("neg", p.signed(f.neg)),
-    _row("sign", p.signed(f.sign)),
-    _row("sgn", p.signed(f.sign)),
-    _row("isnan", p.comparison(f.isnan)),
-    _row("relu", p.signed(f.relu)),
-    _row("exp", p.floating(f.exp)),
-    _row("log", p.floating(f.log)),
-    _row("sqrt", p.floating(f.sqrt)),
-    _row("rsqrt", p.floating(f.rsqrt)),
-    _row("reciprocal", p.floating(f.reciprocal)),
-    _row("sin", p.floating(f.sin)),
-    _row("cos", p.floating(f.cos)),
-    _row("tanh", p.floating(f.tanh)),
-    _row("erf", p.floating(f.erf)),
-    _row("sigmoid", p.floating(f.sigmoid)),
-    _row("floor", p.whole(f.floor)),
-    _row("ceil", p.whole(f.ceil)),
-    _row("silu", p.only_floating(f.silu)),
-    _row("gelu", p.gelu),
-    _row("bitwise_not", p.bitwise_not),
-    _row("logical_not", p.comparison(f.logical_not)),
-    # pointwise, two operands
-    _row("add.Tensor", p.add),
-    _row("sub.Tensor", p.sub),
-    _row("mul.Tensor", p.same(f.mul)),
-    _row("div.Tensor", p.floating(f.true_div)),
-    _row("pow.Tensor_Scalar pow.Tensor_Tensor pow.Scalar", p.power),
-    _row("maximum", p.same(f.maximum)),
-    _row("minimum", p.same(f.minimum)),
-    _row("eq.Tensor eq.Scalar", p.comparison(f.eq)),
-    _row("ne.Tensor ne.Scalar", p.comparison(f.ne)),
-    _row("lt.Tensor lt.Scalar", p.comparison(f.lt)),
-    _row("le.Tensor le.Scalar", p.comparison(f.le)),
-    _row("gt.Tensor gt.Scalar", p.comparison(f.gt)),
-    _row("ge.Tensor ge.Scalar", p.comparison(f.ge)),
-    _row("bitwise_and.Tensor", p.bitwise(f.bitwise_and)),
-    _row("bitwise_or.Tensor", p.bitwise(f.bitwise_or)),
-    _row("bitwise_xor.Tensor", p.bitwise(f.bitwise_xor)),
-    _row("logical_and", p.comparison(f.logical_and)),
-    _row("logical_or", p.comparison(f.logical_or)),
-    _row("logical_xor", p.comparison(f.logical_xor)),
-    _row("gelu_backward", p.gelu_backward),
-    _row("silu_backward", p.only_floating(f.silu_backward)),
-    _row("sigmoid_backward", p.only_floating(f.sigmoid_backward)),
-    _row("tanh_backward", p.only_floating(f.tanh_backward)),
-    # pointwise, three operands
-    _row("where.self", p.where),
-    _row("clamp clamp.Tensor", p.clamp),
-    _row("clamp_min clamp_min.Tensor", p.clamp_min),
-    _row("clamp_max clamp_max.Tensor", p.clamp_max),
-    _row("threshold_backward", p.only_floating(f.threshold_backward)),
-    _row("masked_fill_.Scalar masked_fill_.Tensor", p.masked_fill_),
-    # making and moving
-    _row("copy_", p.copy_),
-    _row("fill_.Scalar fill_.Tensor", p.fill_),
-    _row("zero_", p.zero_),
-    _row("cat", move.cat),
-    _row("arange.start_out", move.arange),
-    _row("cumsum", move.cumsum),
-    _row("isin.Tensor_Tensor", move.isin),
-    # reductions
-    _row("sum.dim_IntList", reduce.sum_),
-    _row("mean.dim", reduce.mean),
-    _row("amax", reduce.amax),
-    _row("amin", reduce.amin),
-    _row("max", reduce.amax),
-    _row("min", reduce.amin),
-    _row("max.dim", reduce.max_dim),
-    _row("min.dim", reduce.min_dim),
-    _row("argmax", reduce.argmax),
-    _row("argmin", reduce.argmin),
-    _row("any any.dim any.dims", reduce.any_),
-    _row("all all.dim all.dims", reduce.all_),
-    # rows
-    _row("_softmax", softmax.softmax),
-    _row("_log_softmax", softmax.log_softmax),
-    _row("_softmax_backward_data", softmax.softmax_backward),
-    _row("_log_softmax_backward_data", softmax.log_softmax_backward),
-    _row("native_layer_norm", layer_norm.native_layer_norm),
-    _row("native_layer_norm_backward", layer_norm.native_layer_norm_backward),
-    # matrix products and attention
-    _row("mm", matmul.mm),
-    _row("addmm", matmul.addmm),
-    _row("bmm", matmul.bmm),
-    _row("baddbmm", matmul.baddbmm),
-    _row("_scaled_dot_product_flash_attention_for_cpu", attention.flash_attention_for_cpu),
-    _row("_scaled_dot_product_flash_attention_for_cpu_backward", attention.flash_attention_for_cpu_backward),
-    # by index
-    _row("index_select", index.index_select),
-    _row("gather", index.gather),
-    _row("index.Tensor", index.index),
-    _row("embedding_dense_backward", index.embedding_dense_backward),
-    # losses
-    _row("nll_loss_forward", loss.nll_loss_forward),
-    _row("nll_loss_backward", loss.nll_loss_backward),
-)
+    @functools.cached_property
+    def written(self) -> frozenset[str]:
+        """Names of the arguments that are written."""
+        return frozenset(a.name for a in self.arguments if a.alias_info is not None and a.alias_info.is_write)
 
 
 def _resolve(name: str) -> Overload:
@@ -167,133 +82,240 @@ def _resolve(name: str) -> Overload:
     return found
 
 
-def _arguments(overload: Overload) -> list[tuple[str, str]]:
-    """(name, type) of the arguments that are not `out` arguments."""
-    return [(a.name, str(a.type)) for a in overload._schema.arguments if not a.is_out]
+def _inputs(overload: Overload) -> list[Any]:
+    return [a for a in overload._schema.arguments if not a.is_out]
 
 
 def _outs(overload: Overload) -> list[str]:
     return [a.name for a in overload._schema.arguments if a.is_out]
 
 
+def _written(overload: Overload) -> list[int]:
+    """Places of the arguments, none of them `out`, that the schema says are written."""
+    return [i for i, a in enumerate(_inputs(overload)) if a.alias_info is not None and a.alias_info.is_write]
+
+
 def _form(overload: Overload) -> Form:
     if _outs(overload):
         return Form.OUT
-    first = overload._schema.arguments[0] if overload._schema.arguments else None
-    writes = first is not None and first.alias_info is not None and first.alias_info.is_write
-    return Form.SELF if writes else Form.NEW
+    return Form.SELF if _written(overload) else Form.NEW
 
 
 def _overloads(packet: str) -> Iterator[Overload]:
+    """Every overload of a packet that the dispatcher knows; TorchScript has more of its own."""
     found = getattr(torch.ops.aten, packet, None)
     for name in found.overloads() if found is not None else ():
-        yield getattr(found, name)
+        overload = getattr(found, name)
+        if torch._C._dispatch_has_kernel(overload._name):
+            yield overload
 
 
-def _related(base: Overload) -> list[Overload]:
-    """The base, then the in-place and `out=` overloads with the same arguments that have a CPU kernel of their own."""
+def _kind(overload: Overload, parameters: Any) -> Kind:
+    if "out" in parameters and all(a.name != "out" for a in _inputs(overload)):
+        return Kind.WRITES_OUT
+    return Kind.WRITES_ARGUMENTS if _form(overload) is Form.SELF else Kind.RETURNS
+
+
+def _takes_numbers(parameters: Any, name: str) -> bool:
+    """Whether the entry's parameter `name`, or its `*operands`, may be a tensor or a number."""
+    variadic = [p for p in parameters.values() if p.kind is inspect.Parameter.VAR_POSITIONAL]
+    parameter = parameters.get(name) or (variadic[0] if variadic else None)
+    return parameter is not None and str(parameter.annotation).startswith("Operand")
+
+
+def _same_arguments(base: Overload, other: Overload, parameters: Any) -> bool:
+    """Whether `other` is called as `base` is, but for numbers where the entry takes either."""
+    mine, theirs = _inputs(base), _inputs(other)
+    if [a.name for a in mine] != [a.name for a in theirs]:
+        return False
+    for a, b in zip(mine, theirs, strict=True):
+        types = [str(x.type).removeprefix("Optional[").removesuffix("]") for x in (a, b)]
+        if str(a.type) != str(b.type) and not (set(types) <= set(_OPERAND) and _takes_numbers(parameters, a.name)):
+            return False
+    return True
+
+
+def _has_kernel(overload: Overload) -> bool:
+    return any(torch._C._dispatch_has_kernel_for_dispatch_key(overload._name, key) for key in _KEYS)
+
+
+def _related(base: Overload, parameters: Any) -> list[Overload]:
+    """The base, then the other overloads of its operator that the same entry can serve."""
     packet = base._schema.name.removeprefix("aten::")
-    others = (*_overloads(packet), *_overloads(packet + "_"))
-    wanted = _arguments(base)
+    functional = packet.removesuffix("_") if _form(base) is Form.SELF else packet
+    others = (*_overloads(functional), *_overloads(functional + "_"))
     return [base] + [
         other
         for other in others
         if other is not base
-        and _form(other) is not Form.NEW
-        and _arguments(other) == wanted
-        and torch._C._dispatch_has_kernel_for_dispatch_key(other._name, "CPU")
+        and not other.is_view
+        and _has_kernel(other)
+        and _same_arguments(base, other, parameters)
+        and (_form(base) is not Form.SELF or len(_outs(other)) <= len(_written(base)))
     ]
 
 
-def _check_parameters(overload: Overload, entry: Entry) -> bool:
-    """Whether the entry writes to `out` itself; fails where its parameters are not the schema's."""
-    parameters = inspect.signature(entry).parameters
+def _check_parameters(overload: Overload, parameters: Any, kind: Kind) -> None:
+    """Fails where the entry's parameters are not the schema's."""
     kinds = {parameter.kind for parameter in parameters.values()}
-    schema = [a for a in overload._schema.arguments if not a.is_out]
-    writes = "out" in parameters and all(a.name != "out" for a in schema)
-    names = [name for name in parameters if name != "out" or not writes]
+    schema = _inputs(overload)
+    names = [name for name in parameters if name != "out" or kind is not Kind.WRITES_OUT]
     if inspect.Parameter.VAR_POSITIONAL in kinds:
         assert not any(a.kwarg_only for a in schema), f"{overload._name} has arguments that its entry does not take"
-    else:
-        assert len(names) >= len(schema), f"{overload._name} has arguments that its entry does not take"
-        for a in (a for a in schema if a.kwarg_only):
-            assert a.name in names, f"{overload._name} has an argument {a.name!r} that its entry does not take"
-    return writes
+        return
+    assert len(names) >= len(schema), f"{overload._name} has arguments that its entry does not take"
+    for a in (a for a in schema if a.kwarg_only):
+        assert a.name in names, f"{overload._name} has an argument {a.name!r} that its entry does not take"
 
 
-def _give(out: torch.Tensor, result: torch.Tensor) -> None:
-    """Write an entry's result into memory that the caller brought."""
+def _give(out: Any, result: Any) -> None:
+    """Write an entry's result into memory that the caller brought: a tensor, or a list of them."""
+    if isinstance(out, (list, tuple)):
+        for mine, given in zip(out, result, strict=True):
+            _give(mine, given)
+        return
     if out.dtype is not result.dtype:
         raise Declined("the output has another type")
     if out.shape != result.shape:
         if out.numel():
             raise Declined("the output would need another shape")
         out.resize_(result.shape)
-    p.copy_(out, result, out=out)
+    copy_(out, result, out=out)
 
 
-def _into(entry: Entry, names: list[str]) -> Entry:
-    """`entry` with its results written to the arguments `names`."""
-    only = names[0]
-
-    def call_one(*args: Any, **kwargs: Any) -> Any:
-        out = kwargs.pop(only)
-        _give(out, entry(*args, **kwargs))
-        return out
-
-    def call_many(*args: Any, **kwargs: Any) -> Any:
-        outs = [kwargs.pop(name) for name in names]
-        for out, result in zip(outs, entry(*args, **kwargs), strict=True):
-            _give(out, result)
-        return tuple(outs)
-
-    return call_one if len(names) == 1 else call_many
+def _empty_like(x: Any) -> Any:
+    return torch.empty_like(x) if isinstance(x, torch.Tensor) else [torch.empty_like(t) for t in x]
 
 
-def _in_place(entry: Entry) -> Entry:
-    def call(self: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        _give(self, entry(self, *args, **kwargs))
-        return self
-
-    return call
-
-
-def _in_place_out(entry: Entry) -> Entry:
-    def call(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        return entry(self, *args, out=self, **kwargs)
-
-    return call
+def _copied(x: Any) -> Any:
+    """A copy of a tensor or of a list of them, on our kernels."""
+    if x is None:
+        return None
+    if not isinstance(x, torch.Tensor):
+        return [_copied(t) for t in x]
+    y = torch.empty_like(x)
+    return copy_(y, x, out=y)
 
 
-def _out_named(entry: Entry, name: str) -> Entry:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return entry(*args, out=kwargs.pop(name), **kwargs)
-
-    return call
-
-
-def _call(overload: Overload, entry: Entry, writes: bool) -> Entry:
-    """What runs `overload`, given whether `entry` writes to `out` itself."""
-    form = _form(overload)
-    if form is Form.NEW:
-        return entry
-    if form is Form.SELF:
-        return _in_place_out(entry) if writes else _in_place(entry)
+def _returning(entry: Entry, overload: Overload) -> Entry:
+    """What runs `overload` given an entry that returns new tensors."""
     names = _outs(overload)
-    if writes:
-        return entry if names == ["out"] else _out_named(entry, names[0])
-    return _into(entry, names)
+    if _form(overload) is Form.NEW:
+        return entry
+    if _form(overload) is Form.SELF:
+
+        def in_place(self: Any, *args: Any, **kwargs: Any) -> Any:
+            _give(self, entry(self, *args, **kwargs))
+            return self
+
+        return in_place
+
+    def into(*args: Any, **kwargs: Any) -> Any:
+        outs = [kwargs.pop(name) for name in names]
+        found = entry(*args, **kwargs)
+        for out, result in zip(outs, [found] if len(names) == 1 else found, strict=True):
+            _give(out, result)
+        return outs[0] if len(names) == 1 else tuple(outs)
+
+    return into
+
+
+def _writing_out(entry: Entry, overload: Overload, base: Overload) -> Entry:
+    """What runs `overload` given an entry that writes to `out`."""
+    if _form(overload) is Form.SELF:
+
+        def in_place(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return entry(self, *args, out=self, **kwargs)
+
+        return in_place
+    if _form(overload) is Form.OUT:
+        name = _outs(overload)[0]
+
+        def into(*args: Any, **kwargs: Any) -> Any:
+            out = kwargs.pop(name)
+            if _form(base) is Form.SELF and out.shape != args[0].shape:
+                raise Declined("the output would need another shape")
+            return entry(*args, out=out, **kwargs)
+
+        return into
+    if _form(base) is Form.NEW:
+        return entry
+
+    def new(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return entry(self, *args, out=_empty_like(self), **kwargs)
+
+    return new
+
+
+def _writing_arguments(entry: Entry, overload: Overload, base: Overload) -> Entry:
+    """What runs `overload` given an entry that writes to its arguments, which are copied first where they must stay."""
+    if _form(overload) is Form.SELF:
+        return entry
+    places, names = _written(base), [a.name for a in _inputs(base)]
+
+    def on_copies(*args: Any, **kwargs: Any) -> Any:
+        outs = [kwargs.pop(name) for name in _outs(overload)]
+        given = dict(zip(names, args, strict=False)) | kwargs
+        copies = {names[i]: _copied(given.get(names[i])) for i in places}
+        found = entry(**(given | copies))
+        for out, result in zip(outs, copies.values(), strict=False):
+            _give(out, result)
+        if outs:
+            return outs[0]
+        returned = [] if found is None or isinstance(found, torch.Tensor) else list(found)
+        changed = list(copies.values())
+        return tuple(changed + returned) if len(changed) + len(returned) > 1 else changed[0]
+
+    return on_copies
+
+
+def _call(overload: Overload, base: Overload, entry: Entry, kind: Kind) -> Entry:
+    """What runs `overload`: the entry of `base`, with its result where the overload wants it."""
+    if kind is Kind.RETURNS:
+        call = _returning(entry, overload)
+    elif kind is Kind.WRITES_OUT:
+        call = _writing_out(entry, overload, base)
+    else:
+        call = _writing_arguments(entry, overload, base)
+    by_name = [a.name for a in _inputs(base) if a.kwarg_only]
+    if by_name and not any(a.kwarg_only for a in _inputs(overload)):
+        call = _named(call, [a.name for a in _inputs(overload)], by_name)
+    return call if overload._schema.returns else _silent(call)
+
+
+def _named(call: Entry, names: list[str], by_name: list[str]) -> Entry:
+    """`call` for an overload that takes by place what the entry takes by name."""
+    first = names.index(by_name[0])
+
+    def placed(*args: Any, **kwargs: Any) -> Any:
+        return call(*args[:first], **dict(zip(names[first:], args[first:], strict=False)), **kwargs)
+
+    return placed
+
+
+def _silent(call: Entry) -> Entry:
+    """`call` for an overload that returns nothing."""
+
+    def nothing(*args: Any, **kwargs: Any) -> None:
+        call(*args, **kwargs)
+
+    return nothing
 
 
 def _variants() -> dict[str, Variant]:
     found: dict[str, Variant] = {}
+    named = {_resolve(name)._name for row in ROWS for name in row.names}
     for row in ROWS:
+        parameters = inspect.signature(row.entry).parameters
         for name in row.names:
             base = _resolve(name)
-            writes = _check_parameters(base, row.entry)
-            for overload in _related(base):
+            kind = _kind(base, parameters)
+            _check_parameters(base, parameters, kind)
+            for overload in _related(base, parameters):
+                if overload is not base and overload._name in named:
+                    continue
                 assert overload._name not in found, f"two rows serve {overload._name}"
-                found[overload._name] = Variant(overload, _form(overload), _call(overload, row.entry, writes))
+                found[overload._name] = Variant(overload, _form(overload), _call(overload, base, row.entry, kind))
     return found
 
 

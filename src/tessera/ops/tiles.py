@@ -7,6 +7,7 @@ registers and shared memory (48 KiB and up), so its blocks are small. All sizes 
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -38,7 +39,9 @@ class Tiles:
 
 
 TILES = {
-    "cpu": Tiles(flat=8192, row=4096, longest_row=16384, mm=(64, 64, 128), attention=(64, 64), min_dot=1, num_warps=1),
+    "cpu": Tiles(
+        flat=8192, row=2048, longest_row=65536, mm=(256, 128, 128), attention=(64, 64), min_dot=1, num_warps=1
+    ),
     "cuda": Tiles(flat=1024, row=2048, longest_row=8192, mm=(64, 64, 32), attention=(64, 32), min_dot=16, num_warps=4),
     "hip": Tiles(flat=1024, row=2048, longest_row=8192, mm=(64, 64, 32), attention=(64, 32), min_dot=16, num_warps=4),
 }
@@ -55,6 +58,35 @@ def of(device: torch.device) -> Tiles:
             f"no block sizes are known for device type {device.type!r}; known are {known}: add a row to TILES"
         )
     return TILES[device.type]
+
+
+# What loading one row or column of a tile costs, in products: a small tile loads more for each product.
+_LOADED = 8
+
+
+def matmul(device: torch.device, batch: int, m: int, n: int, k: int) -> tuple[int, int, int]:
+    """Rows, columns and depth of the tiles of a product: the cheapest for the threads that there are.
+
+    Every tile sums along the depth in the same steps, so that the choice changes no result.
+    """
+    return _matmul(of(device), torch.get_num_threads() if device.type == "cpu" else 1, batch, m, n, k)
+
+
+@functools.lru_cache(maxsize=4096)
+def _matmul(row: Tiles, threads: int, batch: int, m: int, n: int, k: int) -> tuple[int, int, int]:
+    most_m, most_n, most_k = row.mm
+
+    def cost(tile: tuple[int, ...]) -> float:
+        bm, bn = tile
+        programs = -(-m // bm) * -(-n // bn) * batch
+        return -(-programs // threads) * bm * bn * (1 + _LOADED / bm + _LOADED / bn)
+
+    sizes = ([s for s in _POWERS if row.min_dot <= s <= most] for most in (most_m, most_n))
+    bm, bn = min(itertools.product(*sizes), key=cost)
+    return bm, bn, max(row.min_dot, min(power_of_2(k), most_k))
+
+
+_POWERS = [1 << bits for bits in range(10)]
 
 
 def block(size: int, most: int) -> int:

@@ -28,8 +28,8 @@ _FORMATS = {
     "u8": "B7x", "u16": "H6x", "u32": "I4x", "u64": "Q",
     "fp16": "f4x", "bf16": "f4x", "fp32": "f4x", "fp64": "d",
 }  # fmt: skip
-_FLOATS = ("fp16", "bf16", "fp32", "fp64")
-_BITS = ("i1", "u1")
+FLOATS = ("fp16", "bf16", "fp32", "fp64")
+BITS = ("i1", "u1")
 
 
 class ArgumentError(TesseraError, TypeError):
@@ -65,11 +65,6 @@ def _leaves(signature: tuple[Any, ...], prefix: str = "") -> Iterator[tuple[str,
 def _format(kind: str) -> str:
     if kind.startswith("*"):
         return "Q"
-    if kind.startswith("tensordesc"):
-        raise UsageError(
-            f"a kernel argument has type {kind!r}: tensor descriptors made on the host are not supported on the CPU; "
-            "pass the tensor and call tl.make_tensor_descriptor in the kernel"
-        )
     if kind not in _FORMATS:
         raise UsageError(f"a kernel argument has type {kind!r}, which is none of: pointers, {', '.join(_FORMATS)}")
     return _FORMATS[kind]
@@ -92,7 +87,7 @@ def _generate(
             tensors.append(f"{name}.is_cpu")
             values.append(f"{name}.data_ptr()")
         else:
-            values.append(f"index({name}) != 0" if kind in _BITS else name)
+            values.append(f"index({name}) != 0" if kind in BITS else name)
         return name
 
     unpack = target(signature)
@@ -133,7 +128,7 @@ def _flatten(signature: tuple[Any, ...], args: Any, prefix: str = "") -> Iterato
 def _slot(path: str, kind: str, value: Any) -> int | float:
     if kind.startswith("*"):
         return _address(path, kind, value)
-    if kind in _FLOATS:
+    if kind in FLOATS:
         return _float(path, kind, value)
     return _integer(path, kind, value)
 
@@ -175,7 +170,7 @@ def _integer(path: str, kind: str, value: Any) -> int:
         number = operator.index(value)
     except TypeError:
         raise _wrong(path, kind, value, "an int") from None
-    return int(number != 0) if kind in _BITS else _in_range(path, kind, number)
+    return int(number != 0) if kind in BITS else _in_range(path, kind, number)
 
 
 def _in_range(path: str, kind: str, number: int) -> int:

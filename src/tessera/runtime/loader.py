@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from tessera.core.errors import UsageError
 class LoadedKernel:
     """A kernel in executable memory, unloaded when the last reference to this goes."""
 
-    __slots__ = ("_library", "address", "name")
+    __slots__ = ("__weakref__", "_library", "address", "name")
 
     def __init__(self, name: str, address: int, library: Any) -> None:
         self.name = name
@@ -38,6 +39,7 @@ class _Linker:
         self._lock = threading.Lock()
         self._jit: Any = None
         self._serial = itertools.count()
+        self._loaded: weakref.WeakValueDictionary[int, LoadedKernel] = weakref.WeakValueDictionary()
 
     def link(self, obj: bytes, names: Sequence[str]) -> list[LoadedKernel]:
         from llvmlite import binding
@@ -57,7 +59,12 @@ class _Linker:
                     "be an object file for this machine that exports this name and calls only what this process has: "
                     "clear Triton's cache and compile again"
                 ) from error
-        return [LoadedKernel(name, library[name], library) for name in names]
+        kernels = [LoadedKernel(name, library[name], library) for name in names]
+        self._loaded.update((kernel.address, kernel) for kernel in kernels)
+        return kernels
+
+    def at(self, address: int) -> LoadedKernel | None:
+        return self._loaded.get(address)
 
     def _create(self) -> Any:
         from llvmlite import binding
@@ -83,3 +90,8 @@ def load(obj: bytes, name: str) -> LoadedKernel:
 def load_all(obj: bytes, names: Sequence[str]) -> list[LoadedKernel]:
     """As `load`, for object code that exports several functions."""
     return _linker.link(obj, names)
+
+
+def loaded_at(address: int) -> LoadedKernel | None:
+    """The kernel at `address`, for one who has to keep its code; None for code that we did not load."""
+    return _linker.at(address)

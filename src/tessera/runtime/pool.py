@@ -12,20 +12,19 @@ A launch cannot be interrupted: Ctrl-C arrives when the grid is done.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from tessera.core import env
 from tessera.core.errors import UsageError
 from tessera.runtime import pool_ir
 from tessera.runtime.arguments import PackedArgs
-from tessera.runtime.loader import LoadedKernel, load_all
+from tessera.runtime.native import Native, bind, native
 
 # After a launch a worker looks this long for the next one before it sleeps, and a launch this long for its last worker:
 # longer than the Python between two launches of a busy program, too short to take a core from anybody.
@@ -38,50 +37,15 @@ _MAX_DIM = 2**31 - 1
 _MAX_PROGRAMS = 2**62
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Native:
-    """The functions of `pool_ir`, compiled and callable; `loaded` keeps their code in memory."""
-
-    create: Callable[[int, bytes], int | None]
-    relax: Callable[[int], None]
-    work: Callable[[int], None]
-    launch: Callable[[int, int, PackedArgs, int, int, int, int], None]
-    loaded: list[LoadedKernel]
-
-
-@functools.cache
-def _native() -> _Native:
-    """Compile and load the native half, once a process: about 12 ms."""
-    from llvmlite import binding
-
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
-    target = binding.Target.from_default_triple()
-    module = binding.parse_assembly(pool_ir.module_text(target.triple))
-    module.verify()
-    obj = target.create_target_machine(opt=2, reloc="pic").emit_object(module)
-    loaded = load_all(obj, pool_ir.EXPORTS)
-    create, relax, work, launch = (kernel.address for kernel in loaded)
-    pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
-    return _Native(
-        create=ctypes.CFUNCTYPE(pointer, i64, ctypes.c_char_p)(create),
-        relax=ctypes.CFUNCTYPE(None, i64)(relax),
-        work=ctypes.CFUNCTYPE(None, pointer)(work),
-        launch=ctypes.CFUNCTYPE(None, pointer, pointer, ctypes.c_char_p, i32, i32, i32, i32)(launch),
-        loaded=loaded,
-    )
-
-
 class _Pool:
     """A native pool and its workers, which are added as launches ask for them and then stay."""
 
     def __init__(self) -> None:
-        self._native = _native()
+        self._native = native()
         address = self._native.create(_looks(self._native, SPIN_US), _processors())
         if address is None:
             raise MemoryError("no memory for the state of the thread pool, about 1 KiB")
         self.address = address
-        self.run = self._native.launch
         self.num_threads = 1
         self.wanted_threads = _thread_count()
         self._lock = threading.Lock()
@@ -106,7 +70,7 @@ class _Pool:
                 threading.stack_size(stack_bytes)
 
 
-def _looks(native: _Native, spin_us: float) -> int:
+def _looks(native: Native, spin_us: float) -> int:
     """How many looks of a spinning thread take `spin_us`: what one takes differs tenfold between processors."""
     looks = 1000
 
@@ -147,6 +111,7 @@ def _start() -> _Pool:
         if _pool is None:
             _at_fork()
             _pool = _Pool()
+            _tell(_pool.address)
         return _pool
 
 
@@ -160,6 +125,69 @@ def _forget() -> None:
     global _pool, _starting
     _pool = None
     _starting = threading.Lock()
+    listeners.clear()
+
+
+def _ready() -> int:
+    """How many threads a launch of several programs uses now; there are as many workers when this returns."""
+    pool = _pool or _start()
+    num_threads = pool.wanted_threads()
+    if num_threads > pool.num_threads:
+        pool.grow(num_threads)
+    return num_threads
+
+
+def _tell(address: int | None) -> None:
+    """The native half keeps no references: a function of this module and names in its code live as long as it does."""
+    native().use(address, _ready, "data_ptr", "is_cpu", "calls")
+
+
+@functools.cache
+def entries() -> Native:
+    """The native functions, told how to find the pool."""
+    _tell(None)
+    return native()
+
+
+def _bind_and_launch(address: int, packed: PackedArgs, grid_x: int, grid_y: int, grid_z: int) -> None:
+    """The first launch of the process; later ones find the native function in this one's place."""
+    global _launch
+    _launch = bind(entries().one, None)
+    _launch(address, packed, grid_x, grid_y, grid_z)
+
+
+_launch: Callable[[int, PackedArgs, int, int, int], None] = _bind_and_launch
+
+
+class Listener(Protocol):
+    """Who is told of the launches of a thread."""
+
+    def launched(self, address: int, packed: PackedArgs, grid: tuple[int, int, int]) -> None:
+        """A launch has run."""
+
+    def given(self, values: Sequence[Any]) -> None:
+        """The arguments of the next launch, before they were packed."""
+
+    def to_check(self, check: Callable[[], None]) -> None:
+        """`check` raises where the launch before has failed."""
+
+
+listeners: dict[int, Listener] = {}
+"""By thread (`threading.get_ident()`)."""
+
+
+def listener() -> Listener | None:
+    """Who listens to this thread."""
+    return listeners.get(threading.get_ident()) if listeners else None
+
+
+def listen(who: Listener | None) -> None:
+    """Tell `who` of this thread's launches from now on; None: nobody."""
+    before = listeners.pop(threading.get_ident(), None)
+    if who is not None:
+        listeners[threading.get_ident()] = who
+    entries().divert((who is not None) - (before is not None))
+
 
 
 def launch(address: int, packed: PackedArgs, grid_x: int, grid_y: int, grid_z: int) -> None:
@@ -172,19 +200,15 @@ def launch(address: int, packed: PackedArgs, grid_x: int, grid_y: int, grid_z: i
     programs = grid_x * grid_y * grid_z
     if (grid_x < 1 or grid_y < 1 or grid_z < 1 or programs > _MAX_DIM) and _is_empty(grid_x, grid_y, grid_z):
         return
-    pool = _pool or _start()
-    num_threads = 1
-    if programs != 1:
-        num_threads = pool.wanted_threads()
-        if num_threads > pool.num_threads:
-            pool.grow(num_threads)
     try:
-        pool.run(pool.address, address, packed, grid_x, grid_y, grid_z, num_threads)
-    except ctypes.ArgumentError as error:
+        _launch(address, packed, grid_x, grid_y, grid_z)
+    except TypeError as error:
         raise UsageError(
             f"a launch of the grid {(grid_x, grid_y, grid_z)} at address {address!r} is not made of whole numbers "
             f"({error}): divide by // or triton.cdiv"
         ) from error
+    if listeners and (who := listener()) is not None:
+        who.launched(address, packed, (grid_x, grid_y, grid_z))
 
 
 def _is_empty(*grid: int) -> bool:

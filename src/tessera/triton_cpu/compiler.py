@@ -14,7 +14,7 @@ from triton._C.libtriton import ir, passes
 from triton.backends.compiler import BaseBackend, GPUTarget, Language
 
 from tessera.compiler import pipeline
-from tessera.compiler.errors import LoweringError
+from tessera.compiler.errors import LoweringError, internal
 from tessera.compiler.targets import rows
 
 # Options of a GPU's launch that change nothing in what is compiled for a CPU.
@@ -54,6 +54,13 @@ class CPUOptions:
         return hashlib.sha256(key.encode()).hexdigest()
 
 
+def _as_triton(error: LoweringError) -> Exception:
+    # Triton looks for back ends while it is itself being imported; its errors exist only after that.
+    from tessera.triton_cpu.errors import CPUCompilationError
+
+    return CPUCompilationError(error.faults)
+
+
 def guarded(stage: Callable[[Any, dict[str, Any]], Any]) -> Callable[[Any, dict[str, Any]], Any]:
     """A compiler stage whose faults are Triton's `CompilationError`."""
 
@@ -61,10 +68,9 @@ def guarded(stage: Callable[[Any, dict[str, Any]], Any]) -> Callable[[Any, dict[
         try:
             return stage(module, metadata)
         except LoweringError as error:
-            # Triton looks for back ends while it is itself being imported; its errors exist only after that.
-            from tessera.triton_cpu.errors import CPUCompilationError
-
-            raise CPUCompilationError(error.faults) from None
+            raise _as_triton(error) from error.__cause__
+        except Exception as error:
+            raise _as_triton(internal(error)) from error
 
     return run
 
@@ -120,8 +126,8 @@ class CPUBackend(BaseBackend):
             lowered.append(llir)
             return pipeline.make_asm(llir, target)
 
-        stages["asm"] = make_asm
-        stages["obj"] = lambda asm, metadata: pipeline.make_obj(asm, lowered[-1], target)
+        stages["asm"] = guarded(make_asm)
+        stages["obj"] = guarded(lambda asm, metadata: pipeline.make_obj(asm, lowered[-1], target))
 
     @staticmethod
     def make_ttir(module: Any) -> Any:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any
 
 from triton.backends.compiler import GPUTarget
@@ -13,12 +14,16 @@ from triton.backends.driver import DriverBase
 
 from tessera.compiler.targets import rows
 from tessera.core.errors import TesseraError
-from tessera.runtime.arguments import make_packer
+from tessera.runtime import descriptors
+from tessera.runtime.arguments import PackedArgs, make_packer
+from tessera.runtime.caller import make_caller
 from tessera.runtime.loader import LoadedKernel, load
-from tessera.runtime.pool import launch
+from tessera.runtime.pool import launch, listener
 
 # Triton asks for limits that only GPUs have; these never bind.
 _NO_LIMIT = 1 << 30
+# Bits of a tensor descriptor that kernels take, in Triton's order. Not every release of Triton has all.
+_DESCRIPTOR_FLAGS = ("padding", "round_f32_to_tf32")
 
 
 class CPUUtils:
@@ -40,19 +45,29 @@ class DeviceAssertionError(TesseraError, RuntimeError):
     """A `tl.device_assert` of a kernel did not hold. Its program ended there; other programs may have gone on."""
 
 
+def make_launcher(src: Any, metadata: Any) -> Callable[..., None]:
+    """What Triton calls to launch one compiled kernel."""
+    signature, assertions = tuple(src.signature.values()), metadata.assertions
+    slow = CPULauncher(signature, assertions)
+    plain = not assertions and not descriptors.is_descriptor(signature)
+    return make_caller(signature, slow) if plain else slow
+
+
 class CPULauncher:
     """Packs the arguments of one compiled kernel and runs its grid over the threads."""
 
-    def __init__(self, src: Any, metadata: Any) -> None:
-        self._assertions: list[str] = metadata.assertions
-        status = ("*i32",) if self._assertions else ()
-        self._pack = make_packer((*src.signature.values(), *status))
+    def __init__(self, signature: tuple[Any, ...], assertions: list[str]) -> None:
+        self._assertions = assertions
+        status = ("*i32",) if assertions else ()
+        self._pack = _packer((*signature, *status))
 
     def __call__(self, grid_x: int, grid_y: int, grid_z: int, stream: int, function: int, kernel_metadata: Any,
                  launch_metadata: Any, enter_hook: Callable[[Any], None] | None,
                  exit_hook: Callable[[Any], None] | None, *args: Any) -> None:  # fmt: skip
         if enter_hook is not None:
             enter_hook(launch_metadata)
+        if (who := listener()) is not None:
+            who.given(args)
         if self._assertions:
             self._launch_and_check(function, args, grid_x, grid_y, grid_z)
         else:
@@ -62,9 +77,32 @@ class CPULauncher:
 
     def _launch_and_check(self, function: int, args: tuple[Any, ...], grid_x: int, grid_y: int, grid_z: int) -> None:
         status = ctypes.c_int32(0)
+
+        def check() -> None:
+            failed, status.value = status.value, 0
+            if failed:
+                raise DeviceAssertionError(self._assertions[failed - 1])
+
         launch(function, self._pack((*args, ctypes.addressof(status))), grid_x, grid_y, grid_z)
-        if status.value:
-            raise DeviceAssertionError(self._assertions[status.value - 1])
+        if (who := listener()) is not None:
+            who.to_check(check)
+        check()
+
+
+def _packer(signature: tuple[Any, ...]) -> Callable[[tuple[Any, ...]], PackedArgs]:
+    """The function that packs a launch's arguments, with tensor descriptors taken apart first."""
+    if not descriptors.is_descriptor(signature):
+        return make_packer(signature)
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    flags = [field.name for field in fields(TensorDescriptor) if field.name in _DESCRIPTOR_FLAGS]
+    pack = make_packer(tuple(descriptors.expanded_kind(kind, flags) for kind in signature))
+
+    def take_apart(args: tuple[Any, ...]) -> PackedArgs:
+        pairs = enumerate(zip(signature, args, strict=True))
+        return pack(tuple(descriptors.expanded(kind, value, flags, str(at)) for at, (kind, value) in pairs))
+
+    return take_apart
 
 
 class _Event:
@@ -100,7 +138,7 @@ class CPUDriver(DriverBase):
     def __init__(self) -> None:
         super().__init__()
         self.utils = CPUUtils()
-        self.launcher_cls = CPULauncher
+        self.launcher_cls = make_launcher
 
     @classmethod
     def is_active(cls) -> bool:

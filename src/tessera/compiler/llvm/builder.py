@@ -11,6 +11,10 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+# What one function may put on the stack of whatever thread a launch comes from. A program that takes more is so long
+# that asking the heap costs it nothing.
+STACK_BYTES = 1 << 20
+
 _FLOATS = {"half": 16, "bfloat": 16, "float": 32, "double": 64}
 _INT_BINARY: dict[str, Callable[[int, int], int]] = {
     "add": lambda a, b: a + b,
@@ -118,6 +122,14 @@ def _bfloat_bits(value: float) -> int:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) & 0xFFFF
 
 
+def _fold_bits(both: bool, a: V, b: V) -> V | None:
+    """`and` (both) or `or` of truth values, one of which is known."""
+    for known, other in ((a, b), (b, a)):
+        if known.const is not None:
+            return other if bool(known.const) == both else known
+    return None
+
+
 class Builder:
     """Writes the body of one function. Blocks are opened by `label`; `declare`d intrinsics gather for the module's
     end."""
@@ -127,6 +139,7 @@ class Builder:
         self.has_bfloat = has_bfloat
         self.lines: list[str] = []
         self.entry: list[str] = []
+        self.stack_bytes = self.heap_bytes = 0
         self.declarations: dict[str, str] = {}
         self.current = "entry"
         self._next = 0
@@ -161,11 +174,39 @@ class Builder:
         weights = '!prof !{!"branch_weights", i32 1, i32 4000}'
         self.raw(f"br {condition}, label %{then}, label %{otherwise}, {weights}")
 
-    def alloca(self, type: LType, count: int, align: int = 64) -> V:
-        """Scratch for `count` elements, allocated once at the function's entry."""
+    def alloca(self, type: LType, count: int) -> V:
+        """Scratch for `count` elements, allocated once at the function's entry: on the stack as far as `STACK_BYTES`
+        go, then on the heap."""
         name = f"%{self.fresh('buf')}"
-        self.entry.append(f"  {name} = alloca [{count} x {type}], align {align}")
+        size = -(-count * max(type.bits, 8) // 8 // 64) * 64
+        if self.stack_bytes + size <= STACK_BYTES:
+            self.stack_bytes += size
+            self.entry.append(f"  {name} = alloca [{count} x {type}], align 64")
+        else:
+            self.entry.append(f"  {name} = getelementptr i8, ptr %heap, i64 {self.heap_bytes}")
+            self.heap_bytes += size
         return V(PTR, name)
+
+    def body(self, first: str) -> list[str]:
+        """All lines of the function from its label `entry` on, which goes on to the block `first`."""
+        if not self.heap_bytes:
+            return ["entry:", *self.entry, f"  br label %{first}", *self.lines]
+        self.declarations["aligned_alloc"] = "declare noalias ptr @aligned_alloc(i64, i64)"
+        self.declarations["free"] = "declare void @free(ptr)"
+        self.declarations["abort"] = "declare void @abort() noreturn"
+        opening = [
+            "entry:",
+            f"  %heap = call noalias ptr @aligned_alloc(i64 64, i64 {self.heap_bytes})",
+            "  %none = icmp eq ptr %heap, null",
+            "  br i1 %none, label %exhausted, label %begin",
+            "exhausted:",
+            "  call void @abort()",
+            "  unreachable",
+            "begin:",
+        ]
+        freed = "  call void @free(ptr %heap)"
+        lines = [text for line in self.lines for text in ([freed, line] if line.startswith("  ret ") else [line])]
+        return [*opening, *self.entry, f"  br label %{first}", *lines]
 
     def constant_array(self, name: str, type: LType, values: Sequence[V]) -> V:
         """The address of a table of constants in the module, written once however often it is asked for."""
@@ -186,6 +227,8 @@ class Builder:
 
     @staticmethod
     def _fold(op: str, a: V, b: V) -> V | None:
+        if op in ("and", "or") and a.type.scalar == "i1":
+            return _fold_bits(op == "and", a, b)
         if a.type.is_float or op not in _INT_BINARY:
             return None
         if a.const is not None and b.const is not None:
@@ -230,6 +273,8 @@ class Builder:
         return self.emit(a.type.with_scalar("i1"), f"fcmp {predicate} {a}, {b.ref}")
 
     def select(self, condition: V, a: V, b: V) -> V:
+        if condition.const is not None:
+            return a if condition.const else b
         return self.emit(a.type, f"select {condition}, {a}, {b}")
 
     def cast(self, op: str, a: V, to: LType) -> V:
@@ -304,8 +349,24 @@ class Builder:
         second = str(b) if b is not None else f"{a.type} poison"
         return self.emit(to, f"shufflevector {a}, {second}, <{len(indices)} x i32> <{mask}>")
 
+    def interleave(self, vectors: Sequence[V]) -> V:
+        """a₀ b₀ … a₁ b₁ … of a power of two of vectors; one vector is itself."""
+        if len(vectors) == 1:
+            return vectors[0]
+        left, right = self.interleave(vectors[0::2]), self.interleave(vectors[1::2])
+        lanes = left.type.lanes
+        return self.shuffle(left, right, [i for pair in range(lanes) for i in (pair, lanes + pair)])
+
     def extract(self, a: V, lane: int) -> V:
         return self.emit(a.type.with_lanes(0), f"extractelement {a}, i32 {lane}")
+
+    def gathered(self, lanes: Sequence[V]) -> V:
+        """A vector of the scalars `lanes`."""
+        to = lanes[0].type.with_lanes(len(lanes))
+        vector = V(to, "poison")
+        for number, lane in enumerate(lanes):
+            vector = self.emit(to, f"insertelement {vector}, {lane}, i32 {number}")
+        return vector
 
     # Memory -----------------------------------------------------------------------------------------------------
 
@@ -338,8 +399,29 @@ class Builder:
         """
         if count == step:
             return list(body(int_const(0, I64), list(carried)))
-        head, before = self.fresh("loop"), self.current
+        head = self.fresh("loop")
         self.branch(head)
+        bounds = int_const(0, I64), int_const(count, I64)
+        return self._loop(head, self.fresh("done"), bounds, step, carried, body, hint)[0]
+
+    def range_loop(
+        self, begin: V, end: V, step: int, carried: Sequence[V], body: Callable[[V, list[V]], Sequence[V]]
+    ) -> list[V]:
+        """for i in range(begin, end, step): carried = body(i, carried), with bounds of type i64 known at run time."""
+        head, leave, before = self.fresh("loop"), self.fresh("done"), self.current
+        self.branch_if(self.icmp("slt", begin, end), head, leave)
+        results, tail = self._loop(head, leave, (begin, end), step, carried, body, "")
+        return [
+            self.emit(v.type, f"phi {v.type} [ {first.ref}, %{before} ], [ {v.ref}, %{tail} ]")
+            for first, v in zip(carried, results, strict=True)
+        ]
+
+    def _loop(
+        self, head: str, leave: str, bounds: tuple[V, V], step: int, carried: Sequence[V],
+        body: Callable[[V, list[V]], Sequence[V]], hint: str,
+    ) -> tuple[list[V], str]:  # fmt: skip
+        """A loop that runs at least once, from the label `head` to the label `leave`; also the label of its end."""
+        before = self.current
         self.label(head)
         start = len(self.lines)
         index = V(I64, f"%{self.fresh('i')}")
@@ -347,14 +429,13 @@ class Builder:
         results = list(body(index, inside))
         tail = self.current
         following = self.emit(I64, f"add nuw nsw {index}, {step}")
-        phis = [f"  {index.ref} = phi i64 [ 0, %{before} ], [ {following.ref}, %{tail} ]"]
+        phis = [f"  {index.ref} = phi i64 [ {bounds[0].ref}, %{before} ], [ {following.ref}, %{tail} ]"]
         phis += [
             f"  {phi.ref} = phi {phi.type} [ {first.ref}, %{before} ], [ {last.ref}, %{tail} ]"
             for phi, first, last in zip(inside, carried, results, strict=True)
         ]
         self.lines[start:start] = phis
-        done = self.icmp("slt", following, int_const(count, I64))
-        leave = self.fresh("done")
+        done = self.icmp("slt", following, bounds[1])
         self.raw(f"br {done}, label %{head}, label %{leave}{', ' + hint if hint else ''}")
         self.label(leave)
-        return results
+        return results, tail

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tessera.compiler.llvm.builder import V
-from tessera.compiler.lower import reach
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.function import FunctionLowering
+from tessera.compiler.passes import reach
 from tessera.ir.nodes import Block, Op, Value
 from tessera.ir.types import BlockType, shape_of
 
@@ -30,9 +30,10 @@ def for_loop(low: FunctionLowering, op: Op) -> None:
     predicate = "ult" if op.attrs.get("unsigned") else "slt"
     b.branch_if(b.icmp(predicate, low.scalars[index], upper), inside, leave)
     b.label(inside)
-    low.ops(body.ops[:-1])
-    low.flush()
-    following = carry(low, body.terminator.operands, carried)
+    with low.conditional():
+        low.ops(body.ops[:-1])
+        low.flush()
+        following = carry(low, body.terminator.operands, carried)
     following[index] = b.add(low.scalars[index], by)
     tail = b.current
     b.branch(head)
@@ -63,9 +64,10 @@ def while_loop(low: FunctionLowering, op: Op) -> None:
         hand_over(low, source, targets)
     b.branch_if(low.scalar(proceed), inside, leave)
     b.label(inside)
-    low.ops(body.ops[:-1])
-    low.flush()
-    following = carry(low, body.terminator.operands, condition.args)
+    with low.conditional():
+        low.ops(body.ops[:-1])
+        low.flush()
+        following = carry(low, body.terminator.operands, condition.args)
     tail = b.current
     b.branch(head)
     b.lines[at:at] = [
@@ -86,9 +88,10 @@ def if_else(low: FunctionLowering, op: Op) -> None:
     for label, region in zip((then, otherwise), op.regions, strict=False):
         b.label(label)
         block = region.block
-        low.ops(block.ops[:-1])
-        low.flush()
-        ends.append((b.current, _branch_results(low, block, op.results, outputs)))
+        with low.conditional():
+            low.ops(block.ops[:-1])
+            low.flush()
+            ends.append((b.current, _branch_results(low, block, op.results, outputs)))
         b.branch(after)
     # The last label seen by `current` must be the join.
     b.label(after)
@@ -186,7 +189,8 @@ def _reads_elsewhere(low: FunctionLowering, value: Value, own: Buffer) -> bool:
 
 
 def _visits(low: FunctionLowering, value: Value) -> list[reach.Visit]:
-    return list(reach.visits(value, reach.identity(len(shape_of(value.type))), lambda v: v in low.buffers))
+    whole = reach.identity(len(shape_of(value.type)))
+    return list(reach.visits(value, whole, lambda visit: visit.value in low.buffers))
 
 
 def publish(low: FunctionLowering, args: Sequence[Value], results: Sequence[Value]) -> None:

@@ -82,6 +82,10 @@ def _towards_zero(b: Builder, value: V, to: LType, op: Op) -> V:
     return b.cast("bitcast", b.select(away, b.sub(code, int_const(1, bits)), code), to)
 
 
+def _scale(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
+    return float8.decode_scale(b, args[0])
+
+
 def _bitcast(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
     value = args[0]
     if value.type.scalar == "ptr" or value.type == to:
@@ -100,6 +104,6 @@ ROWS: dict[str, Row] = {
     "sitofp": _int_to_float("sitofp"), "uitofp": _int_to_float("uitofp"),
     "fptosi": _float_to_int("fptosi"), "fptoui": _float_to_int("fptoui"),
     "extf": _float_to_float, "truncf": _float_to_float, "fp_to_fp": _float_to_float,
-    "bitcast": _bitcast, "index_cast": _index_cast,
+    "e8m0_to_fp": _scale, "bitcast": _bitcast, "index_cast": _index_cast,
     "int_to_ptr": _plain("inttoptr"), "ptr_to_int": _plain("ptrtoint"),
 }  # fmt: skip

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tessera.compiler.llvm.builder import I1, I8, I32, I64, LType, V, int_const
+from tessera.compiler.llvm.builder import I1, I8, I64, LType, V, int_const
 from tessera.compiler.lower import buffers
+from tessera.compiler.lower.calls import GRID, STATUS
 from tessera.compiler.lower.evaluate import Index
+from tessera.compiler.lower.float8 import KINDS, decode
 from tessera.compiler.lower.lanes import Uniform, to_vector
 from tessera.compiler.lower.sweep import Plan
 from tessera.ir.nodes import Module, Op, Value
-from tessera.ir.types import BlockType, PointerType, element_of
+from tessera.ir.types import BlockType, PointerType, element_of, shape_of
 
 if TYPE_CHECKING:
     from tessera.compiler.lower.function import FunctionLowering
-
-STATUS = V(LType("ptr"), "%status")
 
 
 def number_assertions(module: Module) -> list[str]:
@@ -63,17 +63,22 @@ def _all_hold(low: FunctionLowering, condition: Value) -> V:
 
 
 def show(low: FunctionLowering, op: Op) -> None:
-    """`print "prefix" : values`: a line an element, with the program's place in the grid and the element's index."""
+    """`print "prefix" : values`: a line an element, as GPUs print it.
+
+        pid (x, y, z) idx (i, j)PREFIX(operand n) VALUE
+
+    Indices are as wide as the largest of their dimension. Without values there is one line, `pid (x, y, z)PREFIX`.
+    """
     low.flush()
+    if not op.operands:
+        _print_line(low, "", op.attrs["prefix"], [], "", None)
     for position, value in enumerate(op.operands):
-        label = f" (operand {position})" if len(op.operands) > 1 else ""
         shape = value.type.shape if isinstance(value.type, BlockType) else ()
 
-        def line(index: Index, value: Value = value, position: int = position, label: str = label) -> None:
+        def line(index: Index, value: Value = value, position: int = position) -> None:
             lanes = low.evaluate(value, index)
             assert isinstance(lanes, Uniform)
-            places = [place.value for place in index if isinstance(place, Uniform)]
-            _print_line(low, op, position, label, places, lanes.value)
+            _print_element(low, op, position, index, lanes.value)
 
         if shape:
             low.sweep(Plan(shape, None, 0, 1), [value], line)
@@ -83,14 +88,22 @@ def show(low: FunctionLowering, op: Op) -> None:
     low.b.raw("call i32 @fflush(ptr null)")
 
 
-def _print_line(low: FunctionLowering, op: Op, position: int, label: str, places: list[V], value: V) -> None:
+def _print_element(low: FunctionLowering, op: Op, position: int, index: Index, value: V) -> None:
     directive, shown = _formatted(low, op, position, value)
-    indices = ", ".join("%lld" for _ in places)
-    prefix = op.attrs["prefix"].replace("%", "%%")
-    text = f"pid (%d, %d, %d) idx ({indices}){prefix}{label}{directive}\n"
-    grid = [V(I32, f"%pid.{axis}") for axis in "xyz"]
+    widths = [len(str(size - 1)) for size in shape_of(op.operands[position].type)]
+    places = [place.value for place in index if isinstance(place, Uniform)]
+    where = f" idx ({', '.join(f'%{width}lld' for width in widths)})"
+    label = f"(operand {position}) " if len(op.operands) > 1 else ""
+    _print_line(low, where, f"{op.attrs['prefix']}{label}", places, directive, shown)
+
+
+def _print_line(
+    low: FunctionLowering, where: str, prefix: str, places: list[V], directive: str, shown: V | None
+) -> None:
     low.b.declarations["printf"] = "declare i32 @printf(ptr, ...)"
-    arguments = ", ".join(map(str, [low.text(text), *grid, *places, shown]))
+    values = [*GRID[:3], *places, *([shown] if shown is not None else [])]
+    text = f"pid (%d, %d, %d){where}{prefix.replace('%', '%%')}{directive}\n"
+    arguments = ", ".join(map(str, [low.text(text), *values]))
     low.b.raw(f"call i32 (ptr, ...) @printf({arguments})")
 
 
@@ -99,11 +112,13 @@ def _formatted(low: FunctionLowering, op: Op, position: int, value: V) -> tuple[
     element = element_of(op.operands[position].type)
     if isinstance(element, PointerType):
         return "%p", value
+    if element.name in KINDS:
+        value = decode(low.b, value, KINDS[element.name])
     if value.type.is_float:
         return "%f", low.b.cast("fpext", value, LType("double"))
     signed = op.attrs.get("isSigned", ())
     is_signed = bool(signed[position]) if position < len(signed) else True
-    wide = low.b.cast("sext" if is_signed and value.type.bits > 1 else "zext", value, I64)
     if op.attrs.get("hex"):
-        return "0x%llx", wide
+        return f"0x%0{max(value.type.bits // 4, 1)}llx", low.b.cast("zext", value, I64)
+    wide = low.b.cast("sext" if is_signed and value.type.bits > 1 else "zext", value, I64)
     return ("%lld" if is_signed else "%llu"), wide

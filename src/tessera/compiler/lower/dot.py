@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tessera.compiler.llvm.builder import BF16, F32, F64, I32, LType, V
+from tessera.compiler.llvm.builder import BF16, F32, F64, I8, I32, LType, V
 from tessera.compiler.lower import buffers, microkernel, packing
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.evaluate import Index
@@ -31,13 +31,13 @@ def dot(low: Sweeper, op: Op) -> None:
     shape = shape_of(op.result.type)
     tile = microkernel.tile_for(low.target, method, shape)
     depth = shape_of(a.type)[-1]
-    ready = _ready_a(low, a, method.operands)
+    ready = None if method.offset else _ready_a(low, a, method.operands)
     packed_a = ready or buffers.allocate(low.b, method.operands, (shape[-2], depth))
     packed_b = packing.panels(low, tile, depth, shape[-1])
 
     def one(prefix: Index) -> None:
         if ready is None:
-            packing.rows(low, a, prefix, packed_a)
+            packing.rows(low, a, prefix, packed_a, method)
         packing.columns(low, b, prefix, tile, packed_b)
         microkernel.multiply(low, tile, packed_a, packed_b, result, prefix, from_zero)
 
@@ -59,16 +59,19 @@ def _batches(low: Sweeper, sizes: tuple[int, ...], prefix: Index, one: Callable[
 
 
 def _method(low: Sweeper, op: Op) -> Method:
-    """How to multiply: with the chip's own instruction for pairs where there is one, else one product a lane."""
+    """How to multiply: with the chip's own instruction for groups where there is one, else one product a lane."""
     kinds = {str(element_of(operand.type)) for operand in op.operands[:2]}
     result = element_of(op.result.type)
     assert isinstance(result, ScalarType)
+    depth, wide = shape_of(op.operands[0].type)[-1], shape_of(op.result.type)[-1] >= low.target.lanes
+    vectors = wide and low.target.vector_bits == 512
+    if kinds == {"i8"} and depth % 4 == 0 and vectors and low.target.has("avx512vnni"):
+        return Method(I8, I32, 4, "llvm.x86.avx512.vpdpbusd.512", offset=128)
     if not result.is_float:
         return Method(I32, I32, 1)
     if result.name == "f64":
         return Method(F64, F64, 1)
-    pairs = shape_of(op.operands[0].type)[-1] % 2 == 0 and shape_of(op.result.type)[-1] >= low.target.lanes
-    if kinds == {"bf16"} and pairs and low.target.has("avx512bf16") and low.target.vector_bits == 512:
+    if kinds == {"bf16"} and depth % 2 == 0 and vectors and low.target.has("avx512bf16"):
         return Method(BF16, F32, 2, "llvm.x86.avx512bf16.dpbf16ps.512")
     return Method(F32, F32, 1)
 

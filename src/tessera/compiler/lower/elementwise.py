@@ -61,6 +61,9 @@ def _compare_floats(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
 def _divide(name: str) -> Row:
     """Integer division. Vectors of up to 32 bits divide in double, which is exact there and many times faster.
 
+    A division by zero, or of the smallest number by −1, has no defined result, but must not end the process, as the
+    processor's own instruction would: lanes behind a mask often hold a zero.
+
     For |a|, |b| < 2³² a quotient that is no integer differs from the next one by at least 2⁻³² of itself, far more than
     double's rounding, so that truncation gives the integer quotient.
     """
@@ -69,7 +72,7 @@ def _divide(name: str) -> Row:
     def row(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
         a, d = args
         if not to.lanes or to.bits > 32 or d.const is not None:
-            return b.binary(name, a, d)
+            return b.binary(name, a, _harmless(b, a, d, signed))
         wide = to.with_scalar("double")
         extend, back = ("sitofp", "fptosi") if signed else ("uitofp", "fptoui")
         # The intermediate i64 keeps −2³¹ / −1 and the range of unsigned numbers defined.
@@ -80,11 +83,25 @@ def _divide(name: str) -> Row:
     return row
 
 
+def _harmless(b: Builder, a: V, d: V, signed: bool) -> V:
+    """A divisor that the processor does not trap on: 1 instead of 0, and instead of −1 where the quotient overflows."""
+    if d.const not in (None, 0, -1):
+        return d
+    one = int_const(1, d.type)
+    traps = b.icmp("eq", d, int_const(0, d.type))
+    if signed:
+        smallest = b.icmp("eq", a, int_const(-(1 << (a.type.bits - 1)), a.type))
+        overflows = b.binary("and", smallest, b.icmp("eq", d, int_const(-1, d.type)))
+        traps = b.binary("or", traps, overflows)
+    return b.select(traps, one, d)
+
+
 def _round_division(upward: bool) -> Row:
     """Signed division rounded to −∞ or +∞."""
 
     def row(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
         a, d = args
+        d = _harmless(b, a, d, signed=True)
         quotient, rest = b.binary("sdiv", a, d), b.binary("srem", a, d)
         inexact = b.icmp("ne", rest, int_const(0, to))
         differ = b.icmp("slt", b.binary("xor", a, d), int_const(0, to))

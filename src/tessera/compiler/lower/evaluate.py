@@ -12,9 +12,10 @@ from contextlib import contextmanager
 
 from tessera.compiler.errors import LoweringError, fail
 from tessera.compiler.llvm.builder import I64, Builder, LType, V, const, int_const
-from tessera.compiler.lower import buffers, memory
+from tessera.compiler.lower import buffers, float8, memory
 from tessera.compiler.lower import lanes as ln
 from tessera.compiler.lower.buffers import Buffer
+from tessera.compiler.lower.calls import call_by_lane
 from tessera.compiler.lower.elementwise import ROWS
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, Vector, ltype, size_bytes, to_vector
 from tessera.ir.nodes import Op, Region, Value
@@ -43,30 +44,60 @@ class Evaluator:
     def frame(self) -> Iterator[None]:
         """What is computed inside is forgotten at the end, because its code does not dominate what follows."""
         self._frames.append({})
-        yield
-        self._frames.pop()
+        try:
+            yield
+        finally:
+            self._frames.pop()
 
     @contextmanager
     def lanes(self, width: int) -> Iterator[None]:
         """Evaluate with vectors of `width` lanes (0: scalars)."""
         before, self.width = self.width, width
         saved, self._frames = self._frames, [{}]
-        yield
-        self.width, self._frames = before, saved
+        try:
+            yield
+        finally:
+            self.width, self._frames = before, saved
 
     def evaluate(self, value: Value, index: Index) -> Lanes:
-        """The elements of `value` at `index`; a scalar is itself everywhere."""
+        """The elements of `value` at `index`; a scalar is itself everywhere.
+
+        Chains of elementwise operations are walked without recursion: an unrolled loop makes them thousands long.
+        """
         if not isinstance(value.type, BlockType):
             return Uniform(self.scalar(value))
+        waiting = [value]
+        while waiting:
+            current = waiting[-1]
+            missing = [] if self._evaluated(current, index) else self._missing(current, index)
+            waiting += reversed(missing)
+            if not missing:
+                waiting.pop()
+                result = self._evaluated(current, index) or self._evaluate_now(current, index)
+        return result
+
+    def _evaluated(self, value: Value, index: Index) -> Lanes | None:
         key = (value, index)
-        for known in self._frames:
-            if key in known:
-                return known[key]
+        return next((known[key] for known in self._frames if key in known), None)
+
+    def _missing(self, value: Value, index: Index) -> list[Value]:
+        """The operands that an elementwise operation takes at its own index and that are not evaluated yet."""
+        op = value.owner
+        if value in self.buffers or not isinstance(op, Op) or (op.name in _RULES and op.name != "load"):
+            return []
+        blocks = (operand for operand in op.operands if isinstance(operand.type, BlockType))
+        return [operand for operand in blocks if self._evaluated(operand, index) is None]
+
+    def _evaluate_now(self, value: Value, index: Index) -> Lanes:
         result = self._compute(value, index)
         if value in self.storing and index == self.trip:
             buffers.write(self.b, self.storing[value], index, result, self.width)
-        self._frames[-1][key] = result
+        self._frames[-1][value, index] = result
         return result
+
+    def assume(self, value: Value, index: Index, lanes: Lanes) -> None:
+        """In this frame, `value` at `index` is known to be `lanes`."""
+        self._frames[-1][value, index] = lanes
 
     def scalar(self, value: Value) -> V:
         """The LLVM value of a scalar."""
@@ -94,12 +125,14 @@ class Evaluator:
 
     def apply(self, op: Op, args: Sequence[Lanes]) -> Lanes:
         """An elementwise operation on lanes."""
+        if op.name == "select" and isinstance(args[0], Uniform) and args[0].value.const is not None:
+            return args[1] if args[0].value.const else args[2]
         kept = self._evenly_spaced(op, args)
         if kept is not None:
             return kept
         row = ROWS.get(op.name)
         if row is None:
-            raise fail(f"the operation {op.name!r} is not supported on the CPU yet", op.location)
+            raise unsupported(op)
         to = ltype(element_of(op.result.type))
         if all(isinstance(arg, Uniform) for arg in args):
             return Uniform(row(self.b, op, [arg.value for arg in args if isinstance(arg, Uniform)], to))
@@ -130,14 +163,18 @@ class Evaluator:
         known = dict(zip(block.args, args, strict=True))
         width = args[0].type.lanes
         for op in block.ops[:-1]:
-            to = ltype(element_of(op.result.type)).with_lanes(width)
             if op.name == "constant":
-                known[op.result] = const(op.attrs["value"], to)
+                known[op.result] = const(op.attrs["value"], ltype(element_of(op.result.type)).with_lanes(width))
+                continue
+            operands = [known[v] if v in known else self.b.splat(self.scalar(v), width) for v in op.operands]
+            if op.name == "call":
+                results = call_by_lane(self.b, op.attrs["callee"], operands, [result.type for result in op.results])
+                known.update(zip(op.results, results, strict=True))
                 continue
             row = ROWS.get(op.name)
             if row is None:
-                raise fail(f"the operation {op.name!r} is not supported inside a reduction on the CPU yet", op.location)
-            operands = [known[v] if v in known else self.b.splat(self.scalar(v), width) for v in op.operands]
+                raise unsupported(op)
+            to = ltype(element_of(op.result.type)).with_lanes(width)
             known[op.result] = row(self.b, op, operands, to)
         return [known[v] if v in known else self.b.splat(self.scalar(v), width) for v in block.terminator.operands]
 
@@ -157,6 +194,23 @@ class Evaluator:
         self.globals.append(f"{name} = private unnamed_addr constant [{len(values)} x {stored}] [{items}], align 64")
         return V(LType("ptr"), name)
 
+
+def unsupported(op: Op) -> LoweringError:
+    """The error for an operation that the compiler does not know, with the reason where there is one."""
+    reason = _ONLY_ON_GPUS.get(op.name) or _ONLY_ON_GPUS.get(op.name.split(".")[0])
+    why = f": {reason}" if reason else ""
+    return fail(f"the operation {op.name!r} is not supported on the CPU{why}", op.location)
+
+
+# By operation or by dialect.
+_ONLY_ON_GPUS = {
+    "elementwise_inline_asm": "inline assembly is written in a GPU's instruction set; use tl.math, tl.extra.libdevice "
+    "or plain arithmetic",
+    "ttg": "it names a GPU's layouts",
+    "ttng": "it is an NVIDIA instruction",
+    "nvvm": "it is an NVIDIA instruction",
+    "rocdl": "it is an AMD instruction",
+}
 
 Rule = Callable[[Evaluator, Op, Index, Value], Lanes]
 
@@ -290,6 +344,64 @@ def _cat(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
     return _choose(ev, digit(ev, index[0], size, 2), left, right)
 
 
+def _gather(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
+    """`source[…, indices[…], …]`. An index outside, which Triton leaves undefined, wraps and stays inside the block."""
+    source, indices = op.operands
+    axis = op.attrs["axis"]
+    found = ev.evaluate(indices, index)
+    if isinstance(found, Ramp):
+        found = Vector(to_vector(ev.b, found, ev.width))
+    to = I64.with_lanes(found.value.type.lanes)
+    wrapped = ev.b.binary("and", ev.b.cast("sext", found.value, to), int_const(shape_of(source.type)[axis] - 1, to))
+    along: Lanes = Vector(wrapped) if to.lanes else Uniform(wrapped)
+    return ev.evaluate(source, (*index[:axis], along, *index[axis + 1 :]))
+
+
+def _fp4_to_fp(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
+    """Two 4-bit floats lie in a byte, the first one in its lower half."""
+    axis, source = op.attrs["axis"], op.operands[0]
+    place = index[axis]
+    if isinstance(place, Ramp) and place.step.const == 1 and ev.width > 1:
+        half = Ramp(ev.b.binary("lshr", place.base, int_const(1, I64)), place.step)
+        with ev.lanes(ev.width // 2):
+            pairs = to_vector(ev.b, ev.evaluate(source, (*index[:axis], half, *index[axis + 1 :])), ev.width)
+        low, high = (ev.b.binary(name, pairs, int_const(bits, pairs.type)) for name, bits in (("and", 15), ("lshr", 4)))
+        return Vector(float8.decode_e2m1(ev.b, ev.b.interleave([low, high])))
+    pair = digit(ev, place, 2, shape_of(source.type)[axis])
+    code = ev.evaluate(source, (*index[:axis], pair, *index[axis + 1 :]))
+    which = narrow(ev.b, digit(ev, place, 1, 2), LType("i8"))
+    width = 0 if isinstance(code, Uniform) and isinstance(which, Uniform) else ev.width
+    found, shift = to_vector(ev.b, code, width), to_vector(ev.b, which, width)
+    shifted = ev.b.binary("lshr", found, ev.b.mul(shift, int_const(4, shift.type)))
+    decoded = float8.decode_e2m1(ev.b, ev.b.binary("and", shifted, int_const(15, shifted.type)))
+    return Vector(decoded) if width else Uniform(decoded)
+
+
+def _map_elementwise(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
+    """A function of scalars on every element; with `pack` the function takes so many neighbours at once."""
+    args = [ev.evaluate(operand, index) for operand in op.operands]
+    width = 0 if all(isinstance(arg, Uniform) for arg in args) else ev.width
+    vectors = [to_vector(ev.b, arg, width) for arg in args]
+    results = map_elements(ev, op, vectors)
+    found = results[op.results.index(value)]
+    return Vector(found) if width else Uniform(found)
+
+
+def map_elements(ev: Evaluator, op: Op, vectors: Sequence[V]) -> list[V]:
+    """All results of a `map_elementwise` on vectors (or scalars) of its operands.
+
+    Which elements are packed together is Triton's choice, so that a function may not tell them apart; a vector that is
+    shorter than the pack passes each element as all of its neighbours.
+    """
+    pack, lanes = op.attrs.get("pack", 1), vectors[0].type.lanes
+    if pack == 1 or lanes < pack:
+        results = ev.combine(op.regions[0], [vector for vector in vectors for _ in range(pack)])
+        return results[::pack]
+    parts = [ev.b.shuffle(vector, None, range(at, lanes, pack)) for vector in vectors for at in range(pack)]
+    results = ev.combine(op.regions[0], parts)
+    return [ev.b.interleave(results[at : at + pack]) for at in range(0, len(results), pack)]
+
+
 _RULES: dict[str, Rule] = {
     "constant": _constant,
     "splat": _splat,
@@ -303,4 +415,7 @@ _RULES: dict[str, Rule] = {
     "join": _join,
     "split": _split,
     "cat": _cat,
+    "gather": _gather,
+    "fp4_to_fp": _fp4_to_fp,
+    "map_elementwise": _map_elementwise,
 }

@@ -57,6 +57,32 @@ def decode(b: Builder, code: V, kind: Kind) -> V:
     return b.cast("bitcast", bits, floats)
 
 
+def decode_scale(b: Builder, code: V) -> V:
+    """The float 2^(code − 127) of an e8m0 scale; 255 is a NaN."""
+    wide = b.cast("zext", code, code.type.with_scalar("i32"))
+    type = wide.type
+    placed = b.binary("shl", wide, int_const(23, type))
+    placed = b.select(b.icmp("eq", wide, int_const(0, type)), int_const(1 << 22, type), placed)
+    bits = b.select(b.icmp("eq", wide, int_const(255, type)), int_const(0x7FC00000, type), placed)
+    return b.cast("bitcast", bits, code.type.with_scalar("float"))
+
+
+def decode_e2m1(b: Builder, code: V) -> V:
+    """The float of a 4-bit code: sign, two bits of exponent with bias 1, one of mantissa.
+
+    0 and ½ are the codes without an exponent; all others lie in a float as they are.
+    """
+    wide = b.cast("zext", code, code.type.with_scalar("i32"))
+    type = wide.type
+    magnitude = b.binary("and", wide, int_const(7, type))
+    half = int_const(126 << 23, type)
+    normal = b.add(b.binary("shl", magnitude, int_const(22, type)), half)
+    small = b.icmp("ule", magnitude, int_const(1, type))
+    bits = b.select(small, b.mul(magnitude, half), normal)
+    sign = b.binary("shl", b.binary("and", wide, int_const(8, type)), int_const(28, type))
+    return b.cast("bitcast", b.binary("or", bits, sign), code.type.with_scalar("float"))
+
+
 def encode(b: Builder, value: V, kind: Kind, towards_zero: bool) -> V:
     """The 8-bit code of a number, rounded to nearest even or towards zero; what is too large becomes the largest
     finite.

@@ -4,49 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tessera.compiler.errors import fail
+from tessera.compiler.errors import Fault, LoweringError
 from tessera.compiler.llvm.builder import I32, I64, PTR, Builder, V, const, int_const
 from tessera.compiler.lower import diagnostics, dot, memory, reductions, stores
 from tessera.compiler.lower.buffers import Buffer
+from tessera.compiler.lower.calls import GRID, STATUS, call, returned_type, symbol
 from tessera.compiler.lower.elementwise import ROWS
+from tessera.compiler.lower.evaluate import unsupported
 from tessera.compiler.lower.lanes import Uniform, ltype
+from tessera.compiler.lower.memory import zero
 from tessera.compiler.lower.sweep import Sweeper
 from tessera.compiler.passes.placement import is_lazy
 from tessera.compiler.targets.rows import Target
-from tessera.ir.nodes import Block, Function, Op, Value
+from tessera.ir.nodes import Block, Function, Location, Op, Value
 from tessera.ir.types import BlockType, Type, element_of
-
-# What every function gets besides its own arguments: the place in the grid and the grid's size.
-GRID = ("pid.x", "pid.y", "pid.z", "num.x", "num.y", "num.z")
 
 
 class FunctionLowering(Sweeper):
-    """The lowering of one function. `lower()` runs it.
-
-    A function that is called, not inlined, takes and gives scalars by value and blocks as
-    addresses of row-major scratch.
-    """
+    """The lowering of one function. `lower()` runs it. `calls.py` says what it is passed."""
 
     def __init__(self, function: Function, target: Target) -> None:
         super().__init__(Builder(target.has("avx512bf16")), function.name, target)
         self.function = function
         self.returned: list[Buffer | None] = []
+        self.faults: list[Fault] = []
+        self.place: Location | None = None
         self._incoming: dict[Block, list[tuple[str, list[V]]]] = {}
         self._phi_places: dict[Block, int] = {}
 
     def lower(self) -> str:
-        """LLVM IR of the function `NAME.body`: the kernel's arguments, then `GRID`."""
+        """LLVM IR of the function `NAME.body`."""
         params = [self._parameter(number, arg) for number, arg in enumerate(self.function.args)]
         self.returned = [self._returned(number, type) for number, type in enumerate(self.function.result_types)]
         params += [str(buffer.pointer) for buffer in self.returned if buffer is not None]
-        params += [f"i32 %{name}" for name in GRID]
-        params.append(str(diagnostics.STATUS))
+        params += map(str, [*GRID, STATUS])
         for position, block in enumerate(self.function.body.blocks):
             self._cfg_block(block, first=position == 0)
         self._place_phis()
         result = returned_type(self.function.result_types)
         head = f"define internal {result} @{symbol(self.function.name)}({', '.join(params)}) #0 {{"
-        return "\n".join([head, "entry:", *self.b.entry, "  br label %bb0", *self.b.lines, "}"])
+        return "\n".join([head, *self.b.body("bb0"), "}"])
 
     def _parameter(self, number: int, arg: Value) -> str:
         element = ltype(element_of(arg.type))
@@ -66,19 +63,20 @@ class FunctionLowering(Sweeper):
     def _cfg_block(self, block: Block, first: bool) -> None:
         self.b.label(block.label or "bb0")
         self._phi_places[block] = len(self.b.lines)
-        if not first:
-            for arg in block.args:
-                if isinstance(arg.type, BlockType):
-                    raise fail(
-                        "a block value that crosses an early return is not supported on the CPU yet; use if/else"
-                    )
+        for arg in [] if first else block.args:
+            if not isinstance(arg.type, BlockType):
                 self.scalars[arg] = V(ltype(element_of(arg.type)), f"%{self.b.fresh('arg')}")
+        before = set(self.buffers)
         self.ops(block.ops)
+        own = {*before, *block.args, *(result for op in block.ops for result in op.results)}
+        # What only this block needed of others in scratch may not have been computed where another one needs it.
+        self.buffers = {value: buffer for value, buffer in self.buffers.items() if value in own or _receives(value)}
 
     def _place_phis(self) -> None:
         for block, sources in sorted(self._incoming.items(), key=lambda item: -self._phi_places[item[0]]):
             lines = []
-            for number, arg in enumerate(block.args):
+            scalars = [arg for arg in block.args if not isinstance(arg.type, BlockType)]
+            for number, arg in enumerate(scalars):
                 value = self.scalars[arg]
                 incoming = ", ".join(f"[ {values[number].ref}, %{label} ]" for label, values in sources)
                 lines.append(f"  {value.ref} = phi {value.type} {incoming}")
@@ -86,12 +84,15 @@ class FunctionLowering(Sweeper):
             self.b.lines[at:at] = lines
 
     def jump(self, target: Block, values: Sequence[Value]) -> None:
-        """Record a branch to a block of the function's body, with what it passes."""
-        self.receive(target, [self.scalar(value) for value in values])
-
-    def receive(self, target: Block, values: list[V]) -> None:
-        """Record that the current block branches to `target` and passes `values`."""
-        self._incoming.setdefault(target, []).append((self.b.current, values))
+        """Branch to a block of the function's body, which receives scalars in phis and blocks in scratch of its own."""
+        for arg, value in zip(target.args, values, strict=True):
+            if isinstance(arg.type, BlockType):
+                if arg not in self.buffers:
+                    self.buffers[arg] = self.scratch(arg)
+                self.fill(self.buffers[arg], value)
+        scalars = [self.scalar(value) for value in values if not isinstance(value.type, BlockType)]
+        self._incoming.setdefault(target, []).append((self.b.current, scalars))
+        self.b.branch(target.label)
 
     def leave(self) -> None:
         """End the program here, whatever the function was to give back."""
@@ -99,14 +100,27 @@ class FunctionLowering(Sweeper):
         self.b.raw("ret void" if type == "void" else f"ret {type} poison")
 
     def ops(self, ops: Sequence[Op]) -> None:
-        """Lower a straight line of operations."""
+        """Lower a straight line of operations. What cannot be lowered is noted, and the rest looked at all the same."""
         for op in ops:
-            self.op(op)
+            self.place = op.location or self.place
+            try:
+                self.op(op)
+            except LoweringError as error:
+                self.faults += [Fault(fault.message, fault.location or op.location) for fault in error.faults]
+                self._invent(op)
+
+    def _invent(self, op: Op) -> None:
+        """Give the results of an operation that could not be lowered any value, for those that use them."""
+        for result in op.results:
+            if isinstance(result.type, BlockType):
+                self.buffers[result] = self.scratch(result)
+            else:
+                self.scalars[result] = zero(ltype(result.type))
 
     def op(self, op: Op) -> None:
         """Lower one operation: a sink at once, an expression when it is used, a scalar here."""
         if is_lazy(op):
-            if op.placement == "scratch":
+            if op.placement:
                 self.pending.update(dict.fromkeys(op.results))
             return
         handler = handlers().get(op.name)
@@ -115,24 +129,16 @@ class FunctionLowering(Sweeper):
         elif op.name in ROWS:
             self.scalars[op.result] = self._scalar_op(op)
         else:
-            raise fail(f"the operation {op.name!r} is not supported on the CPU yet", op.location)
+            raise unsupported(op)
 
     def _scalar_op(self, op: Op) -> V:
         to = ltype(element_of(op.result.type))
         return ROWS[op.name](self.b, op, [self.scalar(operand) for operand in op.operands], to)
 
 
-def symbol(name: str) -> str:
-    """The LLVM symbol of a function's body; Triton's mangled names hold characters that need quotes."""
-    return f'"{name}.body"'
-
-
-def returned_type(types: Sequence[Type]) -> str:
-    """The LLVM type by which a function gives its scalar results."""
-    scalars = [str(ltype(type)) for type in types if not isinstance(type, BlockType)]
-    if not scalars:
-        return "void"
-    return scalars[0] if len(scalars) == 1 else "{ " + ", ".join(scalars) + " }"
+def _receives(value: Value) -> bool:
+    """Is this an argument of a block of the function's body, which branches fill?"""
+    return isinstance(value.owner, Block)
 
 
 Handler = Callable[[FunctionLowering, Op], None]
@@ -152,6 +158,7 @@ def handlers() -> dict[str, Handler]:
             "return": _return, "br": _branch, "cond_br": _conditional_branch,
             "gpu.barrier": _nothing, "ttg.barrier": _nothing, "debug_barrier": _nothing, "llvm.intr.assume": _assume,
             "call": _call, "split": _split, "histogram": stores.histogram,
+            "map_with_effects": stores.map_with_effects,
             "assert": diagnostics.check, "print": diagnostics.show,
         })  # fmt: skip
     return _HANDLERS
@@ -230,51 +237,26 @@ def _call(low: FunctionLowering, op: Op) -> None:
         passed.append(low.in_scratch(operand).pointer if isinstance(operand.type, BlockType) else low.scalar(operand))
     blocks = {result: low.scratch(result) for result in op.results if isinstance(result.type, BlockType)}
     passed += [buffer.pointer for buffer in blocks.values()]
-    grid = ", ".join([*(f"i32 %{name}" for name in GRID), str(diagnostics.STATUS)])
-    type = returned_type([result.type for result in op.results])
-    text = f"call {type} @{symbol(op.attrs['callee'])}({', '.join([*map(str, passed), grid])})"
+    returned = call(low.b, op.attrs["callee"], passed, [result.type for result in op.results])
     low.buffers.update(blocks)
-    scalars = [result for result in op.results if result not in blocks]
-    if not scalars:
-        low.b.raw(text)
-        return
-    got = low.b.fresh("returned")
-    low.b.raw(f"%{got} = {text}")
-    for number, result in enumerate(scalars):
-        element = ltype(element_of(result.type))
-        one = len(scalars) == 1
-        low.scalars[result] = (
-            V(element, f"%{got}") if one else low.b.emit(element, f"extractvalue {type} %{got}, {number}")
-        )
+    low.scalars.update(zip((result for result in op.results if result not in blocks), returned, strict=True))
 
 
 def _branch(low: FunctionLowering, op: Op) -> None:
     low.flush()
     (target,) = op.attrs["successors"]
     low.jump(target, op.operands)
-    low.b.branch(target.label)
 
 
 def _conditional_branch(low: FunctionLowering, op: Op) -> None:
     low.flush()
     condition, *passed = op.operands
-    then, otherwise = op.attrs["successors"]
     split = op.attrs["counts"][0]
-    if then is otherwise:
-        _choose_and_branch(low, low.scalar(condition), passed[:split], passed[split:], then)
-        return
-    low.jump(then, passed[:split])
-    low.jump(otherwise, passed[split:])
-    low.b.branch_if(low.scalar(condition), then.label, otherwise.label)
-
-
-def _choose_and_branch(
-    low: FunctionLowering, condition: V, yes: Sequence[Value], no: Sequence[Value], target: Block
-) -> None:
-    """Both ways lead to one block: what it receives is chosen before the branch."""
-    chosen = [low.b.select(condition, low.scalar(a), low.scalar(b)) for a, b in zip(yes, no, strict=True)]
-    low.receive(target, chosen)
-    low.b.branch(target.label)
+    labels = [low.b.fresh("taken"), low.b.fresh("untaken")]
+    low.b.branch_if(low.scalar(condition), *labels)
+    for label, target, values in zip(labels, op.attrs["successors"], (passed[:split], passed[split:]), strict=True):
+        low.b.label(label)
+        low.jump(target, values)
 
 
 def _assume(low: FunctionLowering, op: Op) -> None:

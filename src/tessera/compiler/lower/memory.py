@@ -30,6 +30,8 @@ def load(b: Builder, pointer: Lanes, mask: Lanes | None, other: Lanes | None, ty
         bits = load(b, pointer, mask, None if other is None else _as_bits(b, other), type.with_scalar("i16"), width)
         return _cast(b, bits, type.scalar)
     mask = _simplify(mask)
+    if _nowhere(mask):
+        return other if other is not None else Uniform(zero(type))
     if isinstance(pointer, Uniform) and not isinstance(mask, Vector):
         return Uniform(_load_scalar(b, pointer.value, mask, other, type))
     vector, align = type.with_lanes(width), size_bytes(type)
@@ -46,6 +48,8 @@ def load(b: Builder, pointer: Lanes, mask: Lanes | None, other: Lanes | None, ty
 def store(b: Builder, value: Lanes, pointer: Lanes, mask: Lanes | None, width: int) -> None:
     """Write `value` at `pointer` where `mask` holds. Of several lanes at one address the last one stays."""
     mask = _simplify(mask)
+    if _nowhere(mask):
+        return
     value = _as_bits(b, value)
     if isinstance(pointer, Uniform) and not isinstance(mask, Vector) and isinstance(value, Uniform):
         store_scalar(b, value.value, pointer.value, mask)
@@ -134,6 +138,10 @@ def zero(type: LType) -> V:
 def _simplify(mask: Lanes | None) -> Lanes | None:
     """A mask that always holds is none."""
     return None if isinstance(mask, Uniform) and mask.value.const not in (None, 0) else mask
+
+
+def _nowhere(mask: Lanes | None) -> bool:
+    return isinstance(mask, Uniform) and mask.value.const == 0
 
 
 def _contiguous(pointer: Lanes, type: LType) -> bool:

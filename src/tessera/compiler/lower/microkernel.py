@@ -27,13 +27,15 @@ from tessera.compiler.targets.rows import Target
 class Method:
     """How products are summed: `operands` times `operands` into `sums`, `group` products a lane in one `instruction`.
 
-    Without an instruction a lane takes one product by a fused multiply-add.
+    Without an instruction a lane takes one product by a fused multiply-add. `offset` is what the instruction wants A's
+    elements raised by, because it takes them for unsigned: (a + offset)·b summed is a·b summed and offset · Σ b.
     """
 
     operands: LType
     sums: LType
     group: int
     instruction: str = ""
+    offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,10 @@ def multiply(low: Sweeper, tile: Tile, a: Buffer, b: Buffer, c: Buffer, prefix: 
     """C[prefix] + A · B into C; `from_zero` takes C for 0 and never reads it."""
 
     def panel(number: V, carried: list[V]) -> list[V]:
+        start = _start(low, tile, b, number)
+
         def strip(row: V, carried: list[V]) -> list[V]:
-            _strip(low, tile, a, b, c, prefix, number, row, from_zero)
+            _strip(low, tile, a, b, c, prefix, number, row, start, from_zero)
             return []
 
         low.b.counted_loop(a.shape[0], tile.rows, [], strip)
@@ -71,9 +75,27 @@ def multiply(low: Sweeper, tile: Tile, a: Buffer, b: Buffer, c: Buffer, prefix: 
     low.b.counted_loop(b.shape[0], 1, [], panel)
 
 
+def _start(low: Sweeper, tile: Tile, b: Buffer, panel: V) -> list[V]:
+    """What the sums of a panel's columns start with: 0, less what the method's offset adds to them."""
+    builder, method = low.b, tile.method
+    nothing = [zero(_vector(method.sums, tile.lanes))] * tile.columns
+    if not method.offset:
+        return nothing
+    ones = int_const(1, method.operands.with_lanes(tile.lanes * method.group))
+    row = _address(low, b, (Uniform(panel), _ZERO, _ZERO))
+
+    def step(k: V, sums: list[V]) -> list[V]:
+        right = _right(low, tile, row, k)
+        return [_multiply_add(low, method, ones, vector, total) for vector, total in zip(right, sums, strict=True)]
+
+    sums = builder.counted_loop(b.shape[1], 1, nothing, step)
+    return [builder.mul(total, int_const(-method.offset, total.type)) for total in sums]
+
+
 def _strip(
-    low: Sweeper, tile: Tile, a: Buffer, b: Buffer, c: Buffer, prefix: Index, panel: V, row: V, from_zero: bool
-) -> None:
+    low: Sweeper, tile: Tile, a: Buffer, b: Buffer, c: Buffer, prefix: Index, panel: V, row: V, start: list[V],
+    from_zero: bool,
+) -> None:  # fmt: skip
     """One tile of C."""
     builder, sums_type = low.b, _vector(tile.method.sums, tile.lanes)
     column = builder.mul(panel, int_const(tile.width, I64))
@@ -93,7 +115,7 @@ def _strip(
         return sums
 
     align = size_bytes(tile.method.sums)
-    totals = builder.counted_loop(depth, unroll, [zero(sums_type) for _ in places], step)
+    totals = builder.counted_loop(depth, unroll, start * tile.rows, step)
     for place, total in zip(places, totals, strict=True):
         builder.store(total if from_zero else builder.add(builder.load(sums_type, place, align), total), place, align)
 
@@ -102,12 +124,7 @@ def _rank_one(low: Sweeper, tile: Tile, sums: list[V], a_row: V, a_stride: int, 
     """sums + (a column of A) ⊗ (a row of B), for `group` values of k at once."""
     builder, method = low.b, tile.method
     size = size_bytes(method.operands) * method.group
-    right_type = _vector(method.operands, tile.lanes * method.group)
-    right_row = builder.offset(b_row, builder.mul(k, int_const(tile.width, I64)), size)
-    right = [
-        builder.load(right_type, _ahead(low, right_row, j * tile.lanes * size), size_bytes(method.operands))
-        for j in range(tile.columns)
-    ]
+    right = _right(low, tile, b_row, k)
     left_column = builder.offset(a_row, k, size)
     following = []
     for i in range(tile.rows):
@@ -115,6 +132,16 @@ def _rank_one(low: Sweeper, tile: Tile, sums: list[V], a_row: V, a_stride: int, 
         for j in range(tile.columns):
             following.append(_multiply_add(low, method, left, right[j], sums[i * tile.columns + j]))
     return following
+
+
+def _right(low: Sweeper, tile: Tile, b_row: V, k: V) -> list[V]:
+    """A row of a panel of B: `group` values of k."""
+    method = tile.method
+    size = size_bytes(method.operands) * method.group
+    type = _vector(method.operands, tile.lanes * method.group)
+    row = low.b.offset(b_row, low.b.mul(k, int_const(tile.width, I64)), size)
+    places = (_ahead(low, row, j * tile.lanes * size) for j in range(tile.columns))
+    return [low.b.load(type, place, size_bytes(method.operands)) for place in places]
 
 
 def _repeated(low: Sweeper, tile: Tile, place: V) -> V:

@@ -8,8 +8,10 @@ begin ≤ i < end run in order, x fastest.
 
 from __future__ import annotations
 
+from tessera.compiler.errors import LoweringError, internal
 from tessera.compiler.llvm.builder import F32, I8, I32, I64, PTR, Builder, V, int_const
-from tessera.compiler.lower.function import FunctionLowering, symbol
+from tessera.compiler.lower.calls import symbol
+from tessera.compiler.lower.function import FunctionLowering
 from tessera.compiler.lower.lanes import ltype
 from tessera.compiler.targets.rows import Target
 from tessera.ir.nodes import Function, Module
@@ -26,13 +28,24 @@ def lower_module(module: Module, target: Target) -> str:
     """
     kernel = module.kernel
     lowerings = [FunctionLowering(function, target) for function in module.functions]
-    bodies = [lowering.lower() for lowering in lowerings]
+    bodies = [_lower(lowering) for lowering in lowerings]
+    faults = dict.fromkeys(fault for lowering in lowerings for fault in lowering.faults)
+    if faults:
+        raise LoweringError(list(faults))
     asserts = any(op.name == "assert" for function in module.functions for op in function.walk())
     entry = _entry(kernel, asserts)
     declarations = sorted({line for lowering in lowerings for line in lowering.b.declarations.values()})
     constants = [line for lowering in lowerings for line in lowering.globals]
     attributes = 'attributes #0 = { nounwind "no-trapping-math"="true" }'
     return "\n".join([f'target triple = "{target.triple}"', *constants, *bodies, entry, *declarations, attributes, ""])
+
+
+def _lower(lowering: FunctionLowering) -> str:
+    """One function. Whatever goes wrong in the compiler itself is told with the place in the user's source."""
+    try:
+        return lowering.lower()
+    except Exception as error:
+        raise internal(error, lowering.place) from error
 
 
 def _entry(kernel: Function, asserts: bool) -> str:

@@ -16,7 +16,7 @@ from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.conversions import convert_float
 from tessera.compiler.lower.evaluate import Index, digit
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, Vector, to_vector
-from tessera.compiler.lower.microkernel import Tile
+from tessera.compiler.lower.microkernel import Method, Tile
 from tessera.compiler.lower.sweep import Sweeper
 from tessera.ir.nodes import Value
 from tessera.ir.types import ScalarType, element_of, shape_of
@@ -31,10 +31,12 @@ def panels(low: Sweeper, tile: Tile, depth: int, columns: int) -> Buffer:
     return buffers.allocate(low.b, tile.method.operands, (columns // tile.width, depth // group, tile.width * group))
 
 
-def rows(low: Sweeper, value: Value, prefix: Index, target: Buffer) -> None:
-    """Write the matrix `value[prefix]` row-major."""
+def rows(low: Sweeper, value: Value, prefix: Index, target: Buffer, method: Method) -> None:
+    """Write the matrix `value[prefix]` row-major, raised by the method's offset."""
 
     def keep(row: V, column: V, vector: V) -> None:
+        if method.offset:
+            vector = low.b.add(vector, int_const(method.offset, vector.type))
         index = (Uniform(row), Ramp(column, int_const(1, I64)) if vector.type.lanes else Uniform(column))
         lanes: Lanes = Vector(vector) if vector.type.lanes else Uniform(vector)
         buffers.write(low.b, target, index, lanes, vector.type.lanes)
@@ -73,10 +75,15 @@ def _walk(low: Sweeper, value: Value, prefix: Index, to: LType, group: int, keep
     rank, depth, across = len(shape), shape[-2], shape[-1]
     size = min(low.target.lanes, depth // group, across)
     along_rows = low.plan(shape, [value]).vector_dim == rank - 2
-    if along_rows and size > 1:
-        _turned(low, value, prefix, to, group, size, keep)
-    else:
-        _straight(low, value, prefix, to, group, keep)
+
+    def walk() -> None:
+        if along_rows and size > 1:
+            _turned(low, value, prefix, to, group, size, keep)
+        else:
+            _straight(low, value, prefix, to, group, keep)
+
+    zero = Uniform(int_const(0, I64))
+    low.whole_or_part(value, (*prefix, zero, zero), walk)
 
 
 def _straight(low: Sweeper, value: Value, prefix: Index, to: LType, group: int, keep: Keep) -> None:
@@ -90,7 +97,7 @@ def _straight(low: Sweeper, value: Value, prefix: Index, to: LType, group: int, 
             along: Lanes = Ramp(start, int_const(1, I64)) if width > 1 else Uniform(start)
             places = [Uniform(low.b.add(row, int_const(number, I64))) for number in range(group)]
             vectors = [_element_vector(low, value, (*prefix, place, along), to) for place in places]
-            keep(row, start, interleave(low, vectors))
+            keep(row, start, low.b.interleave(vectors))
         return []
 
     def outer(row: V, carried: list[V]) -> list[V]:
@@ -142,9 +149,10 @@ def _as_groups(low: Sweeper, vector: V, group: int) -> V:
 
 
 def _element_vector(low: Sweeper, value: Value, index: Index, to: LType) -> V:
+    low.at(index)
     element = element_of(value.type)
     kind = float8.KINDS.get(element.name) if isinstance(element, ScalarType) else None
-    return to_vector(low.b, converted(low, low.evaluate(value, index), to, kind), low.width)
+    return to_vector(low.b, converted(low, low.evaluate(value, low.trip), to, kind), low.width)
 
 
 def converted(low: Sweeper, lanes: Lanes, to: LType, kind: float8.Kind | None = None) -> Lanes:
@@ -157,17 +165,6 @@ def converted(low: Sweeper, lanes: Lanes, to: LType, kind: float8.Kind | None = 
         target = to.with_lanes(value.type.lanes)
         value = convert_float(low.b, value, target) if to.is_float else low.b.cast("sext", value, target)
     return Vector(value) if vector else Uniform(value)
-
-
-def interleave(low: Sweeper, vectors: Sequence[V]) -> V:
-    """a₀ b₀ a₁ b₁ … of two vectors; one vector is itself."""
-    if len(vectors) == 1:
-        return vectors[0]
-    half = len(vectors) // 2
-    left, right = interleave(low, vectors[0::2]), interleave(low, vectors[1::2])
-    assert half >= 1 and left.type == right.type
-    lanes = left.type.lanes
-    return low.b.shuffle(left, right, [i for pair in range(lanes) for i in (pair, lanes + pair)])
 
 
 def transpose(low: Sweeper, vectors: Sequence[V]) -> list[V]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from tessera.compiler.llvm.builder import I64, V, int_const
-from tessera.compiler.lower import buffers
+from tessera.compiler.llvm.builder import I64, V, const, int_const
+from tessera.compiler.lower import buffers, edges
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.evaluate import Index
-from tessera.compiler.lower.lanes import Lanes, Uniform, Vector, to_vector
+from tessera.compiler.lower.lanes import Lanes, Uniform, Vector, ltype, to_vector
 from tessera.compiler.lower.sweep import Plan, Sweeper
 from tessera.ir.nodes import Op
-from tessera.ir.types import BlockType, shape_of
+from tessera.ir.types import BlockType, element_of, shape_of
 
 
 def reduce(low: Sweeper, op: Op) -> None:
@@ -24,7 +26,7 @@ class _Reduction:
         self.low, self.b, self.op = low, low.b, op
         self.axis: int = op.attrs["axis"]
         self.shape = shape_of(op.operands[0].type)
-        self.plan = low.plan(self.shape, op.operands)
+        self.plan = _hiding_latency(low.plan(self.shape, op.operands), op)
         self.outputs: list[Buffer | None] = [
             low.scratch(result) if isinstance(result.type, BlockType) else None for result in op.results
         ]
@@ -49,9 +51,21 @@ class _Reduction:
                 self._outer({**places, dim: Uniform(position)})
             return []
 
-        # A vector of neighbouring slices at a time; the unrolling is along the axis.
-        step = self.plan.width if dim == self.plan.vector_dim else 1
-        self.b.counted_loop(self.shape[dim], step, [], inside)
+        if dim == self.plan.vector_dim:
+            self._neighbours(places, inside)
+        else:
+            self.b.counted_loop(self.shape[dim], 1, [], inside)
+
+    def _neighbours(self, places: dict[int, Lanes], inside: Callable[[V, list[V]], list[V]]) -> None:
+        """The loop over vectors of slices that lie side by side; the unrolling is along the axis."""
+        dim, size, width = self.plan.order[-1], self.shape[self.plan.order[-1]], self.plan.width
+        found = edges.along(self.low, self.op.operands, self.shape, dim, unknown=self.axis) if size > width else []
+        if not found:
+            self.b.counted_loop(size, width, [], inside)
+            return
+        for stretch in edges.stretches(self.low, found, self._index(places), dim, (0, size), width, 1):
+            with self.low.knowing(stretch.facts):
+                self.b.range_loop(stretch.begin, stretch.end, width, [], inside)
 
     def _slice(self, places: dict[int, Lanes]) -> None:
         """One slice, or a vector of slices that lie side by side."""
@@ -59,41 +73,79 @@ class _Reduction:
             step, ways = self.plan.width, self.plan.unroll
         else:
             step, ways = 1, min(4, self.shape[self.axis])
-        first = [self._values(places, Uniform(int_const(way * step, I64))) for way in range(ways)]
-        flat = [value for values in first for value in values]
-        total = self._rest(places, flat, step, ways)
+        total = self._up_to_edges(places, ways) or self._from_first(places, step, ways)
         count = len(self.op.operands)
         groups = [total[i : i + count] for i in range(0, len(total), count)]
         while len(groups) > 1:
             groups = [self._join(groups[i], groups[i + 1]) for i in range(0, len(groups), 2)]
         self._finish(groups[0], places)
 
+    def _up_to_edges(self, places: dict[int, Lanes], ways: int) -> list[V] | None:
+        """The slice in three loops where masks end along it; None without such a mask."""
+        size, width, operands = self.shape[self.axis], self.plan.width, self.op.operands
+        if self.plan.vector_dim != self.axis or size <= width * ways:
+            return None
+        found = edges.along(self.low, operands, self.shape, self.axis)
+        if not found:
+            return None
+        neutral, begin = _neutral(self.op), 0
+        if neutral is not None:
+            total = [self.b.splat(neutral, width)] * ways
+        else:
+            total, begin = self._first(places, width, ways), width * ways
+        index = self._index(places)
+        for stretch in edges.stretches(self.low, found, index, self.axis, (begin, size), width, ways):
+            count = stretch.step // width * len(operands)
+
+            def inside(position: V, carried: list[V], stretch: edges.Stretch = stretch) -> list[V]:
+                with self.low.knowing(stretch.facts):
+                    return self._combined(places, position, carried, width, stretch.step // width)
+
+            total[:count] = self.b.range_loop(stretch.begin, stretch.end, stretch.step, total[:count], inside)
+        return total
+
+    def _first(self, places: dict[int, Lanes], step: int, ways: int) -> list[V]:
+        """The values of the first `ways` trips."""
+        found = [self._values(places, Uniform(int_const(way * step, I64))) for way in range(ways)]
+        return [value for values in found for value in values]
+
+    def _combined(self, places: dict[int, Lanes], start: V, carried: list[V], step: int, ways: int) -> list[V]:
+        """What is carried, each way combined with the values at its place from `start` on."""
+        found: list[V] = []
+        count = len(self.op.operands)
+        for way in range(ways):
+            values = self._values(places, Uniform(self.b.add(start, int_const(way * step, I64))))
+            found += self._join(carried[way * count : (way + 1) * count], values)
+        return found
+
+    def _from_first(self, places: dict[int, Lanes], step: int, ways: int) -> list[V]:
+        """The slice in one loop that starts with its first `ways` trips."""
+        return self._rest(places, self._first(places, step, ways), step, ways)
+
     def _rest(self, places: dict[int, Lanes], accumulators: list[V], step: int, ways: int) -> list[V]:
         """Combine everything after the first `ways` trips into the accumulators."""
         size = self.shape[self.axis]
-        count = len(self.op.operands)
         if size == step * ways:
             return accumulators
 
         def inside(position: V, carried: list[V]) -> list[V]:
-            found: list[V] = []
             with self.low.frame():
-                for way in range(ways):
-                    offset = self.b.add(position, int_const((ways + way) * step, I64))
-                    values = self._values(places, Uniform(offset))
-                    found += self._join(carried[way * count : (way + 1) * count], values)
-            return found
+                start = self.b.add(position, int_const(ways * step, I64))
+                return self._combined(places, start, carried, step, ways)
 
         return self.b.counted_loop(size - step * ways, step * ways, accumulators, inside)
 
     def _values(self, places: dict[int, Lanes], along: Uniform) -> list[V]:
         """The operands' elements at one place along the axis."""
-        full = {**places, self.axis: along}
-        index = self.low.full_index(
-            Plan(self.shape, self.plan.vector_dim, self.plan.width, 1), [full[d] for d in self.plan.order], 0
-        )
-        self.low.trip = index
-        return [to_vector(self.b, self.low.evaluate(operand, index), self.low.width) for operand in self.op.operands]
+        self.low.at(self._index({**places, self.axis: along}))
+        return [
+            to_vector(self.b, self.low.evaluate(operand, self.low.trip), self.low.width) for operand in self.op.operands
+        ]
+
+    def _index(self, places: dict[int, Lanes]) -> Index:
+        """The index of a trip; dimensions without a place are at their start."""
+        places = dict.fromkeys(range(len(self.shape)), Uniform(int_const(0, I64))) | places
+        return self.low.full_index(self.plan, [places[dim] for dim in self.plan.order], 0)
 
     def _join(self, left: Sequence[V], right: Sequence[V]) -> list[V]:
         return self.low.combine(self.op.regions[0], [*left, *right])
@@ -117,14 +169,45 @@ class _Reduction:
         dims = [dim for dim in range(len(self.shape)) if dim != self.axis]
         index = [places[dim] for dim in dims]
         if value.type.lanes:
-            whole = self.low.full_index(
-                Plan(self.shape, self.plan.vector_dim, self.plan.width, 1),
-                [{**places, self.axis: Uniform(int_const(0, I64))}[d] for d in self.plan.order],
-                0,
-            )
+            whole = self._index({**places, self.axis: Uniform(int_const(0, I64))})
             index = [whole[dim] for dim in dims]
         lanes: Lanes = Vector(value) if value.type.lanes else Uniform(value)
         buffers.write(self.b, output, index, lanes, self.low.width if value.type.lanes else 0)
+
+
+# Combiners of one short instruction; others wait for themselves, unless more of them are under way.
+_SHORT = frozenset({"addf", "mulf", "addi", "andi", "ori", "xori", "maxsi", "minsi", "maxui", "minui"})
+
+
+def _hiding_latency(plan: Plan, op: Op) -> Plan:
+    """The plan with twice as many independent accumulators where one step of the combiner takes long."""
+    block = op.regions[0].block
+    trips = plan.shape[op.attrs["axis"]] // plan.chunk(op.attrs["axis"])
+    if plan.vector_dim != op.attrs["axis"] or plan.unroll < 4 or trips < 8:
+        return plan
+    short = len(block.ops) == 2 and block.ops[0].name in _SHORT
+    return plan if short else replace(plan, unroll=2 * plan.unroll)
+
+
+_NEUTRAL_FLOATS = {
+    "addf": -0.0, "mulf": 1.0, "maximumf": -math.inf, "minimumf": math.inf, "maxnumf": math.nan, "minnumf": math.nan,
+}  # fmt: skip
+_NEUTRAL_INTS = {"addi": 0, "muli": 1, "andi": -1, "ori": 0, "xori": 0, "maxui": 0, "minui": -1}
+
+
+def _neutral(op: Op) -> V | None:
+    """The element that the combiner of a reduction gives every other one back for, if it is a single operation."""
+    block = op.regions[0].block
+    if len(op.operands) != 1 or len(block.ops) != 2:
+        return None
+    name, type = block.ops[0].name, ltype(element_of(op.operands[0].type))
+    if set(block.ops[0].operands) != set(block.args):
+        return None
+    if name in ("maxsi", "minsi"):
+        least = -(1 << (type.bits - 1))
+        return int_const(least if name == "maxsi" else -least - 1, type)
+    table: Mapping[str, float] = _NEUTRAL_FLOATS if type.is_float else _NEUTRAL_INTS
+    return const(table[name], type) if name in table else None
 
 
 def scan(low: Sweeper, op: Op) -> None:

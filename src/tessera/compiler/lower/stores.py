@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from tessera.compiler.errors import fail
 from tessera.compiler.llvm.builder import I1, I8, I64, V, int_const
-from tessera.compiler.lower import buffers, memory
-from tessera.compiler.lower.evaluate import Index
+from tessera.compiler.lower import apart, buffers, memory
+from tessera.compiler.lower.evaluate import Index, map_elements
 from tessera.compiler.lower.lanes import Uniform, size_bytes
 from tessera.compiler.lower.memory import zero
 from tessera.compiler.lower.sweep import Plan, Sweeper
@@ -20,6 +21,7 @@ def store(low: Sweeper, op: Op) -> None:
     pointer, value, *rest = op.operands
     mask = rest[0] if rest else None
     # What was loaded before and waits to be computed must not see what is written here.
+    guarded = apart.take_guarded(low, op)
     low.flush()
     if not isinstance(pointer.type, BlockType):
         condition = Uniform(low.scalar(mask)) if mask is not None else None
@@ -27,11 +29,17 @@ def store(low: Sweeper, op: Op) -> None:
         return
 
     def body(index: Index) -> None:
-        place = low.evaluate(pointer, index)
         condition = low.evaluate(mask, index) if mask is not None else None
-        memory.store(low.b, low.evaluate(value, index), place, condition, low.width)
+        memory.store(low.b, low.evaluate(value, index), low.evaluate(pointer, index), condition, low.width)
 
-    low.sweep(low.plan(pointer.type.shape, op.operands[1:], stored_to=pointer), op.operands, body)
+    def write() -> None:
+        assert isinstance(pointer.type, BlockType)
+        low.sweep(low.plan(pointer.type.shape, op.operands[1:], stored_to=pointer), op.operands, body)
+
+    if guarded:
+        apart.either_way(low, op, guarded, write)
+    else:
+        write()
 
 
 _ORDERS = {"relaxed": "monotonic", "acquire": "acquire", "release": "release", "acq_rel": "acq_rel"}
@@ -49,6 +57,8 @@ def atomic_rmw(low: Sweeper, op: Op) -> None:
     name = _KINDS[kind]
     if isinstance(element, ScalarType) and element.is_float and name in ("max", "min"):
         name = f"f{name}"
+    elif isinstance(element, ScalarType) and element.is_float and name not in ("fadd", "xchg"):
+        raise fail(f"atomic {kind} of {element} is not supported; bitcast to an integer of {element.bits} bits first")
 
     def once(values: list[V]) -> V:
         text = f"atomicrmw {name} {values[0]}, {values[1]} {_ORDERS[order]}, align {size_bytes(values[1].type)}"
@@ -116,6 +126,20 @@ def _guarded(low: Sweeper, mask: V | None, values: list[V], once: Callable[[list
 
 def _bytes(buffer: buffers.Buffer) -> V:
     return int_const(math.prod(buffer.shape) * size_bytes(buffer.stored), I64)
+
+
+def map_with_effects(low: Sweeper, op: Op) -> None:
+    """A `map_elementwise` whose function touches memory: once for every element, in index order."""
+    low.flush()
+    outputs = [low.scratch(result) for result in op.results]
+
+    def body(index: Index) -> None:
+        values = [_one(low, operand, index) for operand in op.operands]
+        for output, found in zip(outputs, map_elements(low, op, values), strict=True):
+            buffers.write(low.b, output, index, Uniform(found), 0)
+
+    low.sweep(Plan(shape_of(op.operands[0].type), None, 0, 1), op.operands, body)
+    low.buffers.update(zip(op.results, outputs, strict=True))
 
 
 def histogram(low: Sweeper, op: Op) -> None:

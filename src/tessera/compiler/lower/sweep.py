@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tessera.compiler.llvm.builder import I64, Builder, V, int_const
-from tessera.compiler.lower import buffers, reach
+from tessera.compiler.lower import buffers, edges
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.evaluate import Evaluator, Index
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, ltype
+from tessera.compiler.passes import reach
 from tessera.compiler.passes.strides import step
 from tessera.compiler.targets.rows import Target
 from tessera.ir.nodes import Op, Value
@@ -17,6 +19,8 @@ from tessera.ir.types import BlockType, element_of, shape_of
 
 # Expressions up to this many operations are worth several vectors a trip.
 _LIGHT, _MEDIUM = 16, 48
+# How much more it matters how something is read at every element than how a row or a column is.
+_EVERY_ELEMENT = 8
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Sweeper(Evaluator):
         self.target = target
         # Values that belong in scratch and wait for the first sweep that reads them anyway.
         self.pending: dict[Value, None] = {}
+        # What is known of masks and remainders all along the loop that is being written.
+        self._facts: edges.Facts = {}
 
     # Planning ---------------------------------------------------------------------------------------------------
 
@@ -62,36 +68,42 @@ class Sweeper(Evaluator):
             return Plan(shape, None, 0, 1)
         scores, operations = self._scores(shape, reads)
         if stored_to is not None:
-            scores = [score + 8 * (step(stored_to, dim) == 1) for dim, score in enumerate(scores)]
+            moves = [step(stored_to, dim, usual=True) for dim in range(len(shape))]
+            scores = [score + 2 * _EVERY_ELEMENT * (move == 1) for score, move in zip(scores, moves, strict=True)]
         best = max(long, key=lambda dim: (min(shape[dim], 4), scores[dim], dim))
         width = min(self.target.lanes, shape[best])
         unroll = 4 if operations <= _LIGHT else 2 if operations <= _MEDIUM else 1
         return Plan(shape, best, width, max(1, min(unroll, shape[best] // width)))
 
     def _scores(self, shape: tuple[int, ...], values: Sequence[Value]) -> tuple[list[int], int]:
-        """For each dimension how well memory accesses run along it, and the number of operations evaluated."""
+        """For each dimension how well memory accesses run along it, and the number of operations evaluated.
+
+        What is read at every element counts most: what stands still along a dimension is read once before its loop.
+        """
         scores, operations = [0] * len(shape), 0
+        long = {dim for dim, size in enumerate(shape) if size > 1}
         for value in values:
             if shape_of(value.type) != shape:
                 continue
             for visit in reach.visits(value, reach.identity(len(shape)), self._stored_except(value)):
                 operations += 1
-                scores = [score + self._moves_along(visit, dim, value) for dim, score in enumerate(scores)]
+                weight = _EVERY_ELEMENT if long <= set(visit.dims) else 1
+                scores = [score + weight * self._moves_along(visit, dim, value) for dim, score in enumerate(scores)]
         return scores, operations
 
-    def _stored_except(self, root: Value) -> Callable[[Value], bool]:
-        return lambda value: value in self.buffers or (value in self.pending and value is not root)
+    def _stored_except(self, root: Value) -> Callable[[reach.Visit], bool]:
+        return lambda visit: visit.value in self.buffers or (visit.value in self.pending and visit.value is not root)
 
     def _moves_along(self, visit: reach.Visit, dim: int, root: Value) -> int:
         """4 for a contiguous access along `dim`, 1 for one that stands still."""
-        if self._stored_except(root)(visit.value):
+        if self._stored_except(root)(visit):
             return 4 if visit.dims[-1] == dim else int(dim not in visit.dims)
         owner = visit.value.owner
         if not isinstance(owner, Op) or owner.name != "load":
             return 0
         if dim not in visit.dims:
             return 1
-        moved = step(owner.operands[0], visit.dims.index(dim))
+        moved = step(owner.operands[0], visit.dims.index(dim), usual=True)
         return 4 if moved == 1 else int(moved == 0)
 
     # Walking ----------------------------------------------------------------------------------------------------
@@ -104,13 +116,13 @@ class Sweeper(Evaluator):
     def _walk(self, plan: Plan, index: list[Lanes], reads: Sequence[Value], body: Callable[[Index], None]) -> None:
         order = plan.order
         if len(index) == len(order):
-            for number in range(plan.unroll):
-                self.trip = self.full_index(plan, index, number)
-                body(self.trip)
+            self._trips(plan, index, plan.unroll, body)
             return
         axis = order[len(index)]
         if len(index) == len(order) - 1:
             self.hoist(plan, index, reads)
+            if axis == plan.vector_dim and self._stretched(plan, index, reads, body):
+                return
 
         def inside(position: V, carried: list[V]) -> list[V]:
             with self.frame():
@@ -118,6 +130,64 @@ class Sweeper(Evaluator):
             return []
 
         self.b.counted_loop(plan.shape[axis], plan.chunk(axis), [], inside)
+
+    def _trips(self, plan: Plan, index: Sequence[Lanes], ways: int, body: Callable[[Index], None]) -> None:
+        for number in range(ways):
+            self.at(self.full_index(plan, index, number))
+            body(self.trip)
+
+    def _stretched(
+        self, plan: Plan, outer: list[Lanes], reads: Sequence[Value], body: Callable[[Index], None]
+    ) -> bool:
+        """The innermost loop in three, where masks end along it. Returns whether there was such a mask."""
+        inner = plan.order[-1]
+        found = edges.along(self, reads, plan.shape, inner) if plan.shape[inner] > plan.width else []
+        if not found:
+            return False
+        places = self.full_index(plan, [*outer, _ZERO], 0)
+        for stretch in edges.stretches(self, found, places, inner, (0, plan.shape[inner]), plan.width, plan.unroll):
+
+            def inside(position: V, carried: list[V], stretch: edges.Stretch = stretch) -> list[V]:
+                with self.knowing(stretch.facts):
+                    self._trips(plan, [*outer, Uniform(position)], stretch.step // plan.width, body)
+                return []
+
+            self.b.range_loop(stretch.begin, stretch.end, stretch.step, [], inside)
+        return True
+
+    @contextmanager
+    def knowing(self, facts: edges.Facts) -> Iterator[None]:
+        """Inside, these facts hold at each trip."""
+        before, self._facts = self._facts, facts
+        try:
+            with self.frame():
+                yield
+        finally:
+            self._facts = before
+
+    def at(self, index: Index) -> None:
+        """The walk has come to `index`."""
+        self.trip = index
+        for edge, fact in self._facts.items():
+            place = edge.at(index)
+            self.assume(edge.value, place, edges.fact_at(self, edge, fact, place))
+
+    def whole_or_part(self, value: Value, start: Index, walk: Callable[[], None]) -> None:
+        """Write `walk`, a walk over all of a block: twice, if the block has edges, once for where it lies inside."""
+        found = edges.inside(self, value)
+        if not found:
+            walk()
+            return
+        b = self.b
+        condition, facts = edges.whole(self, found, start)
+        whole, part, after = b.fresh("whole"), b.fresh("part"), b.fresh("walked")
+        b.branch_if(condition, whole, part)
+        for label, known in ((whole, facts), (part, {})):
+            b.label(label)
+            with self.knowing(known):
+                walk()
+            b.branch(after)
+        b.label(after)
 
     def full_index(self, plan: Plan, places: Sequence[Lanes], number: int) -> Index:
         """The index of the `number`th vector of a trip, from the loops' positions in the order of the walk."""
@@ -143,7 +213,7 @@ class Sweeper(Evaluator):
                     self.evaluate(read, tuple(places[d] if d is not None and d >= 0 else _ZERO for d in dims))
 
     def _read_at(self, value: Value, rank: int) -> list[tuple[reach.Dims, Value]]:
-        found = reach.visits(value, reach.identity(rank), lambda v: v in self.buffers)
+        found = reach.visits(value, reach.identity(rank), lambda visit: visit.value in self.buffers)
         return [(visit.dims, visit.value) for visit in found]
 
     # Scratch ----------------------------------------------------------------------------------------------------
@@ -182,6 +252,15 @@ class Sweeper(Evaluator):
     def scratch(self, value: Value) -> Buffer:
         """Fresh scratch for a block."""
         return buffers.allocate(self.b, ltype(element_of(value.type)), shape_of(value.type))
+
+    @contextmanager
+    def conditional(self) -> Iterator[None]:
+        """What goes to scratch inside was perhaps never computed, and is not there for what follows."""
+        before = dict(self.buffers)
+        try:
+            yield
+        finally:
+            self.buffers = before
 
     def in_scratch(self, value: Value) -> Buffer:
         """The scratch that holds a block, computed now if it was not yet."""

@@ -11,7 +11,7 @@ so that inside the loop an address is again an affine function of the index.
 from __future__ import annotations
 
 from tessera.compiler.passes.strides import uniform_scalar
-from tessera.ir.nodes import Block, Function, Module, Op, Region, Value
+from tessera.ir.nodes import Block, Function, Module, Op, Region, Value, replace_uses
 from tessera.ir.types import BlockType, PointerType, ScalarType
 
 _I64 = ScalarType("i64")
@@ -73,14 +73,14 @@ def _rewrite(function: Function, block: Block, loop: Op, position: int, steps: l
     block.ops.insert(block.ops.index(loop), zero.owner)  # type: ignore[arg-type]
     loop.operands[position + 3], body.args[position + 1] = zero, offset
     moved = _moved(init, offset, arg.name)
-    _replace(loop.regions[0], arg, moved[-1].result)
+    replace_uses(loop.regions[0], arg, moved[-1].result)
     body.ops[0:0] = moved
     following = _advance(body, offset, steps, scalar)
     body.terminator.operands[position] = following
     final = Value(f"{result.name}.offset", scalar, loop)
     loop.results[position] = final
     after = _moved(init, final, result.name)
-    _replace(function.body, result, after[-1].result)
+    replace_uses(function.body, result, after[-1].result)
     block.ops[block.ops.index(loop) + 1 : block.ops.index(loop) + 1] = after
 
 
@@ -119,14 +119,6 @@ def _advance(body: Block, offset: Value, steps: list[int | Value], scalar: Scala
         at = len(body.ops) - 1
         body.ops[at:at] = [*ops, add]
     return current
-
-
-def _replace(region: Region, old: Value, new: Value) -> None:
-    for block in region.blocks:
-        for op in block.ops:
-            op.operands = [new if operand is old else operand for operand in op.operands]
-            for inner in op.regions:
-                _replace(inner, old, new)
 
 
 def remove_dead(module: Module, pure: frozenset[str]) -> None:

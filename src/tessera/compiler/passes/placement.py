@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tessera.compiler.passes.strides import root, step
+from tessera.compiler.passes import reach
+from tessera.compiler.passes.prefixes import is_mask, is_prefix
+from tessera.compiler.passes.strides import step
 from tessera.ir.nodes import Function, Module, Op, Region, Value
 from tessera.ir.types import BlockType, PointerType, element_of, shape_of
 
@@ -16,6 +18,7 @@ from tessera.ir.types import BlockType, PointerType, element_of, shape_of
 _COSTS = {
     "exp": 16, "exp2": 14, "log": 20, "log2": 20, "sin": 30, "cos": 30, "erf": 28, "tanh": 28, "sqrt": 8, "rsqrt": 8,
     "divf": 8, "remf": 40, "divsi": 30, "divui": 30, "remsi": 30, "remui": 30, "extern_elementwise": 30, "gather": 30,
+    "map_elementwise": 30, "fp4_to_fp": 8, "e8m0_to_fp": 4,
     "precise_divf": 8, "precise_sqrt": 8, "mulhiui": 4, "load": 3,
     "splat": 0, "broadcast": 0, "expand_dims": 0, "trans": 0, "reshape": 0,
 }  # fmt: skip
@@ -28,21 +31,25 @@ _INSIDE_A_LOOP = 8
 
 # Operations that are written into the loop of their consumer. `load` is one of them, under the conditions below.
 _NAMES = """
-    constant splat make_range expand_dims broadcast trans reshape join split cat addptr load select bitcast
+    constant splat make_range expand_dims broadcast trans reshape join split cat gather addptr load select bitcast
     addi subi muli divsi divui remsi remui ceildivsi floordivsi ceildivui shli shrsi shrui andi ori xori
     minsi maxsi minui maxui cmpi mulhiui
     addf subf mulf divf remf negf maxnumf minnumf maximumf minimumf cmpf clampf
     extsi extui trunci sitofp uitofp fptosi fptoui extf truncf fp_to_fp index_cast index_castui int_to_ptr ptr_to_int
     exp exp2 expm1 log log2 log1p log10 sqrt rsqrt sin cos tan tanh erf floor ceil absf absi fma roundeven round trunc
     precise_sqrt precise_divf extern_elementwise poison unsplat ctpop ctlz cttz copysign powf atan2
+    map_elementwise fp4_to_fp e8m0_to_fp
 """
 LAZY = frozenset(_NAMES.split())
 
 PURE = LAZY | {"get_program_id", "get_num_programs"}
 
-_WRITES = frozenset(
-    {"store", "atomic_rmw", "atomic_cas", "call", "print", "debug_barrier", "gpu.barrier", "ttg.barrier"}
-)
+_BARRIERS = frozenset({"debug_barrier", "gpu.barrier", "ttg.barrier"})
+_WRITES = _BARRIERS | {"store", "atomic_rmw", "atomic_cas", "call", "map_with_effects", "print"}
+
+
+# Where an operation's block is kept: in scratch, or there only if the store that reads it could overtake it.
+SCRATCH, GUARDED = "scratch", "scratch unless apart"
 
 
 @dataclass
@@ -80,6 +87,7 @@ class _Placement:
                 self.ops.append(op)
                 for operand in dict.fromkeys(op.operands):
                     self.users.setdefault(operand, []).append(op)
+                _ask_steps(op)
                 self.costs[op] = self._cost(op)
                 for inner in op.regions:
                     self._number(inner, (*loops, op) if op.name in ("for", "while") else loops)
@@ -87,14 +95,18 @@ class _Placement:
     def _cost(self, op: Op) -> int:
         if not is_lazy(op):
             return 0
-        if _is_address(op):
+        if _is_address(op) or _ends_once(op.results[0]):
             return 0
+        if op.name == "broadcast" and shape_of(op.operands[0].type)[-1] == 1 != shape_of(op.results[0].type)[-1]:
+            return 0  # It stands still in the innermost loop, and is computed before.
         inherited = sum(self.costs.get(operand.owner, 0) for operand in op.operands if isinstance(operand.owner, Op))
         own = _COSTS.get(op.name, 1 if op.operands else 0)
-        if op.name == "load" and all(step(op.operands[0], dim) not in (1, -1) for dim in _long_dims(op)):
+        if op.name == "load" and all(step(op.operands[0], dim, usual=True) not in (1, -1) for dim in _long_dims(op)):
             own = _GATHERED_LOAD
         elif op.name == "load":
-            own += _MASKING * (len(op.operands) > 1)
+            own += _MASKING * (len(op.operands) > 1 and not _ends_once(op.operands[1]))
+        elif op.name == "select" and _ends_once(op.operands[0]):
+            own = 0
         return min(own + inherited, 10_000)
 
     def run(self) -> None:
@@ -102,8 +114,11 @@ class _Placement:
             if is_lazy(op):
                 sites = self._sites(op)
                 saved = self._repeats(op, sites) * (self.costs[op] - _SCRATCH_READ)
-                if saved > _WORTHWHILE or self._overtaken(op, sites):
-                    op.placement = "scratch"
+                overtaken = self._overtaken(op, sites)
+                if saved > _WORTHWHILE or overtaken:
+                    op.placement = SCRATCH
+                if saved <= _WORTHWHILE and overtaken and self._only_by_its_store(op, sites):
+                    op.placement = GUARDED
         for op in self.ops:
             if op.name == "dot":
                 self._accumulate_in_place(op)
@@ -121,20 +136,19 @@ class _Placement:
             if set(self._sites_of(arg)) == {dot} and self._only_adds_to(dot.operands[2], arg):
                 dot.attrs["carried"] = arg
 
-    def _only_adds_to(self, value: Value, arg: Value) -> bool:
+    @staticmethod
+    def _only_adds_to(value: Value, arg: Value) -> bool:
         """Is element i of `value` computed from element i of `arg` and from no other?"""
-        owner = value.owner
-        if value is arg:
-            return True
-        if not isinstance(owner, Op) or owner.placement or owner.name in _MOVES_ELEMENTS or not is_lazy(owner):
-            return False
-        through = [operand for operand in owner.operands if _reads(operand, arg)]
-        return bool(through) and all(self._only_adds_to(operand, arg) for operand in through)
+        whole = reach.identity(len(shape_of(value.type)))
+        visits = list(reach.visits(value, whole, lambda visit: visit.value is arg or _in_scratch(visit.value)))
+        found = [visit.dims for visit in visits if visit.value is arg]
+        aside = [visit.value for visit in visits if _in_scratch(visit.value)]
+        return set(found) == {whole} and not any(_reads(value, arg) for value in aside)
 
     def _sites_of(self, value: Value) -> list[Op]:
         found: dict[Op, None] = {}
         for user in self.users.get(value, []):
-            found |= dict.fromkeys(self._sites(user) if is_lazy(user) and not user.placement else [user])
+            found |= dict.fromkeys(self._sites(user) if is_lazy(user) and user.placement != SCRATCH else [user])
         return list(found)
 
     def _sites(self, op: Op) -> list[Op]:
@@ -172,40 +186,59 @@ class _Placement:
         for write in self.writes:
             number = self.places[write].number
             if write is site:
-                if not self._same_elements(load, write):
+                if load.operands[0] is not write.operands[0] or not reads_in_place(load, write):
                     return True
             elif start.number < number < place.number or any(loop in self.places[write].loops for loop in around):
                 return True
         return False
 
-    @staticmethod
-    def _same_elements(load: Op, store: Op) -> bool:
-        """Does the store write, element by element, what the load reads, or else memory of another argument?
-
-        Two pointer arguments are taken to be equal or apart, never to overlap in part, as PyTorch's own operators
-        demand.
-        """
-        if store.name != "store":
+    def _only_by_its_store(self, load: Op, sites: list[Op]) -> bool:
+        """Is a store the only sink of the load, and the only write that could overtake it? And are the addresses of
+        both affine, so that they can be compared at run time?"""
+        if len(sites) != 1 or sites[0].name != "store" or not isinstance(load.operands[0].type, BlockType):
             return False
-        source, target = load.operands[0], store.operands[0]
-        if source is target:
-            return True
-        if shape_of(source.type) != shape_of(target.type) or not isinstance(source.type, BlockType):
+        store = sites[0]
+        if not isinstance(store.operands[0].type, BlockType) or self.places[load].loops != self.places[store].loops:
             return False
-        if root(source) is None or root(target) is None or root(source) is root(target):
+        between = range(self.places[load].number + 1, self.places[store].number)
+        if any(self.places[write].number in between for write in self.writes):
             return False
-        return all(step(source, d) == step(target, d) is not None for d in range(len(source.type.shape)))
+        return _is_affine(load.operands[0]) and _is_affine(store.operands[0])
 
 
-_MOVES_ELEMENTS = frozenset({"expand_dims", "broadcast", "trans", "reshape", "join", "split", "cat", "gather", "load"})
+def reads_in_place(load: Op, store: Op) -> bool:
+    """Does storing one element read that very element of the load, and no other?"""
+    for operand in store.operands:
+        whole = reach.identity(len(shape_of(operand.type)))
+        for visit in reach.visits(operand, whole, lambda visit: _in_scratch(visit.value)):
+            if visit.value is load.result and visit.dims != whole:
+                return False
+    return True
+
+
+def _in_scratch(value: Value) -> bool:
+    return isinstance(value.owner, Op) and value.owner.placement == SCRATCH
 
 
 def _reads(value: Value, arg: Value) -> bool:
     """Does the expression `value` read `arg`?"""
-    if value is arg:
-        return True
-    owner = value.owner
-    return isinstance(owner, Op) and is_lazy(owner) and any(_reads(operand, arg) for operand in owner.operands)
+    whole = reach.identity(len(shape_of(value.type)))
+    return any(visit.value is arg for visit in reach.visits(value, whole, lambda visit: not _evaluated(visit.value)))
+
+
+def _evaluated(value: Value) -> bool:
+    return isinstance(value.owner, Op) and is_lazy(value.owner)
+
+
+def _ask_steps(op: Op) -> None:
+    """Steps come from those of the operands and are remembered: asked for in program order, without deep recursion."""
+    for result in op.results:
+        for dim in range(len(shape_of(result.type))):
+            step(result, dim)
+
+
+def _is_affine(value: Value) -> bool:
+    return all(step(value, dim) is not None for dim in range(len(shape_of(value.type))))
 
 
 def _is_address(op: Op) -> bool:
@@ -213,7 +246,14 @@ def _is_address(op: Op) -> bool:
     value = op.results[0]
     element = element_of(value.type)
     whole = isinstance(element, PointerType) or not element.is_float
-    return whole and op.name != "load" and all(step(value, dim) is not None for dim in range(len(shape_of(value.type))))
+    steps = (step(value, dim, usual=True) for dim in range(len(shape_of(value.type))))
+    return whole and op.name != "load" and None not in steps
+
+
+def _ends_once(value: Value) -> bool:
+    """Is this a mask that costs nothing, because loops are split where it ends?"""
+    long = [dim for dim, size in enumerate(shape_of(value.type)) if size > 1]
+    return bool(long) and is_mask(value) and is_prefix(value, long[-1])
 
 
 def _long_dims(op: Op) -> list[int]:

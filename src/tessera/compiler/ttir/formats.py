@@ -105,8 +105,8 @@ def _split(name: str, rest: str, values: Mapping[str, Value]) -> Parsed:
 
 
 _NO_RESULT = {
-    "store", "return", "yield", "condition", "reduce.return", "scan.return", "assert", "print", "llvm.intr.assume",
-    "gpu.barrier", "ttg.barrier", "debug_barrier",
+    "store", "return", "yield", "condition", "reduce.return", "scan.return", "map_elementwise.return", "assert",
+    "print", "llvm.intr.assume", "gpu.barrier", "ttg.barrier", "debug_barrier",
 }  # fmt: skip
 
 
@@ -134,6 +134,13 @@ def _assert(name: str, rest: str, values: Mapping[str, Value]) -> Parsed:
     head, _ = _split_signature(rest)
     condition, message = split_top(head, ", ")[:2]
     return Parsed(name, [values[condition.strip()]], {"message": unquote(message.strip())}, [])
+
+
+def _dot_scaled(name: str, rest: str, values: Mapping[str, Value]) -> Parsed:
+    """`tt.dot_scaled %a scale %s, %b, %c lhs = e4m3 rhs = bf16 …`: either operand may have a scale."""
+    parsed = _usual(name, rest, values)
+    parsed.attrs["scaled"] = tuple(" scale " in part for part in split_top(rest, ",")[:2])
+    return parsed
 
 
 def _branch(name: str, rest: str, values: Mapping[str, Value]) -> Parsed:
@@ -169,5 +176,6 @@ _SPECIAL: dict[str, Callable[[str, str, Mapping[str, Value]], Parsed]] = {
     "br": _branch,
     "cond_br": _branch,
     "call": _call,
+    "dot_scaled": _dot_scaled,
     "poison": _poison,
 }

@@ -233,7 +233,7 @@ class _Parser:
             raise fail(f"cannot read the operation {text!r}")
         operands = [self.values[name.strip()] for name in match[2].split(",")]
         op = Op(formats.short_name(match[1]), operands, [], parse_attributes(match[3] or ""), location=place)
-        op.regions = [self._region()]
+        op.regions = [self._region(cfg=True)]
         closing = self._close()
         result_text = split_top(closing.split(") : ", 1)[1], " -> ")[1]
         return self._finish(

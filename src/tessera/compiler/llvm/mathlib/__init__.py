@@ -15,13 +15,16 @@ from collections.abc import Callable, Sequence
 
 from tessera.compiler.llvm.builder import Builder, V
 from tessera.compiler.llvm.mathlib import (
+    bessel,
     bits,
     conversion,
     division,
     error,
     exponential,
+    gamma,
     hyperbolic,
     inverse,
+    inverse_error,
     logarithm,
     power,
     trigonometry,
@@ -40,8 +43,10 @@ _BY_OWN_NAME: tuple[Callable[..., Num], ...] = (
     inverse.asin, inverse.acos, inverse.atan, inverse.atan2,
     hyperbolic.sinh, hyperbolic.cosh, hyperbolic.tanh, hyperbolic.asinh, hyperbolic.acosh, hyperbolic.atanh,
     error.erf, error.erfc, error.erfcx, error.normcdf,
+    gamma.lgamma, gamma.tgamma, inverse_error.erfinv, inverse_error.erfcinv, inverse_error.normcdfinv,
     power.pow, power.powi, power.sqrt, power.rsqrt, power.cbrt, power.rcbrt, power.hypot, power.rhypot,
     power.norm3d, power.rnorm3d, power.norm4d, power.rnorm4d,
+    bessel.j0, bessel.j1, bessel.y0, bessel.y1, bessel.cyl_bessel_i0, bessel.cyl_bessel_i1,
     division.fmod, division.remainder,
     bits.isnan, bits.isinf, bits.isfinite, bits.signbit, bits.copysign, bits.fma, bits.fdim, bits.nextafter,
     bits.ldexp, bits.ilogb, bits.logb,

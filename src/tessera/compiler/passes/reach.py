@@ -25,9 +25,12 @@ class Visit:
     dims: Dims
 
 
-def visits(value: Value, dims: Dims, stop: Callable[[Value], bool]) -> Iterator[Visit]:
-    """Every block that evaluating `value` at `dims` evaluates, itself first; nothing beyond values where `stop`
-    holds."""
+Stop = Callable[[Visit], bool]
+
+
+def visits(value: Value, dims: Dims, stop: Stop) -> Iterator[Visit]:
+    """Every block that evaluating `value` at `dims` evaluates, itself first; nothing beyond a visit where
+    `stop` holds."""
     seen: set[Visit] = set()
     waiting = [Visit(value, dims)]
     while waiting:
@@ -37,7 +40,7 @@ def visits(value: Value, dims: Dims, stop: Callable[[Value], bool]) -> Iterator[
         seen.add(visit)
         yield visit
         owner = visit.value.owner
-        if not stop(visit.value) and isinstance(owner, Op):
+        if not stop(visit) and isinstance(owner, Op):
             waiting += [Visit(operand, inner) for operand, inner in operands(owner, visit.dims)]
 
 
@@ -54,7 +57,15 @@ def operands(op: Op, dims: Dims) -> Iterator[tuple[Value, Dims]]:
         for position, origin in enumerate(op.attrs["order"]):
             inner[origin] = dims[position]
         yield source, tuple(inner)
-    elif op.name in ("reshape", "join", "split", "cat", "gather"):
+    elif op.name == "gather":
+        source, indices = op.operands
+        axis = op.attrs["axis"]
+        yield source, (*dims[:axis], None, *dims[axis + 1 :])
+        yield indices, dims
+    elif op.name == "fp4_to_fp" and source is not None:
+        axis = op.attrs["axis"]
+        yield source, (*dims[:axis], None, *dims[axis + 1 :])
+    elif op.name in ("reshape", "join", "split", "cat"):
         for operand in op.operands:
             yield operand, (None,) * len(shape_of(operand.type))
     else:

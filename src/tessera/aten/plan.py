@@ -1,0 +1,270 @@
+"""Plans: what an operator does for one layout of its arguments, found out once and then done without thinking.
+
+In:  an entry of the table and arguments that stand for all calls with the same *key*: the same types, shapes, strides
+     and numbers. Pointers are no part of the key.
+Out: a function of the tensors alone. It allocates what the entry allocated and runs the entry's launches as one chain.
+
+An entry is planned by running it with its launches recorded instead of run, and watched meanwhile: what it allocates
+becomes the plan's memory, operators of ours that it calls are planned with it, views cost nothing. An entry that looks
+at values, or calls an operator of the vendor's, cannot be planned (`Unplanned`) and is run as it is, each time. Where
+two arguments share memory, all but the first are planned in memory of their own, so that each pointer of a launch
+belongs to one argument; whether a call's arguments may share memory is decided at the call.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tessera.aten import record
+from tessera.ops.declined import Declined
+from tessera.ops.launch import Compiled, recorded_by
+from tessera.ops.table import VARIANTS, Variant
+from tessera.runtime.arguments import make_packer
+from tessera.runtime.chain import Launch, Patch, make_chain
+
+Run = Callable[..., Any]
+"""Takes the tensor arguments in the schema's order, lists spread out, whatever else stands there (None, a number)
+included; returns the operator's result, or NotImplemented where the vendor is to run, with the reason in
+`record.DEPTH.reason`."""
+
+OVERLAP = "an input overlaps the output"
+_ALLOCATIONS = frozenset(
+    f"aten::{name}" for name in ("empty.memory_format", "empty_strided", "empty_like", "new_empty", "new_empty_strided")
+)
+# Questions about types, which no values enter.
+_OF_TYPES = frozenset(
+    f"aten::{name}" for name in ("can_cast", "promote_types", "result_type.Scalar", "result_type.Scalar_Scalar",
+                                 "result_type.Scalar_Tensor", "result_type.Tensor")
+)  # fmt: skip
+
+
+class Unplanned(Exception):
+    """Raised while an entry is being planned that has to see its arguments' values, or to call the vendor."""
+
+
+def declined(reason: str) -> Run:
+    """The plan of calls that are the vendor's."""
+
+    def run(*_: Any) -> Any:
+        record.DEPTH.reason = reason
+        return NotImplemented
+
+    return run
+
+
+def extent_bytes(x: torch.Tensor) -> int:
+    """From the first to behind the last byte that belongs to `x`; 0 where it has no elements."""
+    if x.numel() == 0:
+        return 0
+    last = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    return (last + 1) * x.element_size()
+
+
+def alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors at the same address are the same elements: each is read before it is written."""
+    return a.dtype == b.dtype and a.shape == b.shape and a.stride() == b.stride()
+
+
+def overlaps(written: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether writing `written` could change elements of `other` that are still to be read."""
+    ahead = other.data_ptr() - written.data_ptr()
+    if ahead == 0 and alike(written, other):
+        return False
+    return -extent_bytes(other) < ahead < extent_bytes(written)
+
+
+class _Watch(TorchDispatchMode):
+    """What an entry does while it is planned. `memory` maps the address of a storage to its number among the pointers:
+    the arguments' first, then what was allocated."""
+
+    def __init__(self, inputs: list[torch.Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.inputs = inputs
+        self.allocated: list[torch.Tensor] = []
+        self.launches: list[Launch] = []
+        self.kept: list[Any] = []
+        places = [x.untyped_storage().data_ptr() for x in inputs]
+        self.memory = {place: number for number, place in enumerate(places) if place}
+
+    @property
+    def pointers(self) -> list[torch.Tensor]:
+        return self.inputs + self.allocated
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = func._name
+        if name in _ALLOCATIONS:
+            made = func(*args, **kwargs)
+            self.memory[made.untyped_storage().data_ptr()] = len(self.pointers)
+            self.allocated.append(made)
+            return made
+        if func.is_view or name in _OF_TYPES:
+            return func(*args, **kwargs)
+        parts = record.parts_key(func)
+        with self:
+            if name in VARIANTS:
+                return _planned_with(VARIANTS[name], args, kwargs)
+            if parts is not None:
+                return func._op_dk(parts, *args, **kwargs)
+        raise Unplanned(name)
+
+    def launched(self, compiled: Compiled, grid: tuple[int, int, int], args: tuple[Any, ...]) -> None:
+        """Record one launch."""
+        kinds = compiled.signature
+        values, patches = list(args) + list(compiled.tail), []
+        slots = itertools.count()
+        for index, kind in enumerate(kinds):
+            slot = next(slots) if kind != "constexpr" else -1
+            if slot >= 0 and isinstance(values[index], torch.Tensor):
+                patches.append(self._patch(slot, values[index]))
+                values[index] = None
+        packed = make_packer(kinds)(tuple(values))
+        if 0 not in grid:
+            address = compiled.address
+            self.launches.append(Launch(address=address, packed=packed, grid=grid, patches=tuple(patches)))
+            self.kept.append(compiled.loaded)
+
+    def _patch(self, slot: int, x: torch.Tensor) -> Patch:
+        number = self.memory.get(x.untyped_storage().data_ptr())
+        if number is None:
+            raise Unplanned("memory that is neither an argument nor new")
+        return Patch(slot=slot, source=number, offset=x.data_ptr() - self.pointers[number].data_ptr())
+
+    def source(self, result: Any) -> int | None:
+        """The number of the memory that `result` is all of, None for no tensor."""
+        if result is None:
+            return None
+        for number, x in enumerate(self.inputs):
+            if result is x:
+                return number
+        number = self.memory.get(result.untyped_storage().data_ptr(), -1)
+        if number < len(self.inputs) or extent_bytes(result) != result.untyped_storage().nbytes():
+            raise Unplanned("a result that is no memory of its own")
+        return number
+
+
+def _planned_with(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """An operator of ours that an entry calls, as a part of the entry's plan."""
+    try:
+        return variant.call(*args, **kwargs)
+    except Declined as error:
+        raise Unplanned(error.reason) from error
+
+
+def make_plan(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+    """The plan of `variant` for calls like this one. Raises `Unplanned`; a call that the entry declines has a plan."""
+    args, kwargs, slots = _apart(variant, args, kwargs)
+    watch = _Watch([slot.value for slot in slots if isinstance(slot.value, torch.Tensor)])
+    try:
+        with recorded_by(watch.launched), watch:
+            result = variant.call(*args, **kwargs)
+    except Declined as error:
+        return declined(error.reason)
+    several = isinstance(result, list | tuple)
+    results = list(result) if several else [result]
+    sources = [watch.source(one) for one in results]
+    given = [number for number in sources if number is not None]
+    if len(set(given)) < len(given):
+        raise Unplanned("two results in one memory")
+    made = {number: x for number, x in zip(sources, results, strict=True) if number is not None}
+    return _compose(slots, watch, made, sources, several)
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """One tensor argument, or what stands in its place; `written` as the schema says."""
+
+    value: Any
+    written: bool
+
+
+def _apart(
+    variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any], list[_Slot]]:
+    """The arguments with memory of its own for each tensor that shares it with one before, and the tensors' slots.
+
+    The new memory is only spoken of, never touched.
+    """
+    seen: set[int] = set()
+    slots: list[_Slot] = []
+
+    def own(name: str, x: Any) -> Any:
+        if isinstance(x, torch.Tensor) and (place := x.untyped_storage().data_ptr()):
+            if place in seen:
+                x = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
+            seen.add(place)
+        slots.append(_Slot(x, name in variant.written))
+        return x
+
+    def each(name: str, value: Any) -> Any:
+        if name not in variant.tensors:
+            return value
+        return [own(name, x) for x in value] if isinstance(value, list | tuple) else own(name, value)
+
+    names = [a.name for a in variant.arguments]
+    positional = tuple(each(name, x) for name, x in zip(names, args, strict=False))
+    return positional, {name: each(name, kwargs[name]) for name in names if name in kwargs}, slots
+
+
+def _compose(
+    slots: list[_Slot], watch: _Watch, made: dict[int, torch.Tensor], sources: list[int | None], several: bool
+) -> Run:
+    """The plan's function, in Python text: straight-line code of its structure, with its sizes as constants."""
+    tensors = [index for index, slot in enumerate(slots) if isinstance(slot.value, torch.Tensor)]
+    used = sorted({p.source for one in watch.launches for p in one.patches} | set(made))
+    names = {number: f"s{tensors[number]}" if number < len(tensors) else f"n{number}" for number in used}
+    lines, constants = _overlap_test(slots)
+    for number in used:
+        if number >= len(tensors):
+            x = made.get(number, watch.pointers[number])
+            constants |= {f"shape{number}": tuple(x.shape), f"strides{number}": x.stride(), f"type{number}": x.dtype}
+            lines.append(f"n{number} = empty(shape{number}, strides{number}, dtype=type{number}, device=cpu)")
+    if watch.launches:
+        order = {number: index for index, number in enumerate(used)}
+        constants["chain"] = make_chain([_renumbered(one, order) for one in watch.launches], len(used), watch.kept)
+        lines.append(f"chain({', '.join(f'{names[number]}.data_ptr()' for number in used)})")
+    returned = ["None" if number is None else names[number] for number in sources]
+    lines.append(f"return ({', '.join(returned)},)" if several else f"return {returned[0]}")
+    return _maker(len(slots), tuple(lines), tuple(constants))(**constants)
+
+
+def _renumbered(one: Launch, order: dict[int, int]) -> Launch:
+    return replace(one, patches=tuple(replace(p, source=order[p.source]) for p in one.patches))
+
+
+def _overlap_test(slots: list[_Slot]) -> tuple[list[str], dict[str, Any]]:
+    """What sends a call to the vendor of which an output shares memory with another tensor, but is not that tensor."""
+    lines: list[str] = []
+    constants: dict[str, Any] = {}
+    held = {i: slot.value for i, slot in enumerate(slots) if isinstance(slot.value, torch.Tensor)}
+    for w, r in itertools.permutations([i for i, x in held.items() if extent_bytes(x)], 2):
+        if slots[w].written:
+            constants |= {f"before{w}_{r}": -extent_bytes(held[r]), f"behind{w}_{r}": extent_bytes(held[w])}
+            test = f"before{w}_{r} < s{r}.data_ptr() - s{w}.data_ptr() < behind{w}_{r}"
+            if alike(held[w], held[r]):
+                test += f" and s{r}.data_ptr() != s{w}.data_ptr()"
+            lines.append(f"if {test}: return overlapping()")
+    return lines, constants
+
+
+@functools.lru_cache(maxsize=1024)
+def _maker(num_slots: int, lines: tuple[str, ...], constants: tuple[str, ...]) -> Callable[..., Run]:
+    """What makes the functions of one structure, given their constants."""
+    slots = ", ".join(f"s{index}" for index in range(num_slots))
+    body = "\n".join(f"        {line}" for line in lines)
+    source = f"def make({', '.join(constants)}):\n    def run({slots}):\n{body}\n    return run\n"
+    scope: dict[str, Any] = {
+        "empty": torch.empty_strided, "cpu": torch.device("cpu"), "overlapping": declined(OVERLAP),
+    }  # fmt: skip
+    exec(compile(source, "<tessera plan>", "exec"), scope)
+    made: Callable[..., Run] = scope["make"]
+    return made

@@ -1,0 +1,173 @@
+"""What PyTorch calls for one overload: the plan for the call's key, else the entry, else the vendor's kernel.
+
+In:  an overload's row of the table and the vendor's kernel.
+Out: a function with the overload's own signature, written for it: it makes the key, looks the plan up and runs it. The
+     key is what a plan may depend on: types, shapes and strides of tensors, all other values, the default type.
+
+A key is planned when it is met the second time: numbers that are new in every call are not worth a plan each. Plans are
+kept for the keys met last, `MOST_PLANS` an overload.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from tessera.aten import record
+from tessera.aten.plan import OVERLAP, Run, Unplanned, extent_bytes, make_plan, overlaps
+from tessera.ops.declined import Declined
+from tessera.ops.table import Variant
+
+MOST_PLANS = 1024
+
+
+class Operator:
+    """The plans of one overload, and its calls that have none."""
+
+    def __init__(self, variant: Variant) -> None:
+        self._variant = variant
+        self._lock = threading.Lock()
+        self.plans: dict[Any, Run] = {}
+        self._met: dict[Any, bool] = {}  # whether the key cannot be planned
+
+    def first(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+        """What runs a call whose key has no plan: the new plan, or the entry itself."""
+        unplanned = self._met.get(key)
+        if unplanned is None:
+            self._keep(self._met, key, False)
+        elif not unplanned:
+            try:
+                plan = make_plan(self._variant, args, kwargs)
+            except Unplanned:
+                self._keep(self._met, key, True)
+            else:
+                self._keep(self.plans, key, plan)
+                return plan
+        return lambda *_: self.direct(args, kwargs)
+
+    def direct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The entry's result, or NotImplemented where it declines."""
+        try:
+            if self._variant.written:
+                self._check_overlap(args, kwargs)
+            return self._variant.call(*args, **kwargs)
+        except Declined as error:
+            record.DEPTH.reason = error.reason
+            return NotImplemented
+
+    def _keep(self, where: dict[Any, Any], key: Any, value: Any) -> None:
+        with self._lock:
+            where.pop(key, None)
+            where[key] = value
+            if len(where) > MOST_PLANS:
+                del where[next(iter(where))]
+
+    def _check_overlap(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        names = [a.name for a in self._variant.arguments]
+        given = dict(zip(names, args, strict=False)) | kwargs
+        tensors = [
+            (name, x) for name in names if name in self._variant.tensors
+            for x in (given[name] if isinstance(given.get(name), list | tuple) else [given.get(name)])
+            if isinstance(x, torch.Tensor)
+        ]  # fmt: skip
+        held = [(x, name in self._variant.written) for name, x in tensors if x.numel()]
+        if not _might_overlap(held):
+            return
+        for index, (written, is_written) in enumerate(held):
+            if is_written:
+                others = (x for other, (x, _) in enumerate(held) if other != index)
+                if any(overlaps(written, x) for x in others):
+                    raise Declined(OVERLAP)
+
+
+def _might_overlap(held: list[tuple[torch.Tensor, bool]]) -> bool:
+    """Whether a written tensor starts before another has ended: one walk over the addresses in order."""
+    end_of_written = end_of_any = -1
+    for start, end, written in sorted((x.data_ptr(), x.data_ptr() + extent_bytes(x), w) for x, w in held):
+        if start < end_of_written or (written and start < end_of_any):
+            return True
+        end_of_any = max(end_of_any, end)
+        end_of_written = max(end_of_written, end if written else -1)
+    return False
+
+
+@functools.cache
+def operator_of(variant: Variant) -> Operator:
+    """One for the process: plans outlive a `disable`."""
+    return Operator(variant)
+
+
+def implementation(variant: Variant, vendor: Callable[..., Any]) -> Callable[..., Any]:
+    """What is registered for `variant`; it takes the dispatch keys, then the overload's arguments."""
+    operator, name, active, depth = operator_of(variant), variant.name, record.ACTIVE, record.DEPTH
+
+    def watched(keys: Any, run: Run, slots: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        depth.value += 1
+        depth.reason = None
+        reason = None
+        try:
+            result = run(*slots)
+            if result is NotImplemented:
+                reason = depth.reason
+                result = vendor(keys, *args, **kwargs)
+        finally:
+            depth.value -= 1
+            record.count(name, reason)
+        return result
+
+    scope = {
+        "plans": operator.plans, "first": operator.first, "active": active, "vendor": vendor,
+        "watched": watched, "Tensor": torch.Tensor, "default_type": torch.get_default_dtype,
+        **{f"d{i}": a.default_value for i, a in enumerate(variant.arguments) if a.has_default_value()},
+    }  # fmt: skip
+    exec(compile(_source(variant), f"<tessera {name}>", "exec"), scope)
+    made: Callable[..., Any] = scope["call"]
+    return made
+
+
+def _source(variant: Variant) -> str:
+    """The text of the function: positional arguments are p0, p1, …; those by name keep theirs."""
+    arguments = list(enumerate(variant.arguments))
+    names = {i: a.name if a.kwarg_only else f"p{i}" for i, a in arguments}
+    head = [names[i] + (f"=d{i}" if a.has_default_value() else "") for i, a in arguments if not a.kwarg_only]
+    tail = [names[i] + (f"=d{i}" if a.has_default_value() else "") for i, a in arguments if a.kwarg_only]
+    parameters = ", ".join(["keys", *head, *(["*", *tail] if tail else [])])
+    args = "".join(f"{names[i]}, " for i, a in arguments if not a.kwarg_only)
+    named = [names[i] for i, a in arguments if a.kwarg_only]
+    kwargs = "{" + ", ".join(f"'{name}': {name}" for name in named) + "}"
+    key = ", ".join(["default_type()", *(_key(names[i], str(a.type)) for i, a in arguments)])
+    slots = ", ".join(
+        f"*{names[i]}" if str(a.type).startswith("List") else names[i]
+        for i, a in arguments
+        if a.name in variant.tensors
+    )
+    again = ", ".join(["keys", args.rstrip(", "), *(f"{name}={name}" for name in named)]).replace(", ,", ",")
+    return (
+        f"def call({parameters}):\n"
+        f"    key = ({key})\n"
+        f"    run = plans.get(key) or first(key, ({args}), {kwargs})\n"
+        f"    if active:\n"
+        f"        return watched(keys, run, ({slots},), ({args}), {kwargs})\n"
+        f"    result = run({slots})\n"
+        f"    if result is NotImplemented:\n"
+        f"        return vendor({again})\n"
+        f"    return result\n"
+    )
+
+
+def _key(name: str, kind: str) -> str:
+    """What of an argument goes into the key. A number goes with its type, and zero with its sign."""
+    if kind.startswith("Optional["):
+        return f"None if {name} is None else ({_key(name, kind[9:-1])})"
+    if kind == "List[Tensor]" or kind == "List[Optional[Tensor]]":
+        return f"tuple([{_key('t', kind[5:-1])} for t in {name}])"
+    if kind.startswith("List["):
+        return f"tuple({name})"
+    number = f"({name}.__class__, {name} or str({name}))"
+    if kind == "Tensor":
+        return f"({name}.dtype, {name}.shape, {name}.stride()) if isinstance({name}, Tensor) else {number}"
+    return number if kind in ("number", "float") else name

@@ -1,0 +1,52 @@
+"""The vendor's kernels, for the calls that our entries decline.
+
+In:  the full name of an overload.
+Out: a function that takes the dispatch keys, then the overload's arguments as PyTorch hands them to a Python kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+KEY = "CPU"
+
+
+def vendor_of(full_name: str) -> Callable[..., Any]:
+    """The vendor's kernel on the CPU.
+
+    A few backward operators have none there, because PyTorch differentiates the parts of the forward operator instead.
+    Their decomposition serves.
+    """
+    packet, _, name = full_name.removeprefix("aten::").partition(".")
+    overload = getattr(getattr(torch.ops.aten, packet), name or "default")
+    try:
+        kernel = torch.library.get_kernel(full_name, KEY).call_boxed
+    except RuntimeError:
+        decomposed = torch._decomp.get_decompositions([overload])[overload]
+        return lambda keys, *args, **kwargs: decomposed(*args, **kwargs)
+    places = [i for i, a in enumerate(overload._schema.arguments) if str(a.type) == "Tensor"]
+    return _with_numbers(kernel, places) if len(places) > 1 else kernel
+
+
+def _with_numbers(kernel: Callable[..., Any], places: list[int]) -> Callable[..., Any]:
+    """`kernel`, for which a number in the place of a tensor becomes one.
+
+    PyTorch's own C++ passes numbers as tensors that are marked as numbers, and hands them to a Python kernel as numbers
+    again. A 0-dim tensor of the type that the call promotes to has the same result.
+    """
+
+    def call(keys: Any, *args: Any, **kwargs: Any) -> Any:
+        numbers = [i for i in places if i < len(args) and not isinstance(args[i], torch.Tensor)]
+        if numbers:
+            tensors = [x for x in args if isinstance(x, torch.Tensor)]
+            given = list(args)
+            for i in numbers:
+                dtype = torch.result_type(tensors[0], given[i]) if tensors else None
+                given[i] = torch.tensor(given[i], dtype=dtype)
+            args = tuple(given)
+        return kernel(keys, *args, **kwargs)
+
+    return call

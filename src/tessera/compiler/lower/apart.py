@@ -1,0 +1,108 @@
+"""Tells at run time whether a load may be performed while a store is writing.
+
+A load that is written into the loop of a later store reads while that store writes. The values are the same as if the
+whole block had been loaded before in two cases: both reach ranges of memory that are apart, or both reach the same
+element at every index. Where neither holds the block is loaded into scratch first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tessera.compiler.llvm.builder import I1, I64, V, int_const
+from tessera.compiler.lower import edges
+from tessera.compiler.lower.lanes import Uniform, ltype, size_bytes
+from tessera.compiler.lower.sweep import Sweeper
+from tessera.compiler.passes import reach
+from tessera.compiler.passes.placement import GUARDED, reads_in_place
+from tessera.ir.nodes import Op, Value
+from tessera.ir.types import BlockType, PointerType, element_of, shape_of
+
+
+def take_guarded(low: Sweeper, store: Op) -> list[Value]:
+    """Loads that wait for this very store; they wait no longer."""
+    found: dict[Value, None] = {}
+    for operand in store.operands:
+        whole = reach.identity(len(shape_of(operand.type)))
+        for visit in reach.visits(operand, whole, lambda visit: visit.value in low.buffers):
+            owner = visit.value.owner
+            if visit.value in low.pending and isinstance(owner, Op) and owner.placement == GUARDED:
+                found[visit.value] = None
+    for value in found:
+        del low.pending[value]
+    return list(found)
+
+
+def either_way(low: Sweeper, store: Op, guarded: Sequence[Value], write: Callable[[], None]) -> None:
+    """Write `write` twice: for loads that are performed on the way, and after they were performed."""
+    b = low.b
+    together, before, after = b.fresh("together"), b.fresh("before"), b.fresh("stored")
+    b.branch_if(_harmless(low, store, guarded), together, before)
+    b.label(together)
+    with low.conditional():
+        write()
+    b.branch(after)
+    b.label(before)
+    with low.conditional():
+        low.pending.update(dict.fromkeys(guarded))
+        low.flush()
+        write()
+    b.branch(after)
+    b.label(after)
+
+
+@dataclass(frozen=True)
+class _Range:
+    """The addresses that a block of pointers holds: the first one, the steps in bytes, and what lies between."""
+
+    first: V
+    steps: tuple[V, ...]
+    low: V
+    high: V
+
+
+def _harmless(low: Sweeper, store: Op, loads: Sequence[Value]) -> V:
+    b, condition = low.b, int_const(1, I1)
+    with low.lanes(0):
+        written = _range(low, store.operands[0], store.operands[2:])
+        for load in loads:
+            assert isinstance(load.owner, Op)
+            read = _range(low, load.owner.operands[0], load.owner.operands[1:2])
+            harmless = b.binary("or", b.icmp("ule", read.high, written.low), b.icmp("ule", written.high, read.low))
+            if reads_in_place(load.owner, store):
+                same = b.icmp("eq", read.first, written.first)
+                for mine, theirs in zip(read.steps, written.steps, strict=True):
+                    same = b.binary("and", same, b.icmp("eq", mine, theirs))
+                harmless = b.binary("or", harmless, same)
+            condition = b.binary("and", condition, harmless)
+    return condition
+
+
+def _range(low: Sweeper, pointer: Value, masks: Sequence[Value]) -> _Range:
+    """Of an affine block of pointers; what masks leave out at its far ends does not count."""
+    b, shape = low.b, shape_of(pointer.type)
+    zero, one = int_const(0, I64), int_const(1, I64)
+    sizes = [int_const(size, I64) for size in shape]
+    if masks and isinstance(masks[0].type, BlockType):
+        sizes = edges.reaches(low, masks[0], sizes)
+
+    def at(index: Sequence[V]) -> V:
+        lanes = low.evaluate(pointer, tuple(Uniform(place) for place in index))
+        assert isinstance(lanes, Uniform)
+        return b.cast("ptrtoint", lanes.value, I64)
+
+    first = at([zero] * len(shape))
+    element = element_of(pointer.type)
+    assert isinstance(element, PointerType)
+    bottom, top = first, b.add(first, int_const(size_bytes(ltype(element.pointee)), I64))
+    steps = []
+    for dim, size in enumerate(sizes):
+        if shape[dim] > 1:
+            # The block is affine: one step tells them all.
+            step = b.sub(at([one if d == dim else zero for d in range(len(shape))]), first)
+            span = b.mul(step, b.sub(size, one))
+            bottom = b.add(bottom, b.intrinsic("smin", I64, [span, zero]))
+            top = b.add(top, b.intrinsic("smax", I64, [span, zero]))
+            steps.append(step)
+    return _Range(first, tuple(steps), bottom, top)

@@ -1,0 +1,373 @@
+"""The one list: which entry implements which ATen operators. `table.py` finds their other overloads in the schema.
+
+A row names overloads without the namespace; entries are the families' functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tessera.ops import activation as a
+from tessera.ops import (
+    arithmetic,
+    attention,
+    convolution,
+    index,
+    layer_norm,
+    loss,
+    matmul,
+    moments,
+    move,
+    optimizer,
+    pool,
+    rearrange,
+    reduce,
+    resample,
+    scatter,
+    softmax,
+    vector_products,
+)
+from tessera.ops import foreach as each
+from tessera.ops import functions as f
+from tessera.ops import functions_activation as fa
+from tessera.ops import functions_integer as fi
+from tessera.ops import functions_math as fm
+from tessera.ops import pointwise as p
+
+Entry = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """`names` of ATen overloads without the namespace, and the entry that computes them."""
+
+    names: tuple[str, ...]
+    entry: Entry
+
+
+def _row(names: str, entry: Entry) -> Row:
+    return Row(tuple(names.split()), entry)
+
+
+def _each(names: str, kind: Callable[[Any], Entry], functions: Any) -> tuple[Row, ...]:
+    """Operators that are called as their scalar functions are."""
+    return tuple(_row(name, kind(getattr(functions, name))) for name in names.split())
+
+
+def _foreach_unary(names: str, kind: Callable[[Any], Entry], functions: Any) -> tuple[Row, ...]:
+    return tuple(
+        _row(f"_foreach_{name}", each.unary(fn, kind(fn))) for name in names.split() for fn in [_function(functions, name)]
+    )
+
+
+def _function(module: Any, name: str) -> Any:
+    """A function whose name Python reserves or has of its own ends in an underscore."""
+    return getattr(module, name, None) or getattr(module, f"{name}_")
+
+
+def _foreach_binary(name: str, fn: Any, single: Entry) -> tuple[Row, ...]:
+    """A list with a number, with numbers and with a list."""
+    return (
+        _row(f"_foreach_{name}.Scalar", each.with_number(fn, single)),
+        _row(f"_foreach_{name}.ScalarList", each.with_numbers(fn, single)),
+        _row(f"_foreach_{name}.List", each.with_list(fn, single)),
+    )
+
+
+def _both(name: str, entries: tuple[Entry, Entry]) -> tuple[Row, ...]:
+    """An operator and its gradient."""
+    return _row(name, entries[0]), _row(f"{name}_backward", entries[1])
+
+
+def _foreach_products(name: str, fn: Any, single: Entry) -> tuple[Row, ...]:
+    return (
+        _row(f"_foreach_{name}.Scalar", each.products(fn, single)),
+        _row(f"_foreach_{name}.ScalarList _foreach_{name}.Tensor", each.products_each(fn, single)),
+    )
+
+
+ROWS: tuple[Row, ...] = (
+    # pointwise, one operand
+    _row("abs", p.signed(f.abs_)),
+    _row("neg", p.signed(f.neg)),
+    _row("sign", p.signed(f.sign)),
+    _row("sgn", p.signed(f.sign)),
+    _row("isnan", p.comparison(f.isnan)),
+    _row("relu", p.signed(f.relu)),
+    _row("exp", p.floating(f.exp)),
+    _row("log", p.floating(f.log)),
+    _row("sqrt", p.floating(f.sqrt)),
+    _row("rsqrt", p.floating(f.rsqrt)),
+    _row("reciprocal", p.floating(f.reciprocal)),
+    _row("sin", p.floating(f.sin)),
+    _row("cos", p.floating(f.cos)),
+    _row("tanh", p.floating(f.tanh)),
+    _row("erf", p.floating(f.erf)),
+    _row("sigmoid", p.floating(f.sigmoid)),
+    _row("floor", p.whole(f.floor)),
+    _row("ceil", p.whole(f.ceil)),
+    *_each(
+        "acos acosh asin asinh atan atanh tan sinh cosh exp2 expm1 log2 log10 log1p erfc erfinv sinc deg2rad rad2deg "
+        "special_erfcx special_entr special_log_ndtr",
+        p.floating,
+        fm,
+    ),
+    _row("trunc", arithmetic.whole(fm.trunc)),
+    _row("round", arithmetic.whole(fm.round_)),
+    _row("round.decimals", arithmetic.round_decimals),
+    _row("frac", p.only_floating(fm.frac)),
+    _row("isinf", arithmetic.question(fm.isinf, fm.never)),
+    _row("isposinf", arithmetic.question(fm.isposinf, fm.never)),
+    _row("isneginf", arithmetic.question(fm.isneginf, fm.never)),
+    _row("signbit", arithmetic.question(fm.signbit, fm.is_negative)),
+    _row("logit", arithmetic.logit),
+    _row("nan_to_num", arithmetic.nan_to_num),
+    _row("angle", arithmetic.angle),
+    _row("silu", p.only_floating(f.silu)),
+    _row("gelu", p.gelu),
+    _row("bitwise_not", p.bitwise_not),
+    _row("logical_not", p.comparison(f.logical_not)),
+    # pointwise, two operands
+    _row("add.Tensor", p.add),
+    _row("sub.Tensor", p.sub),
+    _row("mul.Tensor", p.same(f.mul)),
+    _row("div.Tensor", p.floating(f.true_div)),
+    _row("pow.Tensor_Tensor", p.power),
+    _row("maximum", p.same(f.maximum)),
+    _row("minimum", p.same(f.minimum)),
+    _row("eq.Tensor", p.comparison(f.eq)),
+    _row("ne.Tensor", p.comparison(f.ne)),
+    _row("lt.Tensor", p.comparison(f.lt)),
+    _row("le.Tensor", p.comparison(f.le)),
+    _row("gt.Tensor", p.comparison(f.gt)),
+    _row("ge.Tensor", p.comparison(f.ge)),
+    _row("bitwise_and.Tensor", p.bitwise(f.bitwise_and)),
+    _row("bitwise_or.Tensor", p.bitwise(f.bitwise_or)),
+    _row("bitwise_xor.Tensor", p.bitwise(f.bitwise_xor)),
+    _row("logical_and", p.comparison(f.logical_and)),
+    _row("logical_or", p.comparison(f.logical_or)),
+    _row("logical_xor", p.comparison(f.logical_xor)),
+    _row("div.Tensor_mode", arithmetic.divide),
+    _row("floor_divide", arithmetic.floor_divide),
+    _row("fmod.Tensor", arithmetic.fmod),
+    _row("remainder.Tensor", arithmetic.remainder),
+    _row("rsub.Tensor", arithmetic.rsub),
+    _row("atan2", p.floating(fm.atan2)),
+    _row("xlogy.Tensor", p.floating(fm.xlogy)),
+    _row("special_xlog1py", p.floating(fm.special_xlog1py)),
+    _row("copysign.Tensor", arithmetic.copysign),
+    _row("nextafter", arithmetic.nextafter),
+    _row("hypot", arithmetic.floating_pair(fm.hypot)),
+    _row("logaddexp", arithmetic.floating_pair(fm.logaddexp)),
+    _row("logaddexp2", arithmetic.floating_pair(fm.logaddexp2)),
+    _row("heaviside", arithmetic.heaviside),
+    _row("fmax", arithmetic.extreme(fm.fmax, f.maximum)),
+    _row("fmin", arithmetic.extreme(fm.fmin, f.minimum)),
+    _row("bitwise_left_shift.Tensor __lshift__.Tensor", arithmetic.shift(fi.left_shift)),
+    _row("bitwise_right_shift.Tensor __rshift__.Tensor", arithmetic.shift(fi.right_shift)),
+    _row("logit_backward", arithmetic.logit_backward),
+    # activations and pointwise losses
+    *_each("hardsigmoid hardswish mish", a.activation, fa),
+    *_each("hardsigmoid_backward hardswish_backward mish_backward log_sigmoid_backward", a.activation, fa),
+    *_each("hardtanh_backward softplus_backward", a.activation, fa),
+    _row("_prelu_kernel", a.activation(fa.prelu)),
+    _row("_prelu_kernel_backward", a.prelu_backward),
+    _row("elu", a.elu),
+    _row("celu", a.celu),
+    _row("native_dropout_backward", a.native_dropout_backward),
+    _row("elu_backward", a.elu_backward),
+    _row("hardtanh", a.hardtanh),
+    _row("leaky_relu", a.leaky_relu),
+    _row("leaky_relu_backward", a.leaky_relu_backward),
+    _row("softplus", a.softplus),
+    _row("softshrink", a.softshrink),
+    _row("hardshrink", a.hardshrink),
+    _row("softshrink_backward hardshrink_backward", a.activation(fa.shrink_backward)),
+    _row("threshold", a.threshold),
+    _row("log_sigmoid_forward", a.log_sigmoid_forward),
+    _row("glu", a.glu),
+    _row("glu_backward", a.glu_backward),
+    _row("mse_loss", a.mse_loss),
+    _row("mse_loss_backward", a.mse_loss_backward),
+    _row("smooth_l1_loss", a.smooth_l1_loss),
+    _row("smooth_l1_loss_backward", a.smooth_l1_loss_backward),
+    _row("huber_loss", a.huber_loss),
+    _row("huber_loss_backward", a.huber_loss_backward),
+    _row("soft_margin_loss", a.soft_margin_loss),
+    _row("soft_margin_loss_backward", a.soft_margin_loss_backward),
+    _row("binary_cross_entropy", a.binary_cross_entropy),
+    _row("binary_cross_entropy_backward", a.binary_cross_entropy_backward),
+    _row("gelu_backward", p.gelu_backward),
+    _row("silu_backward", p.only_floating(f.silu_backward)),
+    _row("sigmoid_backward", p.only_floating(f.sigmoid_backward)),
+    _row("tanh_backward", p.only_floating(f.tanh_backward)),
+    # pointwise, three operands
+    _row("where.self", p.where),
+    _row("clamp", p.clamp),
+    _row("clamp_min", p.clamp_min),
+    _row("clamp_max", p.clamp_max),
+    _row("threshold_backward", p.only_floating(f.threshold_backward)),
+    _row("masked_fill_.Tensor", p.masked_fill_),
+    _row("lerp.Tensor", arithmetic.lerp),
+    _row("addcmul", arithmetic.addcmul),
+    _row("addcdiv", arithmetic.addcdiv),
+    # making and moving
+    _row("copy_", p.copy_),
+    _row("fill_.Tensor", p.fill_),
+    _row("zero_", p.zero_),
+    _row("cat", move.cat),
+    _row("arange.start_out", move.arange),
+    _row("cumsum", move.cumsum),
+    _row("cumprod", move.cumprod),
+    _row("linspace.out", move.linspace),
+    _row("logspace.out", move.logspace),
+    _row("isin.Tensor_Tensor", move.isin),
+    _row("flip", rearrange.flip),
+    _row("roll", rearrange.roll),
+    _row("repeat", rearrange.repeat),
+    _row("tril", rearrange.tril),
+    _row("triu", rearrange.triu),
+    _row("eye.m_out", rearrange.eye),
+    _row("eye.out", rearrange.eye),
+    _row("constant_pad_nd", rearrange.constant_pad_nd),
+    _row("reflection_pad1d reflection_pad2d reflection_pad3d", rearrange.reflection),
+    _row(
+        "reflection_pad1d_backward reflection_pad2d_backward reflection_pad3d_backward",
+        rearrange.reflection_backward,
+    ),
+    _row("replication_pad1d replication_pad2d replication_pad3d", rearrange.replication),
+    _row(
+        "replication_pad1d_backward replication_pad2d_backward replication_pad3d_backward",
+        rearrange.replication_backward,
+    ),
+    # linear maps along dims
+    *_both("avg_pool2d", resample.average_pool(2)),
+    *_both("avg_pool3d", resample.average_pool(3)),
+    *_both("_adaptive_avg_pool2d", resample.adaptive_average_pool(2)),
+    *_both("_adaptive_avg_pool3d", resample.adaptive_average_pool(3)),
+    *_both("upsample_nearest1d", resample.upsample(resample.nearest, 1)),
+    *_both("upsample_nearest2d", resample.upsample(resample.nearest, 2)),
+    *_both("upsample_nearest3d", resample.upsample(resample.nearest, 3)),
+    *_both("_upsample_nearest_exact1d", resample.upsample(resample.nearest_exact, 1)),
+    *_both("_upsample_nearest_exact2d", resample.upsample(resample.nearest_exact, 2)),
+    *_both("_upsample_nearest_exact3d", resample.upsample(resample.nearest_exact, 3)),
+    *_both("upsample_linear1d", resample.upsample(resample.linear, 1)),
+    *_both("upsample_bilinear2d", resample.upsample(resample.linear, 2)),
+    *_both("upsample_trilinear3d", resample.upsample(resample.linear, 3)),
+    *_both("upsample_bicubic2d", resample.upsample(resample.cubic, 2)),
+    _row("convolution", convolution.convolution),
+    _row("convolution_backward", convolution.convolution_backward),
+    # pooling by maximum
+    *_both("max_pool2d_with_indices", (pool.max_pool(2), pool.max_pool_backward(2))),
+    *_both("max_pool3d_with_indices", (pool.max_pool(3), pool.max_pool_backward(3))),
+    *_both("adaptive_max_pool2d", (pool.adaptive_max_pool(2), pool.adaptive_max_pool_backward(2))),
+    *_both("adaptive_max_pool3d", (pool.adaptive_max_pool(3), pool.adaptive_max_pool_backward(3))),
+    _row("max_unpool2d", pool.max_unpool(2)),
+    _row("max_unpool3d", pool.max_unpool(3)),
+    # reductions
+    _row("sum sum.dim_IntList", reduce.sum_),
+    _row("mean mean.dim", reduce.mean),
+    _row("prod", moments.prod),
+    _row("prod.dim_int", reduce.prod),
+    _row("nansum", moments.nansum),
+    _row("count_nonzero.dim_IntList", moments.count_nonzero),
+    _row("aminmax", moments.aminmax),
+    _row("var.correction", moments.var),
+    _row("std.correction", moments.std),
+    _row("var_mean.correction", moments.var_mean),
+    _row("std_mean.correction", moments.std_mean),
+    _row("linalg_vector_norm", moments.vector_norm),
+    _row("amax", reduce.amax),
+    _row("amin", reduce.amin),
+    _row("max", reduce.amax),
+    _row("min", reduce.amin),
+    _row("max.dim", reduce.max_dim),
+    _row("min.dim", reduce.min_dim),
+    _row("argmax", reduce.argmax),
+    _row("argmin", reduce.argmin),
+    _row("any any.dim any.dims", reduce.any_),
+    _row("all all.dim all.dims", reduce.all_),
+    # rows
+    _row("_softmax", softmax.softmax),
+    _row("_log_softmax", softmax.log_softmax),
+    _row("_softmax_backward_data", softmax.softmax_backward),
+    _row("_log_softmax_backward_data", softmax.log_softmax_backward),
+    _row("native_layer_norm", layer_norm.native_layer_norm),
+    _row("native_layer_norm_backward", layer_norm.native_layer_norm_backward),
+    _row("_fused_rms_norm", layer_norm.fused_rms_norm),
+    _row("_fused_rms_norm_backward", layer_norm.fused_rms_norm_backward),
+    # matrix products and attention
+    _row("mm", matmul.mm),
+    _row("addmm", matmul.addmm),
+    _row("bmm", matmul.bmm),
+    _row("mv", vector_products.mv),
+    _row("addmv", vector_products.addmv),
+    _row("addr", vector_products.addr),
+    _row("dot vdot", vector_products.dot),
+    _row("trace", vector_products.trace),
+    _row("baddbmm", matmul.baddbmm),
+    _row("_scaled_dot_product_flash_attention_for_cpu", attention.flash_attention_for_cpu),
+    _row("_scaled_dot_product_flash_attention_for_cpu_backward", attention.flash_attention_for_cpu_backward),
+    # by index
+    _row("index_select", index.index_select),
+    _row("gather", index.gather),
+    _row("index.Tensor", index.index),
+    _row("embedding", index.embedding),
+    _row("embedding_dense_backward", index.embedding_dense_backward),
+    _row("scatter_.src", scatter.scatter_),
+    _row("scatter_.value", scatter.scatter_value_),
+    _row("scatter_.reduce", scatter.scatter_with_),
+    _row("scatter_.value_reduce", scatter.scatter_value_with_),
+    _row("scatter_add_", scatter.scatter_add_),
+    _row("scatter_reduce_.two", scatter.scatter_reduce_),
+    _row("index_add_", scatter.index_add_),
+    _row("index_copy_", scatter.index_copy_),
+    _row("index_fill_.int_Scalar", scatter.index_fill_),
+    _row("index_reduce_", scatter.index_reduce_),
+    _row("_index_put_impl_", scatter.index_put_),
+    _row("index_put_", scatter.index_put_),
+    # losses
+    _row("nll_loss_forward", loss.nll_loss_forward),
+    _row("nll_loss_backward", loss.nll_loss_backward),
+    _row("nll_loss2d_forward", loss.nll_loss2d_forward),
+    _row("nll_loss2d_backward", loss.nll_loss2d_backward),
+    # lists of tensors
+    *_foreach_unary("abs neg sign", p.signed, f),
+    *_foreach_unary("exp sqrt rsqrt reciprocal sin cos tanh erf sigmoid log", p.floating, f),
+    *_foreach_unary("acos asin atan tan sinh cosh expm1 log2 log10 log1p erfc", p.floating, fm),
+    *_foreach_unary("floor ceil", p.whole, f),
+    *_foreach_unary("trunc round", arithmetic.whole, fm),
+    _row("_foreach_frac", each.unary(fm.frac, p.only_floating(fm.frac))),
+    _row("_foreach_zero_", each.unary(None, p.zero_)),
+    _row("_foreach_copy_", each.copy_list(p.copy_)),
+    _row("_foreach_add.Scalar", each.with_number(f.add, p.add)),
+    _row("_foreach_add.ScalarList", each.with_numbers(f.add, p.add)),
+    _row("_foreach_add.List", each.with_scaled_list(f.add, f.add_scaled, p.add)),
+    _row("_foreach_add.Tensor", each.with_scaled_tensor(p.add)),
+    _row("_foreach_sub.Scalar", each.with_number(f.sub, p.sub)),
+    _row("_foreach_sub.ScalarList", each.with_numbers(f.sub, p.sub)),
+    _row("_foreach_sub.List", each.with_scaled_list(f.sub, f.sub_scaled, p.sub)),
+    *_foreach_binary("mul", f.mul, p.same(f.mul)),
+    _row("_foreach_mul.Tensor", each.with_tensor(p.same(f.mul))),
+    *_foreach_binary("div", f.true_div, p.floating(f.true_div)),
+    _row("_foreach_div.Tensor", each.with_tensor(p.floating(f.true_div))),
+    *_foreach_binary("clamp_min", f.maximum, p.clamp_min),
+    *_foreach_binary("clamp_max", f.minimum, p.clamp_max),
+    *_foreach_binary("maximum", f.maximum, p.clamp_min),
+    *_foreach_binary("minimum", f.minimum, p.clamp_max),
+    _row("_foreach_pow.List", each.power_list(p.power)),
+    _row("_foreach_pow.Scalar", each.power_number(p.power)),
+    _row("_foreach_pow.ScalarList", each.power_numbers(p.power)),
+    _row("_foreach_pow.ScalarAndTensor", each.number_to_powers(p.power)),
+    *_foreach_products("addcmul", fm.addcmul, arithmetic.addcmul),
+    *_foreach_products("addcdiv", fm.addcdiv, arithmetic.addcdiv),
+    _row("_foreach_lerp.Scalar", each.lerp_number(fm.lerp, arithmetic.lerp)),
+    _row("_foreach_lerp.ScalarList", each.lerp_numbers(fm.lerp, arithmetic.lerp)),
+    _row("_foreach_lerp.List", each.lerp_list(fm.lerp, arithmetic.lerp)),
+    _row("_fused_adam_", optimizer.adam_),
+    _row("_fused_adamw_", optimizer.adamw_),
+    _row("_fused_sgd_", optimizer.sgd_),
+    _row("_fused_adagrad_", optimizer.adagrad_),
+)

@@ -1,0 +1,95 @@
+"""The command line: `python -m tessera.ops.conformance`.
+
+Exit status: 0 nothing failed, 1 something failed, 2 the input cannot be used.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tessera.core.errors import TesseraError, UsageError
+from tessera.ops.conformance import samples, session, show
+from tessera.ops.conformance.result import Case, CaseResult
+
+_PROGRAM = "python -m tessera.ops.conformance"
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+def conformance(
+    only: Annotated[list[str] | None, typer.Option(metavar="ENTRY", help="Run this entry; may be repeated.")] = None,
+    dtype: Annotated[
+        list[str] | None, typer.Option(metavar="TYPE", help="Run this type, or `errors`; may be repeated.")
+    ] = None,
+    tenth: Annotated[bool, typer.Option("--tenth", help="Run a fixed tenth of all cases.")] = False,
+    timeout: Annotated[float, typer.Option(metavar="S", help="Seconds that one sample may take.")] = 120.0,
+    keep: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep results here, and go on from those it holds.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the result as Markdown.")] = None,
+) -> None:
+    """Run PyTorch's operator database on our kernels and judge every sample against PyTorch.
+
+    Exit status 0 when nothing failed, 1 when something did, 2 when the input cannot be used.
+
+    \b
+    Examples:
+      python -m tessera.ops.conformance --tenth
+      python -m tessera.ops.conformance --only add --only nn.functional.conv2d --dtype float32
+      python -m tessera.ops.conformance --keep results.jsonl --json result.json --markdown result.md
+    """
+    for option, path in (("--json", json_file), ("--markdown", markdown), ("--keep", keep)):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError(f"{option} {path}: there is no folder {path.parent}; create it or choose another")
+    cases = samples.cases(tuple(only or ()), tuple(dtype or ()), tenth)
+    results = _run_with_progress(cases, timeout, keep)
+    show.show(results, Console())
+    if json_file is not None:
+        json_file.write_text(json.dumps(show.as_data(results), indent=1) + "\n", encoding="utf-8")
+    if markdown is not None:
+        markdown.write_text(show.to_markdown(results, _command(only, dtype, tenth)), encoding="utf-8")
+    raise typer.Exit(1 if any(r.failures for r in results) else 0)
+
+
+def _run_with_progress(cases: list[Case], timeout_s: float, keep: Path | None) -> list[CaseResult]:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    times = (TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=len(cases))
+        return session.run(
+            cases, timeout_s=timeout_s, keep=keep,
+            tell=lambda result: progress.update(task, description=str(result.case), advance=1),
+        )  # fmt: skip
+
+
+def _command(only: list[str] | None, dtype: list[str] | None, tenth: bool) -> str:
+    words = [_PROGRAM, *(f"--only {name}" for name in only or ()), *(f"--dtype {name}" for name in dtype or ())]
+    return " ".join([*words, *(["--tenth"] if tenth else [])])
+
+
+def main() -> None:
+    """Run the program. An error that is the user's to mend goes to stderr, with exit status 2 and no traceback."""
+    try:
+        app(prog_name=_PROGRAM)
+    except TesseraError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,285 @@
+"""One sample on PyTorch's kernels, on ours and in float64, judged by the project's rule.
+
+Floating results: the rule of `tessera.accuracy.judge`. Below 64 elements torch's own error is too small a sample; there
+the noise is the largest error that torch has on any sample of the case, and at least 2 eps of the type.
+float64 has no wider type to judge by: within 64 eps of the largest element, or within 16 times of what PyTorch's own
+result moves when every operand moves by 4 eps, where the call magnifies rounding. All other results: equal. Shape, type and
+strides are PyTorch's, no operand is changed, and what raises in PyTorch raises the same type of exception.
+A call that draws random numbers cannot give PyTorch's: of it the shape, the type and that a seed repeats it are judged.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_flatten, tree_map
+
+from tessera.accuracy.judge import hold, judge
+from tessera.aten.switch import use
+from tessera.aten.record import Record
+from tessera.ops.conformance.samples import Sample
+from tessera.ops.table import VARIANTS
+
+NOISE_EPS = 2.0
+DOUBLE_EPS = 64.0
+NUDGE_EPS = 4.0
+NUDGE_LIMIT = 16.0
+SEED = 7
+MOST_DIMS = 64  # beyond it PyTorch compares nothing: only inputs that must raise have more
+
+
+@dataclass
+class Outcome:
+    """What a call gave: tensors (results, then gradients) or the exception; and whether it drew random numbers."""
+
+    tensors: list[torch.Tensor]
+    num_results: int = 0
+    error: Exception | None = None
+    random: bool = False
+
+
+@dataclass
+class Trial:
+    """A sample run on our kernels, on PyTorch's and in float64; `reference` is missing where float64 cannot run it."""
+
+    sample: Sample
+    ours: Outcome
+    theirs: Outcome
+    reference: Outcome | None
+    record: Record
+    fault: str = ""
+
+    def torch_error(self) -> float:
+        """The largest error of PyTorch's floating results, 0 where nothing measures it."""
+        if self.reference is None or self.theirs.error or self.theirs.random:
+            return 0.0
+        pairs = [(a, b) for a, b in zip(*self._both(), strict=False) if a.is_floating_point() and a.shape == b.shape]
+        return max((hold(mine, exact).torch_loss.error for mine, exact in pairs if mine.numel()), default=0.0)
+
+    def _both(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        assert self.reference is not None, "a trial without a float64 reference has nothing to pair"
+        return self.theirs.tensors, self.reference.tensors
+
+    def verdict(self, noise: float) -> str:
+        """What is wrong, or an empty string."""
+        if self.fault:
+            return self.fault
+        if self.ours.error is not None or self.theirs.error is not None:
+            return _judge_errors(self.ours.error, self.theirs.error)
+        if len(self.ours.tensors) != len(self.theirs.tensors):
+            return f"{len(self.ours.tensors)} tensors where PyTorch gives {len(self.theirs.tensors)}"
+        exact = self._references()
+        for i, (mine, vendor, reference) in enumerate(
+            zip(self.ours.tensors, self.theirs.tensors, exact, strict=True)
+        ):
+            name = f"result {i}" if i < self.theirs.num_results else f"gradient {i - self.theirs.num_results}"
+            wrong = layout_fault(mine, vendor, same_strides=i < self.theirs.num_results)
+            if not wrong and not self.theirs.random:
+                wrong = value_fault(mine, vendor, reference, noise)
+                double = vendor.dtype in (torch.float64, torch.complex128)
+                wrong = "" if wrong and double and self._magnified(i, mine, vendor) else wrong
+            if wrong:
+                return f"{name}: {wrong}"
+        return ""
+
+    def _magnified(self, i: int, mine: torch.Tensor, vendor: torch.Tensor) -> bool:
+        """Whether a float64 result is off by no more than rounding of the operands explains."""
+        moved = _run(self.sample, lambda value: nudged(fresh(value)))
+        if moved.error is not None or moved.tensors[i].shape != vendor.shape:
+            return False
+        reach = torch.nan_to_num((moved.tensors[i] - vendor).abs())
+        return bool(((mine - vendor).abs() <= NUDGE_LIMIT * reach.max()).all())
+
+    def _references(self) -> list[torch.Tensor]:
+        """The float64 results, or PyTorch's own where float64 gives other shapes or cannot be had."""
+        found = self.reference
+        if found is None or len(found.tensors) != len(self.theirs.tensors):
+            return self.theirs.tensors
+        pairs = zip(self.theirs.tensors, found.tensors, strict=True)
+        return [exact if exact.shape == mine.shape else mine for mine, exact in pairs]
+
+
+def tensors(value: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_flatten(value)[0] if isinstance(leaf, torch.Tensor)]
+
+
+def in_double(value: Any) -> Any:
+    """Every floating tensor within `value` in float64, and what asks for a shorter type as well."""
+
+    def widen(leaf: Any) -> Any:
+        if isinstance(leaf, torch.Tensor) and leaf.is_floating_point():
+            return leaf.detach().double().requires_grad_(leaf.requires_grad)
+        return torch.float64 if isinstance(leaf, torch.dtype) and leaf.is_floating_point else leaf
+
+    return tree_map(widen, value)
+
+
+def nudged(value: Any) -> Any:
+    """Every float64 tensor within `value` with its elements moved up and down by `NUDGE_EPS` in turn."""
+
+    def nudge(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor) or leaf.dtype is not torch.float64 or leaf.layout is not torch.strided:
+            return leaf
+        turns = torch.arange(leaf.numel(), dtype=torch.float64).remainder_(2).mul_(2).sub_(1).view(leaf.shape)
+        moved = leaf.detach() * (1 + turns * (NUDGE_EPS * torch.finfo(torch.float64).eps))
+        return moved.requires_grad_(leaf.requires_grad)
+
+    return tree_map(nudge, value)
+
+
+def layout_fault(ours: torch.Tensor, theirs: torch.Tensor, same_strides: bool = True) -> str:
+    """How type, shape or strides differ from PyTorch's, or an empty string."""
+    if ours.dtype is not theirs.dtype or ours.shape != theirs.shape:
+        return f"{ours.dtype} {list(ours.shape)} where PyTorch gives {theirs.dtype} {list(theirs.shape)}"
+    if ours.layout is not torch.strided or not same_strides or theirs.numel() <= 1:
+        return ""
+    pairs = zip(ours.shape, ours.stride(), theirs.stride(), strict=True)
+    differ = any(size > 1 and mine != vendor for size, mine, vendor in pairs)
+    return f"strides {ours.stride()} where PyTorch gives {theirs.stride()}" if differ else ""
+
+
+def value_fault(ours: torch.Tensor, theirs: torch.Tensor, reference: torch.Tensor, noise: float = 0.0) -> str:
+    """How the values are outside the rule, given PyTorch's result and the one in float64; or an empty string."""
+    if theirs.layout is not torch.strided:
+        ours, theirs, reference = (x.to_dense() for x in (ours, theirs, reference))
+    if theirs.is_complex():
+        parts = [torch.view_as_real(x.resolve_conj()) for x in (ours, theirs, reference.to(torch.complex128))]
+        return value_fault(parts[0], parts[1], parts[2], noise)
+    if not theirs.is_floating_point():
+        return "" if torch.equal(ours, theirs) else _first_difference(ours, theirs)
+    if theirs.dtype is torch.float64:
+        return _double_fault(ours, theirs)
+    least = NOISE_EPS * torch.finfo(theirs.dtype).eps
+    verdict = judge(ours, hold(theirs, reference), noise=max(noise, least))
+    return verdict.reason
+
+
+def _double_fault(ours: torch.Tensor, theirs: torch.Tensor) -> str:
+    finite = theirs[theirs.isfinite()]
+    scale = float(finite.abs().max()) if finite.numel() else 0.0
+    limit = DOUBLE_EPS * torch.finfo(torch.float64).eps * scale
+    close = torch.isclose(ours, theirs, rtol=0, atol=limit, equal_nan=True)
+    return "" if bool(close.all()) else f"beyond {DOUBLE_EPS:g} eps: {_first_difference(ours, theirs, close)}"
+
+
+def _first_difference(ours: torch.Tensor, theirs: torch.Tensor, close: torch.Tensor | None = None) -> str:
+    differ = ours != theirs if close is None else ~close
+    place = tuple(differ.nonzero()[0].tolist())
+    return f"{ours[place].item()} where PyTorch gives {theirs[place].item()}, at {list(place)} of {list(ours.shape)}"
+
+
+def _judge_errors(ours: Exception | None, theirs: Exception | None) -> str:
+    if type(ours) is type(theirs):
+        return ""
+    if ours is None:
+        return f"no error where PyTorch raises {_words(theirs)}"
+    return f"raises {_words(ours)} where PyTorch " + ("raises none" if theirs is None else f"raises {_words(theirs)}")
+
+
+def _words(error: Exception | None) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}({lines[0][:120] if lines else ''})"
+
+
+@functools.lru_cache(maxsize=256)
+def _weights(shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+    """Made once, by PyTorch's own run, which comes first."""
+    return torch.linspace(0.5, 1.5, shape.numel(), dtype=torch.float64).view(shape).to(dtype)
+
+
+def gradients_of(found: list[torch.Tensor], inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The gradients of a weighted sum of all results by every input that asks for one."""
+    found = [x for x in found if x.requires_grad]
+    if not found or not inputs:
+        return []
+    weights = [_weights(x.shape, x.dtype) for x in found]
+    return [x for x in torch.autograd.grad(found, inputs, weights, allow_unused=True) if x is not None]
+
+
+def _generator_state() -> bytes:
+    return torch.get_rng_state().numpy().tobytes()
+
+
+def results_of(sample: Sample, args: Any, kwargs: Any) -> Outcome:
+    """Call the sample from the fixed seed and collect what comes out. Exceptions are results: both sides may raise."""
+    torch.manual_seed(SEED)
+    before = _generator_state()
+    try:
+        value = sample.call(*args, **kwargs)
+        found = tensors(value)
+        kept = [x.detach() for x in found]
+        inputs = [x for x in tensors((args, kwargs)) if x.requires_grad] if sample.gradients else []
+        kept += gradients_of(found, inputs)
+    except Exception as error:
+        return Outcome([], error=error)
+    return Outcome(kept, num_results=len(found), random=before != _generator_state())
+
+
+def fresh(value: Any) -> Any:
+    """A copy of operands with their strides, so that a call in place does not touch the sample."""
+    return tree_map(_clone, value)
+
+
+def _clone(leaf: Any) -> Any:
+    if not isinstance(leaf, torch.Tensor):
+        return copy.deepcopy(leaf) if isinstance(leaf, torch.Generator) else leaf
+    if leaf.layout is not torch.strided or leaf.is_quantized or leaf.is_meta:
+        return leaf
+    with torch.no_grad():
+        whole = leaf.detach()
+        room = torch.empty(0, dtype=whole.dtype).set_(whole.untyped_storage().clone())  # type: ignore[call-overload]
+        return room.as_strided(whole.shape, whole.stride(), whole.storage_offset()).requires_grad_(leaf.requires_grad)
+
+
+def attempt(sample: Sample, tell: Callable[[str], None]) -> Trial | None:
+    """The runs of a sample; None where it calls no operator of ours. `tell` hears when PyTorch's own run is over."""
+    vendor_given = fresh((sample.args, sample.kwargs))
+    theirs = results_of(sample, *vendor_given)
+    tell("ours")
+    given = fresh((sample.args, sample.kwargs))
+    with use() as record:
+        ours = results_of(sample, *given)
+    if not any(f"aten::{name}" in VARIANTS for name in record.calls):
+        return None
+    trial = Trial(sample, ours, theirs, None, record)
+    trial.fault = _changed(tensors((sample.args, sample.kwargs)), tensors(vendor_given), tensors(given))
+    if theirs.random:
+        trial.fault = trial.fault or _unrepeated(sample, ours)
+    elif theirs.error is None:
+        reference = _run(sample, lambda value: in_double(fresh(value)))
+        trial.reference = reference if reference.error is None else None
+    return trial
+
+
+def _run(sample: Sample, change: Callable[[Any], Any]) -> Outcome:
+    return results_of(sample, *change((sample.args, sample.kwargs)))
+
+
+def _unrepeated(sample: Sample, first: Outcome) -> str:
+    with use():
+        again = _run(sample, fresh)
+    same = first.error is not None or _all_same(first.tensors, again.tensors)
+    return "" if same else "a seed does not repeat the result"
+
+
+def _changed(before: list[torch.Tensor], theirs: list[torch.Tensor], ours: list[torch.Tensor]) -> str:
+    """Whether our run changed an operand that PyTorch's leaves as it was."""
+    for was, vendor, mine in zip(before, theirs, ours, strict=True):
+        if _same_bits(was, vendor) and not _same_bits(was, mine):
+            return "an operand was changed"
+    return ""
+
+
+def _all_same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
+    return len(first) == len(second) and all(map(_same_bits, first, second))
+
+
+def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if a.layout is not torch.strided or a.is_quantized or a.is_meta or a.dim() > MOST_DIMS:
+        return True
+    return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())

@@ -1,0 +1,156 @@
+"""The samples of a case: PyTorch's own, and the same in other layouts and forms.
+
+Of each sample input: the call itself (with gradients where the type has them), with non-contiguous operands, in place,
+and into `out=`. Of pointwise entries also with an expanded, an empty and a transposed first operand.
+Importing this module imports PyTorch's test library.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_flatten, tree_map
+
+from tessera.core.errors import UsageError
+from tessera.ops.conformance.result import ERRORS, Case
+
+DTYPES = (
+    torch.float64, torch.float32, torch.float16, torch.bfloat16,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+)  # fmt: skip
+# PyTorch's own kernels of these write outside an `out` whose batch dims are not in order: the result is wrong, and the
+# process ends later, in whatever comes next.
+OVERWRITING = frozenset({"tril", "triu"})
+Call = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One call of an operator; `in_place` says that its first operand may change, `gradients` asks for them too."""
+
+    label: str
+    call: Call
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    in_place: bool = False
+    gradients: bool = False
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+@functools.cache
+def database() -> dict[str, Any]:
+    """The entries by name, with those of lists of tensors; a variant's name follows a slash."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from torch.testing._internal import common_methods_invocations as made
+    lists = (made.foreach_unary_op_db, made.foreach_binary_op_db, made.foreach_pointwise_op_db)
+    lists += (made.foreach_reduce_op_db, made.foreach_other_op_db)
+    found = [*made.op_db, *(op for ops in lists for op in ops)]
+    return {f"{op.name}/{op.variant_test_name}" if op.variant_test_name else op.name: op for op in found}
+
+
+def cases(only: tuple[str, ...] = (), dtypes: tuple[str, ...] = (), tenth: bool = False) -> list[Case]:
+    """The cases of the database; `only` are names of entries (with or without the variant), `tenth` is a fixed tenth.
+
+    Errors: `UsageError` for a name or a type that is not there.
+    """
+    known = {dtype_name(d): d for d in DTYPES}
+    _check_known("--dtype", dtypes, [*known, ERRORS])
+    _check_known("--only", only, [*database(), *(name.partition("/")[0] for name in database())])
+    found = []
+    for name, op in database().items():
+        if only and name not in only and name.partition("/")[0] not in only:
+            continue
+        supported = [Case(name, n) for n, d in known.items() if d in op.supported_dtypes("cpu")]
+        supported += [Case(name, ERRORS)] if op.error_inputs_func is not None else []
+        found += [case for case in supported if not dtypes or case.dtype in dtypes]
+    return [case for case in found if not tenth or zlib.crc32(str(case).encode()) % 10 == 0]
+
+
+def _check_known(option: str, given: tuple[str, ...], known: list[str]) -> None:
+    for name in given:
+        if name not in known:
+            names = sorted(set(known))
+            near = difflib.get_close_matches(name, names, n=5) or [k for k in names if name in k][:5] or names[:5]
+            raise UsageError(f"{option} {name}: none of the {len(names)} known names; some near it: {', '.join(near)}")
+
+
+def samples(case: Case) -> Iterator[Sample]:
+    """The samples of a case that computes, made with a fixed seed."""
+    op, dtype = database()[case.entry], getattr(torch, case.dtype)
+    torch.manual_seed(0)
+    differentiable = op.supports_autograd and dtype in op.supported_backward_dtypes("cpu")
+    for i, given in enumerate(op.sample_inputs("cpu", dtype, requires_grad=differentiable)):
+        yield from _forms(op, i, given, differentiable)
+        spread = given.noncontiguous()
+        yield Sample(f"{i} non-contiguous", op, (spread.input, *spread.args), spread.kwargs, gradients=differentiable)
+        if hasattr(op, "ref") and i < 3 and _is_pointwise(op):
+            yield from _layouts(op, f"{i}", given)
+
+
+def _is_pointwise(op: Any) -> bool:
+    from torch.testing._internal.opinfo.core import BinaryUfuncInfo, UnaryUfuncInfo
+
+    return isinstance(op, (UnaryUfuncInfo, BinaryUfuncInfo))
+
+
+def _forms(op: Any, number: int, given: Any, gradients: bool) -> Iterator[Sample]:
+    """The call, the call in place, and the call into given memory, which every other sample wants in reversed dims."""
+    label = str(number)
+    args, kwargs = (given.input, *given.args), given.kwargs
+    yield Sample(label, op, args, kwargs, gradients=gradients)
+    plain = tree_map(lambda x: x.detach() if isinstance(x, torch.Tensor) else x, (args, kwargs))
+    in_place = op.get_inplace()
+    if in_place is not None and not given.broadcasts_input:
+        yield Sample(f"{label} in place", in_place, *plain, in_place=True)
+    if op.supports_out:
+        strange = bool(number % 2) and op.name not in OVERWRITING
+        yield Sample(f"{label} out=", functools.partial(_into_out, op, strange), *plain)
+
+
+def _into_out(op: Any, strange: bool, *args: Any, **kwargs: Any) -> Any:
+    """The operator's result, written over zeros in memory of the same shape (`strange`: with its dims reversed)."""
+    result = op(*args, **kwargs)
+    given = tree_map(lambda x: _memory(x, strange) if isinstance(x, torch.Tensor) else x, result)
+    if any(not isinstance(x, torch.Tensor) for x in tree_flatten(given)[0]):
+        return result
+    return op(*args, **kwargs, out=given)
+
+
+def _memory(like: torch.Tensor, strange: bool) -> torch.Tensor:
+    if not strange:
+        return torch.zeros(like.shape, dtype=like.dtype)
+    return torch.zeros(like.shape[::-1], dtype=like.dtype).permute(*range(like.dim() - 1, -1, -1))
+
+
+def _layouts(op: Any, label: str, given: Any) -> Iterator[Sample]:
+    """The first operand expanded, empty and transposed, where the others do not need its shape."""
+    x = given.input.detach()
+    if not isinstance(x, torch.Tensor) or x.dim() != 2:
+        return
+    others = [a for a in (*given.args, *given.kwargs.values()) if isinstance(a, torch.Tensor)]
+    shapes = {"expanded": x[:, :1].expand(x.shape), "transposed": x.t().contiguous().t(), "empty": x[:0]}
+    for name, changed in shapes.items():
+        if name == "empty" and others:
+            continue
+        args = tree_map(lambda a: a.detach() if isinstance(a, torch.Tensor) else a, given.args)
+        yield Sample(f"{label} {name}", op, (changed, *args), given.kwargs)
+
+
+def error_samples(case: Case) -> Iterator[Sample]:
+    """The inputs of an entry that must raise."""
+    op = database()[case.entry]
+    torch.manual_seed(0)
+    for i, wrong in enumerate(op.error_inputs("cpu")):
+        given = wrong.sample_input
+        yield Sample(f"error {i}", op, (given.input, *given.args), given.kwargs)

@@ -1,0 +1,94 @@
+"""The process that runs samples, so that none of them can end the run.
+
+In:  lines of JSON on stdin: {"entry", "dtype", "skip"}, `skip` being the numbers of samples that ended a process
+     before, with what happened.
+Out: lines of JSON on stdout: {"at": number of a sample, "who": whose kernels start}, and at the end of a case
+     {"result": …}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+import torch
+
+from tessera.ops.conformance import judge, samples
+from tessera.ops.conformance.result import ERRORS, Case, CaseResult
+from tessera.ops.conformance.samples import Sample
+
+
+def run_case(case: Case, skip: dict[int, str], tell: TextIO) -> CaseResult:
+    """Run and judge every sample of a case but those in `skip`, which failed by ending their process."""
+    started = time.perf_counter()
+    result = CaseResult(case=case)
+    trials = []
+    for number, sample in enumerate(_samples(case)):
+        if number in skip:
+            _count_ended(result, sample, skip[number])
+            continue
+
+        def at(who: str, number: int = number) -> None:
+            print(json.dumps({"at": number, "who": who}), file=tell, flush=True)
+
+        at("PyTorch")
+        trial = judge.attempt(sample, at)
+        if trial is None:
+            result.unreached += 1
+        else:
+            trials.append(trial)
+    noise = max((trial.torch_error() for trial in trials), default=0.0)
+    for trial in trials:
+        _count(result, trial, noise)
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def _samples(case: Case) -> Iterator[Sample]:
+    return samples.error_samples(case) if case.dtype == ERRORS else samples.samples(case)
+
+
+def _count_ended(result: CaseResult, sample: Sample, why: str) -> None:
+    """A sample that ended its process; where PyTorch's own kernels did it, there is nothing to hold ours against."""
+    if why.startswith("PyTorch"):
+        result.unreached += 1
+    else:
+        result.failures.append(f"{sample.label}: {why}")
+
+
+def _count(result: CaseResult, trial: judge.Trial, noise: float) -> None:
+    fault = trial.verdict(noise)
+    if fault:
+        result.failures.append(f"{trial.sample.label}: {fault}")
+    else:
+        result.passed += 1
+    reasons = [(name, why) for name, calls in trial.record.calls.items() for why in calls.reasons]
+    if trial.theirs.error is not None:
+        result.raising += 1
+        return
+    result.ours += not reasons
+    for name, why in reasons:
+        key = f"{name}: {why}"
+        result.vendor[key] = result.vendor.get(key, 0) + 1
+
+
+def main() -> None:
+    """Serve cases until stdin ends. What samples print goes to stderr: stdout is the protocol."""
+    tell = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    for line in sys.stdin:
+        order: dict[str, Any] = json.loads(line)
+        skip = {int(number): why for number, why in order["skip"].items()}
+        result = run_case(Case(order["entry"], order["dtype"]), skip, tell)
+        print(json.dumps({"result": result.as_dict()}), file=tell, flush=True)
+
+
+if __name__ == "__main__":
+    main()

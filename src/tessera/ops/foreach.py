@@ -1,0 +1,293 @@
+"""Operators over lists of tensors: one launch for a whole list.
+
+A program computes one chunk of one tensor; the tensors' addresses, the chunks and the numbers of each tensor are small
+tables in memory. Lists whose tensors differ in type or layout take the single operator's entry, tensor by tensor.
+Any scalar function of up to 3 tensors and a number makes such an operator.
+Source: torch._foreach_*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+
+from tessera.ops import tiles
+from tessera.ops.declined import Declined
+from tessera.ops.generate import Operand, compute_type
+from tessera.ops.launch import launch
+
+Entry = Callable[..., Any]
+Tensors = Sequence[torch.Tensor]
+Number = bool | int | float
+Out = Tensors | None
+
+_ELEMENTS = {
+    torch.float64: tl.float64,
+    torch.float32: tl.float32,
+    torch.float16: tl.float16,
+    torch.bfloat16: tl.bfloat16,
+}
+
+
+@triton.jit
+def element(addresses, row, num, owner, at, mask, ELEMENT: tl.constexpr, COMPUTE: tl.constexpr):
+    """Elements `at` of the tensor `owner` of list `row`."""
+    start = tl.load(addresses + row * num + owner).to(tl.pointer_type(ELEMENT))
+    return tl.load(start + at, mask=mask).to(COMPUTE)
+
+
+@triton.jit
+def put_element(addresses, row, num, owner, at, value, mask, ELEMENT: tl.constexpr):
+    start = tl.load(addresses + row * num + owner).to(tl.pointer_type(ELEMENT))
+    tl.store(start + at, value.to(ELEMENT), mask=mask)
+    return start
+
+
+@triton.jit
+def chunk(owners, starts, sizes, BLOCK: tl.constexpr):
+    """(tensor, offsets in it, which of them are inside) of this program."""
+    program = tl.program_id(0)
+    owner = tl.load(owners + program)
+    at = tl.load(starts + program) + tl.arange(0, BLOCK)
+    return owner, at, at < tl.load(sizes + owner)
+
+
+@triton.jit
+def many(
+    addresses, numbers, owners, starts, sizes, num,
+    FN: tl.constexpr, LISTS: tl.constexpr, NUMBERED: tl.constexpr,
+    ELEMENT: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """out[t][i] = FN(list 0[t][i], …, numbers[t]); row LISTS of the addresses is the output. Grid: (chunks,)."""
+    owner, at, mask = chunk(owners, starts, sizes, BLOCK)
+    x = element(addresses, 0, num, owner, at, mask, ELEMENT, COMPUTE)
+    if NUMBERED:
+        n = tl.full([BLOCK], 0, COMPUTE) + tl.load(numbers + owner).to(COMPUTE)
+    if LISTS == 1:
+        value = FN(x, n) if NUMBERED else FN(x)
+    else:
+        y = element(addresses, 1, num, owner, at, mask, ELEMENT, COMPUTE)
+        if LISTS == 2:
+            value = FN(x, y, n) if NUMBERED else FN(x, y)
+        else:
+            z = element(addresses, 2, num, owner, at, mask, ELEMENT, COMPUTE)
+            value = FN(x, y, z, n) if NUMBERED else FN(x, y, z)
+    put_element(addresses, LISTS, num, owner, at, value, mask, ELEMENT)
+
+
+def chunks(lists: Sequence[Tensors], block: int) -> tuple[torch.Tensor, ...]:
+    """The tables (addresses, owners, starts, sizes) of lists of tensors with equal sizes, on their device."""
+    addresses = np.array([[t.data_ptr() for t in tensors] for tensors in lists], dtype=np.int64)
+    sizes = np.array([t.numel() for t in lists[0]], dtype=np.int64)
+    counts = -(-sizes // block)
+    owners = np.repeat(np.arange(len(sizes)), counts)
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    starts = (np.arange(len(owners)) - first) * block
+    device = lists[0][0].device
+    return tuple(torch.from_numpy(table).to(device) for table in (addresses, owners, starts, sizes))
+
+
+def alike(lists: Sequence[Tensors]) -> bool:
+    """Whether one kernel can walk all lists: one floating type, and at each place dense tensors of one layout."""
+    dtype, device = lists[0][0].dtype, lists[0][0].device
+    if dtype not in _ELEMENTS or any(len(tensors) != len(lists[0]) for tensors in lists):
+        return False
+    for group in zip(*lists, strict=True):
+        shape, strides = group[0].shape, group[0].stride()
+        if any(t.dtype is not dtype or t.device != device for t in group):
+            return False
+        if any(t.shape != shape or t.stride() != strides for t in group[1:]):
+            return False
+        if not group[0].is_contiguous() and torch.empty_like(group[0]).stride() != strides:
+            return False
+    return True
+
+
+def element_type(dtype: torch.dtype) -> Any:
+    """The Triton type of an element in memory."""
+    return _ELEMENTS[dtype]
+
+
+def _run(fn: Any, lists: Sequence[Tensors], numbers: Sequence[Number], out: Tensors) -> None:
+    first = lists[0][0]
+    row = tiles.of(first.device)
+    addresses, owners, starts, sizes = chunks([*lists, out], row.flat)
+    if owners.numel() == 0:
+        return
+    given = torch.tensor(numbers, dtype=torch.float64).to(first.device) if numbers else None
+    launch(
+        many, (owners.numel(),), addresses, given, owners, starts, sizes, len(lists[0]),
+        FN=fn, LISTS=len(lists), NUMBERED=bool(numbers), ELEMENT=_ELEMENTS[first.dtype],
+        COMPUTE=compute_type(first.dtype), BLOCK=row.flat, num_warps=row.num_warps,
+    )  # fmt: skip
+
+
+def over(fn: Any, single: Entry, lists: Sequence[Tensors], numbers: Sequence[Number], out: Out, **options: Any) -> Any:
+    """`fn` over every place of the lists in one launch, or `single`, tensor by tensor, with one number each if any."""
+    num = len(lists[0])
+    if num == 0 or any(len(tensors) != num for tensors in lists) or (numbers and len(numbers) != num):
+        raise Declined("lists of different lengths")
+    real = all(isinstance(n, (bool, int, float)) for n in numbers)
+    if fn is not None and real and alike([*lists, *([out] if out is not None else [])]):
+        result = [torch.empty_like(t) for t in lists[0]] if out is None else out
+        _run(fn, lists, numbers, result)
+        return result
+    found = []
+    for place in range(num):
+        operands = [tensors[place] for tensors in lists] + ([numbers[place]] if numbers else [])
+        found.append(single(*operands, **options, **({} if out is None else {"out": out[place]})))
+    return found
+
+
+def unary(fn: Any, single: Entry) -> Entry:
+    def entry(self: Tensors, *, out: Out = None) -> Any:
+        return over(fn, single, [self], [], out)
+
+    return entry
+
+
+def with_list(fn: Any, single: Entry) -> Entry:
+    def entry(self: Tensors, other: Tensors, *, out: Out = None) -> Any:
+        return over(fn, single, [self, other], [], out)
+
+    return entry
+
+
+def with_scaled_list(fn: Any, scaled: Any, single: Entry) -> Entry:
+    """add and sub: the second list times alpha."""
+
+    def entry(self: Tensors, other: Tensors, *, alpha: Number = 1, out: Out = None) -> Any:
+        if alpha == 1:
+            return over(fn, single, [self, other], [], out)
+
+        def one(x: torch.Tensor, y: torch.Tensor, a: Number, **options: Any) -> Any:
+            return single(x, y, alpha=a, **options)
+
+        return over(scaled, one, [self, other], [alpha] * len(self), out)
+
+    return entry
+
+
+def with_number(fn: Any, single: Entry) -> Entry:
+    def entry(self: Tensors, scalar: Number, *, out: Out = None) -> Any:
+        return over(fn, single, [self], [scalar] * len(self), out)
+
+    return entry
+
+
+def with_numbers(fn: Any, single: Entry) -> Entry:
+    def entry(self: Tensors, scalars: Sequence[Number], *, out: Out = None) -> Any:
+        return over(fn, single, [self], list(scalars), out)
+
+    return entry
+
+
+def with_tensor(single: Entry) -> Entry:
+    """One tensor for all places."""
+
+    def entry(self: Tensors, other: torch.Tensor, *, out: Out = None) -> Any:
+        if other.dim():
+            raise Declined("the other operand is not a scalar")
+        return over(None, lambda x, **options: single(x, other, **options), [self], [], out)
+
+    return entry
+
+
+def with_scaled_tensor(single: Entry) -> Entry:
+    def entry(self: Tensors, other: torch.Tensor, *, alpha: Number = 1, out: Out = None) -> Any:
+        if other.dim():
+            raise Declined("the other operand is not a scalar")
+        return over(None, lambda x, **options: single(x, other, alpha=alpha, **options), [self], [], out)
+
+    return entry
+
+
+def _valued(single: Entry) -> Entry:
+    def one(x: Any, first: Any, second: Any, value: Number, **options: Any) -> Any:
+        return single(x, first, second, value=value, **options)
+
+    return one
+
+
+def products(fn: Any, single: Entry) -> Entry:
+    """addcmul and addcdiv with one number."""
+
+    def entry(self: Tensors, tensor1: Tensors, tensor2: Tensors, value: Number = 1, *, out: Out = None) -> Any:
+        return over(fn, _valued(single), [self, tensor1, tensor2], [value] * len(self), out)
+
+    return entry
+
+
+def products_each(fn: Any, single: Entry) -> Entry:
+    """addcmul and addcdiv with a number for each place, as a list or as a tensor."""
+
+    def entry(self: Tensors, tensor1: Tensors, tensor2: Tensors, scalars: Any, *, out: Out = None) -> Any:
+        if isinstance(scalars, torch.Tensor) and (scalars.dim() != 1 or not scalars.is_contiguous()):
+            raise Declined("numbers that are no vector")
+        numbers = scalars.tolist() if isinstance(scalars, torch.Tensor) else list(scalars)
+        return over(fn, _valued(single), [self, tensor1, tensor2], numbers, out)
+
+    return entry
+
+
+def lerp_number(fn: Any, single: Entry) -> Entry:
+    def entry(self: Tensors, tensors1: Tensors, weight: Number, *, out: Out = None) -> Any:
+        return over(fn, single, [self, tensors1], [weight] * len(self), out)
+
+    return entry
+
+
+def lerp_numbers(fn: Any, single: Entry) -> Entry:
+    def entry(self: Tensors, tensors1: Tensors, weight: Sequence[Number], *, out: Out = None) -> Any:
+        return over(fn, single, [self, tensors1], list(weight), out)
+
+    return entry
+
+
+def lerp_list(fn: Any, single: Entry) -> Entry:
+    def entry(self: Tensors, tensors1: Tensors, weights: Tensors, *, out: Out = None) -> Any:
+        return over(fn, single, [self, tensors1, weights], [], out)
+
+    return entry
+
+
+def power_list(single: Entry) -> Entry:
+    def entry(self: Tensors, exponent: Tensors, *, out: Out = None) -> Any:
+        return over(None, single, [self, exponent], [], out)
+
+    return entry
+
+
+def power_number(single: Entry) -> Entry:
+    def entry(self: Tensors, exponent: Number, *, out: Out = None) -> Any:
+        return over(None, single, [self], [exponent] * len(self), out)
+
+    return entry
+
+
+def power_numbers(single: Entry) -> Entry:
+    def entry(self: Tensors, exponent: Sequence[Number], *, out: Out = None) -> Any:
+        return over(None, single, [self], list(exponent), out)
+
+    return entry
+
+
+def number_to_powers(single: Entry) -> Entry:
+    def entry(self: Operand, exponent: Tensors, *, out: Out = None) -> Any:
+        return over(None, lambda x, **options: single(self, x, **options), [exponent], [], out)
+
+    return entry
+
+
+def copy_list(single: Entry) -> Entry:
+    """Each of src into its place of self; `out` is self."""
+
+    def entry(self: Tensors, src: Tensors, non_blocking: bool = False, *, out: Tensors) -> Any:
+        return over(None, lambda x, y, **options: single(x, y, **options), [self, src], [], out)
+
+    return entry

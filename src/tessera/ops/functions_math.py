@@ -1,0 +1,340 @@
+"""Scalar functions of one or two numbers: powers, logarithms, circles, rounding, remainders.
+
+In:  values of one compute type (float32 for the half types, or an integer where PyTorch defines the function for it).
+Out: one value of that type, or a 1-bit integer from a question.
+Sources: the formulas on PyTorch's operator pages; erfinv: rational start values and two steps of Newton's method.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+
+@triton.jit
+def acos(x):
+    return libdevice.acos(x)
+
+
+@triton.jit
+def acosh(x):
+    return libdevice.acosh(x)
+
+
+@triton.jit
+def asin(x):
+    return libdevice.asin(x)
+
+
+@triton.jit
+def asinh(x):
+    return libdevice.asinh(x)
+
+
+@triton.jit
+def atan(x):
+    return libdevice.atan(x)
+
+
+@triton.jit
+def atanh(x):
+    return libdevice.atanh(x)
+
+
+@triton.jit
+def tan(x):
+    return libdevice.tan(x)
+
+
+@triton.jit
+def sinh(x):
+    return libdevice.sinh(x)
+
+
+@triton.jit
+def cosh(x):
+    return libdevice.cosh(x)
+
+
+@triton.jit
+def exp2(x):
+    return tl.exp2(x)
+
+
+@triton.jit
+def expm1(x):
+    return libdevice.expm1(x)
+
+
+@triton.jit
+def log2(x):
+    return tl.log2(x)
+
+
+@triton.jit
+def log10(x):
+    return libdevice.log10(x)
+
+
+@triton.jit
+def log1p(x):
+    return libdevice.log1p(x)
+
+
+@triton.jit
+def erfc(x):
+    return libdevice.erfc(x)
+
+
+@triton.jit
+def special_erfcx(x):
+    return libdevice.erfcx(x)
+
+
+@triton.jit
+def trunc(x):
+    return libdevice.trunc(x)
+
+
+@triton.jit
+def round_(x):
+    return libdevice.rint(x)
+
+
+@triton.jit
+def frac(x):
+    return x - libdevice.trunc(x)
+
+
+@triton.jit
+def scaled_round(x, ten):
+    return libdevice.rint(x * ten) / ten
+
+
+@triton.jit
+def coarse_round(x, ten):
+    return libdevice.rint(x / ten) * ten
+
+
+@triton.jit
+def isinf(x):
+    return tl.abs(x) == float("inf")
+
+
+@triton.jit
+def isposinf(x):
+    return x == float("inf")
+
+
+@triton.jit
+def isneginf(x):
+    return x == -float("inf")
+
+
+@triton.jit
+def signbit(x):
+    return libdevice.signbit(x) != 0
+
+
+@triton.jit
+def is_negative(x):
+    return x < 0
+
+
+@triton.jit
+def never(x):
+    return x != x
+
+
+@triton.jit
+def sinc(x):
+    product = 3.141592653589793 * x
+    return tl.where(x == 0, 1.0, tl.sin(product) / tl.where(x == 0, 1.0, product)).to(x.dtype)
+
+
+@triton.jit
+def deg2rad(x):
+    return x * 0.017453292519943295
+
+
+@triton.jit
+def rad2deg(x):
+    return x * 57.29577951308232
+
+
+@triton.jit
+def angle(x):
+    return tl.where(x != x, x, tl.where(x < 0, 3.141592653589793, 0.0)).to(x.dtype)
+
+
+@triton.jit
+def special_entr(x):
+    inside = -x * tl.log(tl.where(x > 0, x, 1.0))
+    return tl.where(x != x, x, tl.where(x >= 0, inside, -float("inf"))).to(x.dtype)
+
+
+@triton.jit
+def special_log_ndtr(x):
+    t = x * 0.7071067811865476
+    left = tl.log(libdevice.erfcx(-t) * 0.5) - t * t
+    return tl.where(x < -1.0, left, libdevice.log1p(-0.5 * libdevice.erfc(t)))
+
+
+@triton.jit
+def erfinv(x):
+    size = tl.abs(x)
+    z = x * x
+    top = ((-0.140543331 * z + 0.914624893) * z - 1.645349621) * z + 0.886226899
+    low = (((0.012229801 * z - 0.329097515) * z + 1.442710462) * z - 2.118377725) * z + 1.0
+    near = x * top / low
+    w = tl.sqrt(-tl.log((1.0 - size) * 0.5))
+    far = (((1.641345311 * w + 3.429567803) * w - 1.624906493) * w - 1.970840454) / (
+        (1.637067800 * w + 3.543889200) * w + 1.0
+    )
+    y = tl.where(size <= 0.7, near, tl.where(x < 0, -far, far))
+    y = y - (tl.erf(y) - x) * 0.886226925452758 * tl.exp(y * y)
+    y = y - (tl.erf(y) - x) * 0.886226925452758 * tl.exp(y * y)
+    return tl.where(size < 1, y, tl.where(size == 1, x * float("inf"), float("nan"))).to(x.dtype)
+
+
+@triton.jit
+def logit(x):
+    return tl.log(x / (1.0 - x))
+
+
+@triton.jit
+def logit_clamped(x, eps):
+    low = tl.where(x < eps, eps, x)
+    return logit(tl.where(low > 1.0 - eps, 1.0 - eps, low))
+
+
+@triton.jit
+def logit_backward(grad, x):
+    inside = grad / (x * (1.0 - x))
+    return tl.where((x < 0.0) | (x > 1.0), float("nan"), inside).to(x.dtype)
+
+
+@triton.jit
+def logit_clamped_backward(grad, x, eps):
+    inside = grad / (x * (1.0 - x))
+    return tl.where((x < eps) | (x > 1.0 - eps), 0.0, inside).to(x.dtype)
+
+
+@triton.jit
+def nan_to_num(x, nan, posinf, neginf):
+    kept = tl.where(x == float("inf"), posinf, tl.where(x == -float("inf"), neginf, x))
+    return tl.where(x != x, nan, kept).to(x.dtype)
+
+
+@triton.jit
+def atan2(x, y):
+    return libdevice.atan2(x, y)
+
+
+@triton.jit
+def hypot(x, y):
+    return libdevice.hypot(x, y)
+
+
+@triton.jit
+def copysign(x, y):
+    return libdevice.copysign(x, y)
+
+
+@triton.jit
+def nextafter(x, y):
+    return libdevice.nextafter(x, y)
+
+
+@triton.jit
+def fmod(x, y):
+    return libdevice.fmod(x, y)
+
+
+@triton.jit
+def remainder(x, y):
+    rest = libdevice.fmod(x, y)
+    return tl.where((rest != 0) & ((y < 0) != (rest < 0)), rest + y, rest)
+
+
+@triton.jit
+def trunc_divide(x, y):
+    return libdevice.trunc(x / y)
+
+
+@triton.jit
+def floor_divide(x, y):
+    # (x - rest) / y is a whole number up to rounding, which x / y need not be.
+    rest = libdevice.fmod(x, y)
+    quotient = (x - rest) / y
+    quotient = tl.where((rest != 0) & ((y < 0) != (rest < 0)), quotient - 1, quotient)
+    whole = tl.floor(quotient)
+    whole = tl.where(quotient - whole > 0.5, whole + 1, whole)
+    result = tl.where(quotient != 0, whole, libdevice.copysign(tl.zeros_like(x), x / y))
+    return tl.where(y == 0, x / y, result)
+
+
+@triton.jit
+def fmax(x, y):
+    return tl.where((x >= y) | (y != y), x, y)
+
+
+@triton.jit
+def fmin(x, y):
+    return tl.where((x <= y) | (y != y), x, y)
+
+
+@triton.jit
+def logaddexp(x, y):
+    top = tl.where(x > y, x, y)
+    total = top + libdevice.log1p(tl.exp(-tl.abs(x - y)))
+    return tl.where((x == y) & (tl.abs(x) == float("inf")), x, tl.where((x != x) | (y != y), x + y, total))
+
+
+@triton.jit
+def logaddexp2(x, y):
+    top = tl.where(x > y, x, y)
+    total = top + libdevice.log1p(tl.exp2(-tl.abs(x - y))) * 1.4426950408889634
+    return tl.where((x == y) & (tl.abs(x) == float("inf")), x, tl.where((x != x) | (y != y), x + y, total))
+
+
+@triton.jit
+def xlogy(x, y):
+    return tl.where(y != y, y, tl.where(x == 0, 0.0, x * tl.log(y))).to(x.dtype)
+
+
+@triton.jit
+def special_xlog1py(x, y):
+    return tl.where(y != y, y, tl.where(x == 0, 0.0, x * libdevice.log1p(y))).to(x.dtype)
+
+
+@triton.jit
+def heaviside(x, values):
+    return tl.where(x == 0, values, (x > 0).to(x.dtype))
+
+
+@triton.jit
+def reversed_sub(x, y):
+    return y - x
+
+
+@triton.jit
+def reversed_sub_scaled(x, y, alpha):
+    return y - alpha * x
+
+
+@triton.jit
+def lerp(x, end, weight):
+    step = end - x
+    return tl.where(tl.abs(weight) < 0.5, x + weight * step, end - step * (1.0 - weight))
+
+
+@triton.jit
+def addcmul(x, first, second, value):
+    return x + value * first * second
+
+
+@triton.jit
+def addcdiv(x, first, second, value):
+    return x + value * first / second

@@ -1,0 +1,136 @@
+"""Reductions made of a pointwise function, a sum or an extreme, and another: variance, norms, counts.
+
+var: Σ (x - mean)² / max(0, n - correction) · norm: (Σ |x|^p)^(1/p), its limits for p = 0, ∞ and -∞
+Computed in float32 for the half types (float64 for float64), as the reductions that they are made of.
+Source: torch.var, torch.linalg.vector_norm, torch.nansum, torch.count_nonzero, torch.aminmax.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import triton
+
+from tessera.ops import functions as f
+from tessera.ops import reduce
+from tessera.ops.declined import Declined
+from tessera.ops.generate import Operand, compute_type, run
+
+
+@triton.jit
+def squared_difference(x, y):
+    return (x - y) * (x - y)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype is torch.float64 else torch.float32
+
+
+def _each(fn: Any, operands: tuple[Operand, ...], dtype: torch.dtype) -> torch.Tensor:
+    """`fn` in `dtype`, a floating type that is wide enough to sum in."""
+    return run(fn, operands, compute_type(dtype), dtype)
+
+
+def _variance(
+    self: torch.Tensor, dim: Any, correction: float | None, keepdim: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(variance, mean) in the type that sums are kept in."""
+    if not self.is_floating_point():
+        raise Declined("defined for floating types only")
+    wide = _wide(self.dtype)
+    mean = reduce.mean(self, dim, True, dtype=wide)
+    total = reduce.sum_(_each(squared_difference, (self, mean), wide), dim, keepdim)
+    count = self.numel() // max(1, mean.numel()) if self.numel() else 0
+    free = max(0.0, count - (1 if correction is None else correction))
+    if self.numel() == 0 or free == 0:
+        raise Declined("a variance of too few elements")
+    return _each(f.true_div, (total, float(free)), wide), mean if keepdim else mean.view(total.shape)
+
+
+def _as(x: torch.Tensor, dtype: torch.dtype, fn: Any = f.identity) -> torch.Tensor:
+    return run(fn, (x,), compute_type(x.dtype), dtype)
+
+
+def var(
+    self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
+) -> torch.Tensor:
+    return _as(_variance(self, dim, correction, keepdim)[0], self.dtype)
+
+
+def std(
+    self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
+) -> torch.Tensor:
+    return _as(_variance(self, dim, correction, keepdim)[0], self.dtype, f.sqrt)
+
+
+def var_mean(
+    self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    variance, mean = _variance(self, dim, correction, keepdim)
+    return _as(variance, self.dtype), _as(mean, self.dtype)
+
+
+def std_mean(
+    self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    variance, mean = _variance(self, dim, correction, keepdim)
+    return _as(variance, self.dtype, f.sqrt), _as(mean, self.dtype)
+
+
+def vector_norm(
+    self: torch.Tensor,
+    ord: float = 2,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+    """(Σ |x|^ord)^(1/ord) over dims."""
+    result = dtype or self.dtype
+    if not self.is_floating_point() or not result.is_floating_point or isinstance(ord, complex):
+        raise Declined("defined for floating types only")
+    if self.numel() == 0 or not torch.can_cast(self.dtype, result):
+        raise Declined("a norm of no elements")
+    wide = _wide(torch.promote_types(self.dtype, result))
+    if ord == 2:
+        return _as(reduce.sum_(_each(f.square, (self,), wide), dim, keepdim), result, f.sqrt)
+    if ord == 0:
+        return reduce.sum_(_each(f.ne, (self, 0.0), wide), dim, keepdim, dtype=result)
+    size = _each(f.abs_, (self,), wide)
+    if ord == 1:
+        return reduce.sum_(size, dim, keepdim, dtype=result)
+    if math.isinf(ord):
+        return _as((reduce.amax if ord > 0 else reduce.amin)(size, dim, keepdim), result)
+    total = reduce.sum_(_each(f.power, (size, float(ord)), wide), dim, keepdim)
+    return _as(_each(f.power, (total, 1.0 / ord), wide), result)
+
+
+def nansum(
+    self: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Σ over dims of what is not NaN."""
+    if not self.is_floating_point():
+        return reduce.sum_(self, dim, keepdim, dtype=dtype)
+    kept = run(f.masked_fill, (self, _is_nan(self), 0.0), compute_type(self.dtype), self.dtype)
+    return reduce.sum_(kept, dim, keepdim, dtype=dtype)
+
+
+def _is_nan(x: torch.Tensor) -> torch.Tensor:
+    return run(f.isnan, (x,), compute_type(x.dtype), torch.bool)
+
+
+def count_nonzero(self: torch.Tensor, dim: Any) -> torch.Tensor:
+    """How many elements are not 0."""
+    return reduce.sum_(run(f.ne, (self, 0), compute_type(self.dtype), torch.bool), dim)
+
+
+def aminmax(self: torch.Tensor, *, dim: int | None = None, keepdim: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """(smallest, largest)."""
+    return reduce.amin(self, dim, keepdim), reduce.amax(self, dim, keepdim)
+
+
+def prod(self: torch.Tensor, *, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Π over all elements; integers give int64."""
+    return reduce.prod(self, None, False, dtype=dtype)

@@ -1,0 +1,197 @@
+"""Maximum pooling with the places of the maxima, its gradient, and unpooling.
+
+y[c, o] = max_k x[c, o · stride - pad + k · dilation], with the place of the first such element in the input's plane; a
+NaN is the largest. Adaptive pooling has windows of its own, so their bounds are tables. Gradients and unpooling are
+writes by index in the plane (`scatter.py`).
+Source: torch.nn.functional.max_pool2d, adaptive_max_pool2d, max_unpool2d.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+
+from tessera.ops import scatter, tiles
+from tessera.ops.declined import Declined
+from tessera.ops.generate import compute_type
+from tessera.ops.launch import launch
+from tessera.ops.layout import is_channels_last
+from tessera.ops.pointwise import zero_
+from tessera.ops.resample import pooled_size
+
+
+@triton.jit
+def window(first, last, position, mask):
+    """Bounds of the windows at `position`."""
+    return tl.load(first + position, mask=mask, other=0), tl.load(last + position, mask=mask, other=0)
+
+
+@triton.jit
+def maximum_pool(
+    x, y, places, first_0, last_0, first_1, last_1, first_2, last_2, numel, n0, n1, n2, m0, m1, m2,
+    step_0, step_1, step_2, most_0, most_1, most_2, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """x is [planes, n0, n1, n2], y is [planes, m0, m1, m2]; windows run in steps. Grid: (cdiv(numel of y, BLOCK),)."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = at < numel
+    plane = x + (at // m2 // m1 // m0) * n0 * n1 * n2
+    a0, b0 = window(first_0, last_0, (at // m2 // m1) % m0, mask)
+    a1, b1 = window(first_1, last_1, (at // m2) % m1, mask)
+    a2, b2 = window(first_2, last_2, at % m2, mask)
+    place = (a0 * n1 + a1) * n2 + a2
+    best = tl.load(plane + place, mask=mask, other=0).to(COMPUTE)
+    for i in range(most_0):
+        for j in range(most_1):
+            for k in range(most_2):
+                c0, c1, c2 = a0 + i * step_0, a1 + j * step_1, a2 + k * step_2
+                here = (c0 * n1 + c1) * n2 + c2
+                inside = mask & (c0 < b0) & (c1 < b1) & (c2 < b2)
+                v = tl.load(plane + here, mask=inside, other=0).to(COMPUTE)
+                better = inside & ((v > best) | ((v != v) & (best == best)))
+                best = tl.where(better, v, best)
+                place = tl.where(better, here, place)
+    tl.store(y + at, best.to(y.dtype.element_ty), mask=mask)
+    tl.store(places + at, place, mask=mask)
+
+
+# First element and end of each window of a dim, and the step between its elements.
+Windows = tuple[np.ndarray, np.ndarray, int]
+
+
+def _windows(n: int, kernel: int, stride: int, pad: int, dilation: int, ceil_mode: bool) -> Windows:
+    m = pooled_size(n, kernel, stride, pad, dilation, ceil_mode)
+    if m <= 0 or 2 * pad > kernel:
+        raise Declined("a window that does not fit the input")
+    start = np.arange(m) * stride - pad
+    end = np.minimum(start + dilation * (kernel - 1) + 1, n)
+    missed = np.where(start < 0, -(start // dilation), 0)
+    return start + missed * dilation, end, dilation
+
+
+def _parts(n: int, m: int) -> Windows:
+    return np.arange(m) * n // m, -(-(np.arange(1, m + 1) * n) // m), 1
+
+
+def _pool(x: torch.Tensor, windows: list[Windows]) -> tuple[torch.Tensor, torch.Tensor]:
+    num = len(windows)
+    if x.dim() not in (num + 1, num + 2) or is_channels_last(x) or any(n == 0 for n in x.shape[1:]):
+        raise Declined("an input of another rank or memory format")
+    if x.dtype is torch.bool:
+        raise Declined("not defined for booleans")
+    x, sizes = x.contiguous(), [len(first) for first, _, _ in windows]
+    y = torch.empty((*x.shape[: x.dim() - num], *sizes), dtype=x.dtype, device=x.device)
+    places = torch.empty(y.shape, dtype=torch.int64, device=x.device)
+    if y.numel() == 0:
+        return y, places
+    whole: Windows = (np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64), 1)
+    padded = [whole] * (3 - num) + windows
+    tables = [torch.from_numpy(t.astype(np.int64)).to(x.device) for first, last, _ in padded for t in (first, last)]
+    most = [int(np.max(-(-(last - first) // step), initial=0)) for first, last, step in padded]
+    row = tiles.of(x.device)
+    block = tiles.block(y.numel(), row.flat // 8)
+    launch(
+        maximum_pool, (triton.cdiv(y.numel(), block),), x, y, places, *tables, y.numel(),
+        *(1,) * (3 - num), *x.shape[x.dim() - num :], *(1,) * (3 - num), *sizes, *(step for _, _, step in padded),
+        *most, COMPUTE=compute_type(x.dtype), BLOCK=block, num_warps=row.num_warps,
+    )  # fmt: skip
+    return y, places
+
+
+def _list(value: int | Sequence[int], num: int) -> list[int]:
+    values = [value] if isinstance(value, int) else list(value)
+    if len(values) not in (1, num):
+        raise Declined("sizes that do not fit the dims")
+    return values * num if len(values) == 1 else values
+
+
+def max_pool(num: int) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    """(maxima, their places) of windows over the last `num` dims."""
+
+    def entry(
+        self: torch.Tensor, kernel_size: Sequence[int], stride: Sequence[int] = (), padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1, ceil_mode: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        kernel = _list(kernel_size, num)
+        strides = _list(stride, num) if len(stride) else kernel
+        pads, steps = _list(padding, num), _list(dilation, num)
+        if min(kernel) <= 0 or min(strides) <= 0 or min(pads) < 0 or min(steps) <= 0 or self.dim() < num:
+            raise Declined("a window that does not fit the input")
+        each = zip(self.shape[-num:], kernel, strides, pads, steps, strict=True)
+        return _pool(self, [_windows(*sizes, ceil_mode) for sizes in each])
+
+    return entry
+
+
+def adaptive_max_pool(num: int) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    """(maxima, their places) of nearly equal parts of the last `num` dims."""
+
+    def entry(self: torch.Tensor, output_size: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        if len(output_size) != num or self.dim() < num or min(output_size) <= 0:
+            raise Declined("sizes that do not fit the dims")
+        return _pool(self, [_parts(n, m) for n, m in zip(self.shape[-num:], output_size, strict=True)])
+
+    return entry
+
+
+def _planes(x: torch.Tensor, num: int) -> torch.Tensor:
+    return x.contiguous().view(-1, math.prod(x.shape[x.dim() - num :]))
+
+
+def _by_place(values: torch.Tensor, places: torch.Tensor, out: torch.Tensor, num: int, add: bool) -> torch.Tensor:
+    """Each value to its place in its plane of `out`."""
+    if values.shape != places.shape or places.dtype is not torch.int64 or out.dim() not in (num + 1, num + 2):
+        raise Declined("values and places that do not fit")
+    zero_(out, out=out)
+    if values.numel():
+        write = scatter.scatter_add_ if add else scatter.scatter_
+        write(_planes(out, num), 1, _planes(places, num), _planes(values, num))
+    return out
+
+
+def max_pool_backward(num: int) -> Callable[..., torch.Tensor]:
+    """The gradient of max_pool: each window's goes to the place of its maximum; half types are summed in float32."""
+
+    def entry(
+        grad_output: torch.Tensor, self: torch.Tensor, kernel_size: Sequence[int], stride: Sequence[int],
+        padding: Sequence[int], dilation: Sequence[int], ceil_mode: bool, indices: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        return _pool_gradient(grad_output, self, indices, num)
+
+    return entry
+
+
+def adaptive_max_pool_backward(num: int) -> Callable[..., torch.Tensor]:
+    def entry(grad_output: torch.Tensor, self: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+        return _pool_gradient(grad_output, self, indices, num)
+
+    return entry
+
+
+def _pool_gradient(grad: torch.Tensor, x: torch.Tensor, indices: torch.Tensor, num: int) -> torch.Tensor:
+    if is_channels_last(x) or not x.is_floating_point() or grad.dtype is not x.dtype:
+        raise Declined("an input of another rank or memory format")
+    kind = torch.float64 if x.dtype is torch.float64 else torch.float32
+    dx = torch.empty(x.shape, dtype=kind, device=x.device)
+    return _by_place(grad.to(kind), indices, dx, num, add=True).to(x.dtype)
+
+
+def max_unpool(num: int) -> Callable[..., torch.Tensor]:
+    """Zeros, and each element at the place that its maximum had."""
+
+    def entry(
+        self: torch.Tensor, indices: torch.Tensor, output_size: Sequence[int], *unused: Sequence[int]
+    ) -> torch.Tensor:
+        if len(output_size) != num or self.dim() not in (num + 1, num + 2) or is_channels_last(self):
+            raise Declined("an input of another rank or memory format")
+        out = torch.empty((*self.shape[: self.dim() - num], *output_size), dtype=self.dtype, device=self.device)
+        limit = math.prod(output_size)
+        if indices.numel() and not bool(((indices >= 0) & (indices < limit)).all()):
+            raise Declined("places outside the output")
+        return _by_place(self, indices, out, num, add=False)
+
+    return entry

@@ -1,0 +1,290 @@
+"""Linear maps along single dims: average pooling, adaptive average pooling, upsampling of any order.
+
+y[…, i, …] = Σ_k w[i, k] · x[…, s[i, k], …], one dim after the other, in float32 between (float64 for float64).
+An operator is how it fills s and w for each dim; its gradient is the same kernel with the map transposed.
+Source: torch.nn.functional.avg_pool2d, adaptive_avg_pool2d, interpolate (area, nearest, linear, cubic).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+
+from tessera.ops import tiles
+from tessera.ops.declined import Declined
+from tessera.ops.generate import compute_type
+from tessera.ops.launch import launch
+from tessera.ops.layout import is_channels_last
+
+
+@triton.jit
+def resample(
+    x, y, places, weights, numel, n, m, inner, taps,
+    TAPS: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """x is [outer, n, inner], y is [outer, m, inner], both contiguous; TAPS: 0, or how many there are.
+
+    Grid: (cdiv(numel of y, BLOCK),).
+    """
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = at < numel
+    i = (at // inner) % m
+    start = x + (at // inner // m) * (n * inner) + at % inner
+    total = tl.zeros([BLOCK], COMPUTE)
+    for k in range(TAPS if TAPS else taps):
+        place = tl.load(places + i * taps + k, mask=mask, other=0)
+        weight = tl.load(weights + i * taps + k, mask=mask, other=0.0).to(COMPUTE)
+        # A tap without weight stands for nothing: what lies there, NaN or infinite, is not looked at.
+        value = tl.load(start + place * inner, mask=mask & (weight != 0), other=0.0).to(COMPUTE)
+        total += weight * value
+    tl.store(y + at, total.to(y.dtype.element_ty), mask=mask)
+
+
+@dataclass(frozen=True)
+class Taps:
+    """The map of one dim from `n` elements: `places` and `weights` are [outputs, taps]; a weight of 0 is no tap."""
+
+    n: int
+    places: np.ndarray
+    weights: np.ndarray
+
+    def transposed(self) -> Taps:
+        """The map of the gradient: for each of the n elements, the outputs that it went into."""
+        rows, columns = np.nonzero(self.weights)
+        into, weight = self.places[rows, columns], self.weights[rows, columns]
+        order = np.argsort(into, kind="stable")
+        rows, into, weight = rows[order], into[order], weight[order]
+        counts = np.bincount(into, minlength=self.n)
+        slot = np.arange(len(into)) - np.repeat(np.cumsum(counts) - counts, counts)
+        shape = (self.n, max(1, int(counts.max(initial=0))))
+        places, weights = np.zeros(shape, dtype=np.int64), np.zeros(shape)
+        places[into, slot], weights[into, slot] = rows, weight
+        return Taps(len(self.places), places, weights)
+
+
+def _along(x: torch.Tensor, dim: int, taps: Taps, dtype: torch.dtype) -> torch.Tensor:
+    x = x.contiguous()
+    m, num_taps = taps.places.shape
+    y = torch.empty((*x.shape[:dim], m, *x.shape[dim + 1 :]), dtype=dtype, device=x.device)
+    if y.numel() == 0:
+        return y
+    places = torch.from_numpy(np.ascontiguousarray(taps.places, dtype=np.int64)).to(x.device)
+    weights = torch.from_numpy(np.ascontiguousarray(taps.weights, dtype=np.float64)).to(x.device)
+    row = tiles.of(x.device)
+    block = tiles.block(y.numel(), row.flat // 4)
+    launch(
+        resample, (triton.cdiv(y.numel(), block),), x, y, places, weights, y.numel(), taps.n, m,
+        math.prod(x.shape[dim + 1 :]), num_taps,
+        TAPS=num_taps if num_taps <= 4 else 0, COMPUTE=compute_type(x.dtype), BLOCK=block, num_warps=row.num_warps,
+    )  # fmt: skip
+    return y
+
+
+def _apply(x: torch.Tensor, maps: Sequence[Taps]) -> torch.Tensor:
+    """`maps` of the last dims, in their order; those that leave most of the work to the others come last."""
+    if not x.is_floating_point():
+        raise Declined("defined for floating types only")
+    dtype = x.dtype
+    wide = torch.float64 if dtype is torch.float64 else torch.float32
+    first = x.dim() - len(maps)
+    order = sorted(range(len(maps)), key=lambda k: len(maps[k].places) / max(1, maps[k].n))
+    for step, k in enumerate(order):
+        x = _along(x, first + k, maps[k], dtype if step == len(order) - 1 else wide)
+    return x
+
+
+def _checked(x: torch.Tensor, num: int, sizes: Sequence[int]) -> None:
+    """Decline what PyTorch rejects or lays out in another memory format."""
+    if x.dim() not in (num + 1, num + 2) or is_channels_last(x) or any(n == 0 for n in x.shape[1:]):
+        raise Declined("an input of another rank or memory format")
+    if any(size <= 0 for size in sizes):
+        raise Declined("an output without elements")
+
+
+def _spread(values: Sequence[int], num: int) -> list[int]:
+    if len(values) not in (1, num):
+        raise Declined("sizes that do not fit the dims")
+    return list(values) * num if len(values) == 1 else list(values)
+
+
+def pooled_size(n: int, kernel: int, stride: int, pad: int, dilation: int, ceil_mode: bool) -> int:
+    """How many windows there are; in ceil mode the last one must start inside the input or its left padding."""
+    reach = n + 2 * pad - dilation * (kernel - 1) - 1
+    size = (-(-reach // stride) if ceil_mode else reach // stride) + 1
+    return size - 1 if ceil_mode and (size - 1) * stride >= n + pad else size
+
+
+def _windows(n: int, kernel: int, stride: int, pad: int, ceil_mode: bool, include_pad: bool, divide: bool) -> Taps:
+    m = pooled_size(n, kernel, stride, pad, 1, ceil_mode)
+    if m <= 0 or 2 * pad > kernel:
+        raise Declined("a window that does not fit the input")
+    start = np.arange(m) * stride - pad
+    end = np.minimum(start + kernel, n + pad)
+    places = start[:, None] + np.arange(kernel)[None, :]
+    inside = (places >= 0) & (places < n)
+    count = (end - start) if include_pad else inside.sum(axis=1)
+    weights = inside / (np.maximum(count, 1)[:, None] if divide else 1.0)
+    return Taps(n, np.where(inside, places, 0), weights)
+
+
+def _pool_maps(
+    shape: Sequence[int], num: int, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
+    ceil_mode: bool, count_include_pad: bool, divisor_override: int | None,
+) -> list[Taps]:  # fmt: skip
+    if divisor_override is not None and divisor_override == 0:
+        raise Declined("a divisor of 0")
+    kernel, pads = _spread(kernel_size, num), _spread(padding, num)
+    strides = _spread(stride, num) if len(stride) else kernel
+    if min(kernel) <= 0 or min(strides) <= 0 or min(pads) < 0:
+        raise Declined("a window that does not fit the input")
+    divide = divisor_override is None
+    sizes = shape[len(shape) - num :]
+    maps = [
+        _windows(n, k, s, p, ceil_mode, count_include_pad, divide)
+        for n, k, s, p in zip(sizes, kernel, strides, pads, strict=True)
+    ]
+    if divisor_override is not None:
+        maps[0] = Taps(maps[0].n, maps[0].places, maps[0].weights / divisor_override)
+    return maps
+
+
+def average_pool(num: int) -> tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]:
+    """Averages of windows over the last `num` dims, and their gradient."""
+
+    def forward(
+        self: torch.Tensor, kernel_size: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
+        ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
+    ) -> torch.Tensor:  # fmt: skip
+        _checked(self, num, ())
+        padding = (padding,) if isinstance(padding, int) else padding
+        maps = _pool_maps(
+            self.shape, num, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+        )
+        return _apply(self, maps)
+
+    def backward(
+        grad_output: torch.Tensor, self: torch.Tensor, kernel_size: Sequence[int], stride: Sequence[int],
+        padding: Sequence[int], ceil_mode: bool, count_include_pad: bool, divisor_override: int | None,
+    ) -> torch.Tensor:  # fmt: skip
+        _checked(self, num, ())
+        maps = _pool_maps(
+            self.shape, num, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+        )
+        return _gradient(grad_output, self.shape, maps)
+
+    return forward, backward
+
+
+def _gradient(grad: torch.Tensor, shape: Sequence[int], maps: list[Taps]) -> torch.Tensor:
+    wanted = [*shape[: len(shape) - len(maps)], *(len(m.places) for m in maps)]
+    if list(grad.shape) != wanted:
+        raise Declined("a gradient of another shape")
+    return _apply(grad, [m.transposed() for m in maps])
+
+
+def _areas(n: int, m: int) -> Taps:
+    start = np.arange(m) * n // m
+    end = -(-(np.arange(1, m + 1) * n) // m)
+    places = start[:, None] + np.arange(int((end - start).max()))[None, :]
+    inside = places < end[:, None]
+    return Taps(n, np.where(inside, places, 0), inside / (end - start)[:, None])
+
+
+def adaptive_average_pool(num: int) -> tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]:
+    """Averages of `output_size` nearly equal parts of the last `num` dims, and their gradient."""
+
+    def forward(self: torch.Tensor, output_size: Sequence[int]) -> torch.Tensor:
+        _checked(self, num, output_size)
+        sizes = _spread(output_size, num)
+        return _apply(self, [_areas(n, m) for n, m in zip(self.shape[-num:], sizes, strict=True)])
+
+    def backward(grad_output: torch.Tensor, self: torch.Tensor) -> torch.Tensor:
+        _checked(self, num, ())
+        if grad_output.dim() != self.dim():
+            raise Declined("a gradient of another shape")
+        sizes = zip(self.shape[-num:], grad_output.shape[-num:], strict=True)
+        return _gradient(grad_output, self.shape, [_areas(n, m) for n, m in sizes])
+
+    return forward, backward
+
+
+def _scale(n: int, m: int, align_corners: bool, scale: float | None) -> float:
+    """How far the source moves for a step of the output."""
+    if align_corners:
+        return (n - 1) / (m - 1) if m > 1 else 0.0
+    return 1.0 / scale if scale is not None and scale > 0 else n / m
+
+
+def _nearest(n: int, m: int, scale: float | None, offset: float) -> Taps:
+    # In float32, as PyTorch does: a source that falls between two elements must fall to the same side.
+    step = np.float32(_scale(n, m, False, scale))
+    source = np.floor((np.arange(m, dtype=np.float32) + np.float32(offset)) * step).astype(np.int64)
+    return Taps(n, np.minimum(source, n - 1)[:, None], np.ones((m, 1)))
+
+
+def linear(n: int, m: int, align_corners: bool, scale: float | None) -> Taps:
+    step = _scale(n, m, align_corners, scale)
+    source = np.arange(m) * step if align_corners else np.maximum((np.arange(m) + 0.5) * step - 0.5, 0.0)
+    low = np.minimum(np.floor(source).astype(np.int64), n - 1)
+    high = np.minimum(low + 1, n - 1)
+    part = np.clip(source - low, 0.0, 1.0)
+    return Taps(n, np.stack([low, high], axis=1), np.stack([1.0 - part, part], axis=1))
+
+
+def cubic(n: int, m: int, align_corners: bool, scale: float | None) -> Taps:
+    step = _scale(n, m, align_corners, scale)
+    source = np.arange(m) * step if align_corners else (np.arange(m) + 0.5) * step - 0.5
+    low = np.floor(source)
+    distance = np.abs((source - low)[:, None] - np.arange(-1, 3)[None, :])
+    a = -0.75
+    near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
+    far = ((distance - 5) * distance + 8) * distance * a - 4 * a
+    places = np.clip(low.astype(np.int64)[:, None] + np.arange(-1, 3)[None, :], 0, n - 1)
+    return Taps(n, places, np.where(distance <= 1, near, far))
+
+
+Size = Sequence[int]
+
+
+def _upsample(kind: Callable[..., Taps], num: int, x_shape: Size, size: Size, options: Sequence[object]) -> list[Taps]:
+    if len(size) != num or len(x_shape) != num + 2 or min(size) <= 0:
+        raise Declined("sizes that do not fit the dims")
+    scales = [s if isinstance(s, float) else None for s in options[-num:]]
+    rest = options[:-num]
+    return [kind(n, m, *rest, s) for n, m, s in zip(x_shape[2:], size, scales, strict=True)]
+
+
+def upsample(kind: Callable[..., Taps], num: int) -> tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]:
+    """Upsampling of the last `num` dims, and its gradient; options end with a scale for each dim."""
+
+    def forward(self: torch.Tensor, output_size: Size, *options: object) -> torch.Tensor:
+        _checked(self, num, output_size)
+        return _apply(self, _upsample(kind, num, self.shape, output_size, _with_scales(options, num)))
+
+    def backward(grad_output: torch.Tensor, output_size: Size, input_size: Size, *options: object) -> torch.Tensor:
+        if is_channels_last(grad_output) or any(n == 0 for n in input_size):
+            raise Declined("an input of another rank or memory format")
+        maps = _upsample(kind, num, input_size, output_size, _with_scales(options, num))
+        return _gradient(grad_output, input_size, maps)
+
+    return forward, backward
+
+
+def _with_scales(options: tuple[object, ...], num: int) -> tuple[object, ...]:
+    """Scales that are left out are None; `align_corners`, where an operator has it, comes first and never is."""
+    leading = 1 if options and isinstance(options[0], bool) else 0
+    return options + (None,) * (leading + num - len(options))
+
+
+def nearest(n: int, m: int, scale: float | None) -> Taps:
+    return _nearest(n, m, scale, 0.0)
+
+
+def nearest_exact(n: int, m: int, scale: float | None) -> Taps:
+    return _nearest(n, m, scale, 0.5)

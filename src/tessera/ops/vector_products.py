@@ -1,0 +1,55 @@
+"""Products with vectors, as matrix products with one row or one column.
+
+Source: torch.mv, torch.addmv, torch.dot, torch.addr, torch.trace.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from tessera.ops import matmul, reduce
+from tessera.ops.declined import Declined
+
+
+def _ranks(*wanted: tuple[torch.Tensor, int]) -> None:
+    if any(x.dim() != rank for x, rank in wanted):
+        raise Declined("operands that do not fit a matrix product")
+
+
+def mv(self: torch.Tensor, vec: torch.Tensor) -> torch.Tensor:
+    """self[M, K] @ vec[K]."""
+    _ranks((self, 2), (vec, 1))
+    return matmul.mm(self, vec.unsqueeze(1)).squeeze(1)
+
+
+def addmv(
+    self: torch.Tensor, mat: torch.Tensor, vec: torch.Tensor, *, beta: float = 1, alpha: float = 1
+) -> torch.Tensor:
+    """beta · self + alpha · mat[M, K] @ vec[K]; self is broadcast."""
+    _ranks((mat, 2), (vec, 1))
+    if self.dim() > 1 or (self.dim() == 1 and self.shape[0] not in (1, mat.shape[0])):
+        raise Declined("operands that do not fit a matrix product")
+    column = self.expand(mat.shape[0]).unsqueeze(1)
+    return matmul.addmm(column, mat, vec.unsqueeze(1), beta=beta, alpha=alpha).squeeze(1)
+
+
+def addr(
+    self: torch.Tensor, vec1: torch.Tensor, vec2: torch.Tensor, *, beta: float = 1, alpha: float = 1
+) -> torch.Tensor:
+    """beta · self + alpha · vec1[M] vec2[N]ᵀ; self is broadcast."""
+    _ranks((vec1, 1), (vec2, 1))
+    return matmul.addmm(self, vec1.unsqueeze(1), vec2.unsqueeze(0), beta=beta, alpha=alpha)
+
+
+def dot(self: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Σ self · other of two vectors."""
+    _ranks((self, 1), (other, 1))
+    if self.shape != other.shape:
+        raise Declined("vectors of two lengths")
+    return matmul.mm(self.unsqueeze(0), other.unsqueeze(1)).view(())
+
+
+def trace(self: torch.Tensor) -> torch.Tensor:
+    """The sum of the diagonal of a matrix."""
+    _ranks((self, 2))
+    return reduce.sum_(self.diagonal(), [0])

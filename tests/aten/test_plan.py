@@ -1,0 +1,251 @@
+"""Plans: the third call of a layout does what the first did, and a plan serves no call that it was not made for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+import tessera
+from tessera.aten import serve
+from tessera.ops.table import VARIANTS
+
+CALLS = 3  # the second makes the plan, the third finds it
+
+
+@pytest.fixture(autouse=True)
+def enabled() -> Iterator[None]:
+    tessera.enable()
+    yield
+    tessera.disable()
+
+
+@pytest.fixture
+def plans() -> Callable[[str], dict[Any, Any]]:
+    """The plans of an overload by its full name."""
+    return lambda name: serve.operator_of(VARIANTS[name]).plans
+
+
+def vendor(call: Callable[[], Any]) -> Any:
+    tessera.disable()
+    try:
+        return call()
+    finally:
+        tessera.enable()
+
+
+def each_time(call: Callable[[], Any]) -> list[Any]:
+    return [call() for _ in range(CALLS)]
+
+
+def test_a_plan_is_made_at_the_second_call_and_kept(plans: Callable[[str], dict[Any, Any]]) -> None:
+    x, y = torch.randn(3, 5, 7), torch.randn(3, 1, 7)
+    before = len(plans("aten::add.Tensor"))
+    counts = []
+    for _ in range(4):
+        x + y
+        counts.append(len(plans("aten::add.Tensor")) - before)
+    assert counts == [0, 1, 1, 1]
+    tessera.disable()
+    tessera.enable()
+    x + y
+    assert len(plans("aten::add.Tensor")) == before + 1
+
+
+def test_new_memory_and_new_values_in_each_call() -> None:
+    x = torch.zeros(4, 4)
+    results = []
+    for step in range(5):
+        x.fill_(step)
+        results.append(x + 1)
+    assert [float(r.mean()) for r in results] == [1, 2, 3, 4, 5]
+    assert len({r.data_ptr() for r in results}) == 5
+
+
+@pytest.mark.parametrize("first_alike", [True, False])
+def test_one_tensor_twice_and_two_tensors_share_a_plan(first_alike: bool) -> None:
+    x, y = torch.randn(6, 11 + first_alike), torch.randn(6, 11 + first_alike)
+    pairs = [(x, x), (x, y)] if first_alike else [(x, y), (x, x)]
+    for a, b in pairs * CALLS:
+        assert torch.equal(a - b, vendor(lambda a=a, b=b: a - b))
+    base = torch.randn(40)
+    for _ in range(CALLS):  # two parts of one memory
+        assert torch.equal(base[:20] - base[10:30], vendor(lambda: base[:20] - base[10:30]))
+
+
+def test_writing_over_an_input_is_the_vendors_to_judge() -> None:
+    base = torch.arange(8.0)
+    for _ in range(CALLS):
+        base[:4].add_(base[4:])
+    assert base.tolist() == [12.0, 16.0, 20.0, 24.0, 4.0, 5.0, 6.0, 7.0]
+    for _ in range(CALLS):
+        with pytest.raises(RuntimeError, match="single memory location"):
+            base[1:5].add_(base[:4])
+    with tessera.use() as record, pytest.raises(RuntimeError, match="single memory location"):
+        base[1:5].add_(base[:4])
+    assert record.calls["add_.Tensor"].reasons == {"an input overlaps the output": 1}
+    x = torch.ones(4)
+    for _ in range(CALLS):
+        x.add_(x)
+        torch.mul(x, x, out=x)
+    assert x.tolist() == [((2.0**2 * 2) ** 2 * 2) ** 2] * 4
+
+
+def test_numbers_are_told_apart() -> None:
+    x = torch.tensor([1, -2, 3])
+    for number in (2, 2.0, True, 1, 1.0, 0, 0.0, -0.0, False):
+        expected = vendor(lambda n=number: x * n)
+        for result in each_time(lambda n=number: x * n):
+            assert result.dtype is expected.dtype and str(result) == str(expected), number
+    y = torch.tensor([0.0, 1.0])
+    for number in (0.0, -0.0):
+        expected = vendor(lambda n=number: (y + 1) * n)
+        assert all(torch.equal(1 / r, 1 / expected) for r in each_time(lambda n=number: (y + 1) * n)), number
+
+
+def test_a_number_that_is_new_in_each_call_is_never_planned(plans: Callable[[str], dict[Any, Any]]) -> None:
+    x, before = torch.ones(3), len(plans("aten::mul.Tensor"))
+    assert [float((x * (0.1 * step)).sum()) for step in range(50)] == pytest.approx([0.3 * step for step in range(50)])
+    assert len(plans("aten::mul.Tensor")) == before
+
+
+def test_not_a_number() -> None:
+    x = torch.ones(3)
+    assert all(bool(r.isnan().all()) for r in each_time(lambda: x * float("nan")))
+
+
+def test_the_default_type_is_part_of_the_key() -> None:
+    x = torch.arange(1, 6)
+    assert {r.dtype for r in each_time(lambda: x / 2)} == {torch.float32}
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert {r.dtype for r in each_time(lambda: x / 2)} == {torch.float64}
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_default_device_does_not_move_results() -> None:
+    x = torch.randn(5, 3, requires_grad=True)
+    with torch.device("meta"):
+        for _ in range(CALLS):
+            y = functional.layer_norm(x, (3,)).sin().sum()
+            (gradient,) = torch.autograd.grad(y, x)
+    assert y.device.type == gradient.device.type == "cpu"
+
+
+LAYOUTS = {
+    "contiguous": lambda: torch.randn(2, 3, 4, 5),
+    "channels last": lambda: torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last),
+    "transposed": lambda: torch.randn(5, 4, 3, 2).permute(3, 2, 1, 0),
+    "sliced": lambda: torch.randn(2, 3, 8, 10)[..., ::2, ::2],
+    "expanded": lambda: torch.randn(3, 1, 5).expand(2, 3, 4, 5),
+    "no elements": lambda: torch.randn(2, 0, 4, 5),
+    "one element": lambda: torch.randn(()),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: x + 1, lambda x: x * x.sum(), lambda x: x.relu_(), lambda x: x.sum(-1), lambda x: x.amax(0),
+        lambda x: x.softmax(-1), lambda x: x.to(torch.bfloat16), lambda x: torch.cat([x.view(-1), x.view(-1)]),
+        lambda x: torch.where(x > 0, x, -x), lambda x: x.max(-1), lambda x: x.clone(),
+    ],
+    ids=["add", "mul", "relu_", "sum", "amax", "softmax", "to", "cat", "where", "max", "clone"],
+)  # fmt: skip
+def test_layouts_are_kept(layout: str, call: Callable[[torch.Tensor], Any]) -> None:
+    x = vendor(LAYOUTS[layout])
+
+    def run() -> list[torch.Tensor] | str:
+        try:
+            result = call(vendor(x.clone) if x.is_contiguous() else x)
+        except (RuntimeError, IndexError) as error:
+            return type(error).__name__
+        return list(result) if isinstance(result, tuple) else [result]
+
+    expected = vendor(run)
+    for found in each_time(run):
+        if isinstance(expected, str) or isinstance(found, str):
+            assert found == expected
+            continue
+        for ours, theirs in zip(found, expected, strict=True):
+            assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+            assert theirs.numel() < 2 or ours.stride() == theirs.stride()
+            torch.testing.assert_close(ours, theirs)
+
+
+def test_gradients_and_modes() -> None:
+    weight = torch.nn.Parameter(torch.randn(4, 4))
+    x = torch.randn(3, 4)
+    for _ in range(CALLS):
+        weight.grad = None
+        (x @ weight).tanh().sum().backward()
+        assert weight.grad is not None
+        torch.testing.assert_close(weight.grad, x.t() @ (1 - (x @ weight.detach()).tanh() ** 2))
+        assert not (x @ weight).is_inference()
+        with torch.inference_mode():
+            assert (x @ x.t()).is_inference()
+
+
+def test_what_looks_at_values_is_never_planned(plans: Callable[[str], dict[Any, Any]]) -> None:
+    table, index = torch.randn(4, 3), torch.tensor([0, 3])
+    for _ in range(CALLS):
+        assert torch.equal(table[index], torch.stack([table[0], table[3]]))
+    index[1] = 4
+    with pytest.raises(IndexError):
+        table[index]
+    assert not plans("aten::index.Tensor")
+
+
+def test_declined_calls_are_remembered_with_their_reason() -> None:
+    x = torch.ones(2, 2, dtype=torch.int64)
+    for _ in range(CALLS):
+        with tessera.use() as record:
+            assert (x @ x).tolist() == [[2, 2], [2, 2]]
+        assert record.calls["mm"].reasons == {"matrix products of integers": 1}
+
+
+def test_plans_are_bounded(plans: Callable[[str], dict[Any, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "MOST_PLANS", 8)
+    held = plans("aten::sin")
+    held.clear()
+    for size in range(1, 30):
+        x = torch.linspace(0, 1, size)
+        for result in each_time(x.sin):
+            torch.testing.assert_close(result, vendor(x.sin))
+        assert len(held) <= 8
+    assert len(held) == 8
+
+
+def test_from_several_threads() -> None:
+    wrong: list[str] = []
+
+    def work(seed: int) -> None:
+        numbers = torch.Generator().manual_seed(seed)
+        for step in range(300):
+            x = torch.randn(1 + step % 7, 1 + (step + seed) % 5, generator=numbers)
+            if not torch.equal((x + x) - x, x) or (x.t() * 2).stride() != x.t().stride():
+                wrong.append(f"{seed} {step}")
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_large_tensor_uses_all_threads_and_gives_the_same() -> None:
+    x = torch.randn(1 << 20)
+    before = torch.get_num_threads()
+    found = []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        found += each_time(lambda: (x * 2 + 1).sum())
+    torch.set_num_threads(before)
+    assert all(torch.equal(found[0], other) for other in found)

@@ -21,8 +21,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         {"core", "ir", "compiler", "runtime", "triton_cpu", "ops", "aten", "accuracy", "bringup", "check_command"},
     ),
     "check_command": frozenset({"core", "aten", "accuracy", "bringup"}),
-    # The package's own front: `tessera.capture`, `tessera.check`, `tessera.direct`, `tessera.enable`, `tessera.disable`,
-    # `tessera.use`.
+    # The front of the package: `tessera.capture`, `tessera.check`, `tessera.direct`, `tessera.enable`,
+    # `tessera.disable`, `tessera.use`.
     "__init__": frozenset({"aten", "accuracy", "triton_cpu"}),
 }
 

@@ -140,9 +140,9 @@ class _Placement:
     def _only_adds_to(value: Value, arg: Value) -> bool:
         """Is element i of `value` computed from element i of `arg` and from no other?"""
         whole = reach.identity(len(shape_of(value.type)))
-        visits = list(reach.visits(value, whole, lambda visit: visit.value is arg or _in_scratch(visit.value)))
+        visits = list(reach.visits(value, whole, lambda visit: visit.value is arg or _kept(visit.value)))
         found = [visit.dims for visit in visits if visit.value is arg]
-        aside = [visit.value for visit in visits if _in_scratch(visit.value)]
+        aside = [visit.value for visit in visits if visit.value is not arg and _kept(visit.value)]
         return set(found) == {whole} and not any(_reads(value, arg) for value in aside)
 
     def _sites_of(self, value: Value) -> list[Op]:
@@ -212,14 +212,16 @@ def reads_in_place(load: Op, store: Op) -> bool:
     """Does storing one element read that very element of the load, and no other?"""
     for operand in store.operands:
         whole = reach.identity(len(shape_of(operand.type)))
-        for visit in reach.visits(operand, whole, lambda visit: _in_scratch(visit.value)):
+        for visit in reach.visits(operand, whole, lambda visit: _kept(visit.value)):
             if visit.value is load.result and visit.dims != whole:
                 return False
     return True
 
 
-def _in_scratch(value: Value) -> bool:
-    return isinstance(value.owner, Op) and value.owner.placement == SCRATCH
+def _kept(value: Value) -> bool:
+    """Is it computed apart from the sinks that read it: placed in scratch, or the result of a sink itself?"""
+    owner = value.owner
+    return not isinstance(owner, Op) or not is_lazy(owner) or owner.placement == SCRATCH
 
 
 def _reads(value: Value, arg: Value) -> bool:

@@ -38,11 +38,11 @@ _NAMES = """
     extsi extui trunci sitofp uitofp fptosi fptoui extf truncf fp_to_fp index_cast index_castui int_to_ptr ptr_to_int
     exp exp2 expm1 log log2 log1p log10 sqrt rsqrt sin cos tan tanh erf floor ceil absf absi fma roundeven round trunc
     precise_sqrt precise_divf extern_elementwise poison unsplat ctpop ctlz cttz copysign powf atan2
-    map_elementwise fp4_to_fp e8m0_to_fp
+    map_elementwise fp4_to_fp e8m0_to_fp exchange
 """
 LAZY = frozenset(_NAMES.split())
 
-PURE = LAZY | {"get_program_id", "get_num_programs"}
+PURE = LAZY | {"get_program_id", "get_num_programs", "reduce", "scan", "dot", "histogram"}
 
 _BARRIERS = frozenset({"debug_barrier", "gpu.barrier", "ttg.barrier"})
 _WRITES = _BARRIERS | {"store", "atomic_rmw", "atomic_cas", "call", "map_with_effects", "print"}
@@ -166,6 +166,8 @@ class _Placement:
         weight += _INSIDE_A_LOOP * any(
             self._spread(user) for result in op.results for user in self.users.get(result, [])
         )
+        # Who exchanges neighbours reads every element twice.
+        weight += any(user.name == "exchange" for result in op.results for user in self.users.get(result, []))
         return weight - 1
 
     @staticmethod
@@ -218,17 +220,22 @@ def reads_in_place(load: Op, store: Op) -> bool:
 
 def _kept(value: Value) -> bool:
     """Is it computed apart from the sinks that read it: placed in scratch, or the result of a sink itself?"""
-    return not _evaluated(value) or (isinstance(value.owner, Op) and value.owner.placement == SCRATCH)
+    owner = value.owner
+    return not isinstance(owner, Op) or not is_lazy(owner) or owner.placement == SCRATCH
 
 
 def _reads(value: Value, arg: Value) -> bool:
     """Does the expression `value` read `arg`?"""
-    whole = reach.identity(len(shape_of(value.type)))
-    return any(visit.value is arg for visit in reach.visits(value, whole, lambda visit: not _evaluated(visit.value)))
-
-
-def _evaluated(value: Value) -> bool:
-    return isinstance(value.owner, Op) and is_lazy(value.owner)
+    waiting, seen = [value], {value}
+    while waiting:
+        current = waiting.pop()
+        if current is arg:
+            return True
+        owner = current.owner
+        if isinstance(owner, Op) and is_lazy(owner):
+            waiting += [operand for operand in owner.operands if operand not in seen]
+            seen.update(owner.operands)
+    return False
 
 
 def _ask_steps(op: Op) -> None:

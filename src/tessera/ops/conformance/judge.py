@@ -20,8 +20,8 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
 from tessera.accuracy.judge import hold, judge
-from tessera.aten.switch import use
 from tessera.aten.record import Record
+from tessera.aten.switch import use
 from tessera.ops.conformance.samples import Sample
 from tessera.ops.table import VARIANTS
 

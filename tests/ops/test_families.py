@@ -92,10 +92,6 @@ CALLS: dict[str, Case] = {
     "div floor": (functools.partial(torch.div, rounding_mode="floor"), (rows, chance), {}),
 }  # fmt: skip
 
-# What PyTorch composes these of besides what they name.
-ALSO = {"var_backward", "masked_fill", "prod_backward"}
-
-
 def typed(value: Any, dtype: torch.dtype) -> Any:
     if isinstance(value, torch.Tensor) and value.is_floating_point():
         return value.detach().clone(memory_format=torch.preserve_format).to(dtype).requires_grad_()
@@ -105,6 +101,8 @@ def typed(value: Any, dtype: torch.dtype) -> Any:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", CALLS)
 def test_results(name: str, dtype: torch.dtype) -> None:
+    if name == "avg_pool3d" and dtype is torch.bfloat16:
+        pytest.skip("PyTorch has no avg_pool3d of bfloat16 on CPUs to hold ours against")
     call, args, kwargs = CALLS[name]
     given = [(tuple(typed(x, dtype).detach() if isinstance(x, torch.Tensor) else x for x in args), kwargs)]
     for record in assert_calls(call, given):

@@ -10,17 +10,14 @@ from typing import Any
 
 from benchmarks.turns import Effort
 
-# More than this of the machine taken by others, and ratios on all of its cores are not to be trusted.
-MOST_BUSY_PERCENT = 10.0
 _PACKAGES = ("torch", "triton", "llvmlite", "transformers")
 
 
 def about(command: str, threads: Sequence[int], effort: Effort) -> dict[str, Any]:
     """Takes a second, in which it looks how busy the machine is. No names of machines or folders."""
-    import psutil
-
     import tessera
     from tessera.core.chips import detect_cpu
+    from tessera.core.timing import busy_percent
 
     device = detect_cpu()
     return {
@@ -32,7 +29,7 @@ def about(command: str, threads: Sequence[int], effort: Effort) -> dict[str, Any
             "cores": device.num_units,
             "memory_gib": round(device.memory_bytes / 2**30, 1),
             "system": platform.system(),
-            "busy_percent": psutil.cpu_percent(interval=1.0),
+            "busy_percent": busy_percent(),
         },
         "versions": {
             "tessera": tessera.__version__,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -95,9 +96,12 @@ def dtype_text(dtype: torch.dtype) -> str:
 
 def entry(name: str) -> Callable[..., Any]:
     """What PyTorch calls for the ATen overload `name` when the library is switched on, past PyTorch's dispatcher."""
+    from tessera.aten.serve import implementation
+    from tessera.aten.vendor import vendor_of
     from tessera.ops.table import VARIANTS
 
-    return VARIANTS[f"aten::{name}"].call
+    full_name = f"aten::{name}"
+    return functools.partial(implementation(VARIANTS[full_name], vendor_of(full_name)), None)
 
 
 def num_bytes(*tensors: torch.Tensor) -> float:

@@ -6,18 +6,19 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.about import MOST_BUSY_PERCENT
 from benchmarks.compilation import STAGES
+from tessera.core.timing import MOST_BUSY_PERCENT
 
 Results = Mapping[str, Any]
 Row = Mapping[str, Any]
 
+_BESIDE = "2 threads beside a process that keeps one of two cores busy, as a share of the rate of 1 thread alone"
 _WORST = 10
 
 
 def kernels_page(results: Results) -> str:
     rows = results["kernels"]
-    return _page(
+    return page(
         "Kernels on the CPU, against PyTorch's",
         "Each kernel is timed as the operator library calls it, past PyTorch's dispatcher, against PyTorch's operator "
         "on the same tensors. GB/s counts each input read and each output written once; GFLOP/s counts multiplications "
@@ -31,13 +32,14 @@ def kernels_page(results: Results) -> str:
             ("All", "![Speed of each kernel relative to PyTorch's, one bar a number of threads](kernels-cpu.svg)"),
             *((name, _kernel_table(_of(rows, "family", name))) for name in _names(rows, "family")),
             ("What the library adds to an operator on a tiny tensor", _overhead_table(results["overhead"])),
+            *([(_BESIDE, _beside_table(results["beside"]))] if results.get("beside") else []),
         ],
     )
 
 
 def compile_page(results: Results) -> str:
     rows = results["kernels"]
-    return _page(
+    return page(
         "Compiling and launching on the CPU",
         "Kernels of the usual tutorials, and those of the operator library that the sentence encoder MiniLM needs in "
         "float32 and bfloat16. Times of stages are what Triton itself tells its compilation listener, in processes "
@@ -55,7 +57,7 @@ def compile_page(results: Results) -> str:
 
 def models_page(results: Results) -> str:
     rows = results["models"]
-    return _page(
+    return page(
         "Whole models on the CPU, against PyTorch eager",
         "The same calls with the library switched on and off. Every operator that we have a kernel for runs on it, "
         "also where PyTorch's is faster.",
@@ -67,7 +69,7 @@ def models_page(results: Results) -> str:
     )
 
 
-def _page(title: str, lead: str, about: Row, sections: Sequence[tuple[str, str]]) -> str:
+def page(title: str, lead: str, about: Row, sections: Sequence[tuple[str, str]]) -> str:
     parts = [f"# {title}", lead, _about(about)]
     for name, text in sections:
         parts += [f"## {name}", text]
@@ -162,6 +164,16 @@ def _compile_table(rows: Sequence[Row]) -> str:
             for row in rows
         ),
     )  # fmt: skip
+
+
+def _beside_table(rows: Sequence[Row]) -> str:
+    return table(
+        ["operator", "ours:", "PyTorch:", "target", ""],
+        (
+            [row["operator"], number(row["ours_share"]), number(row["torch_share"]), row["target"], mark(row["met"])]
+            for row in rows
+        ),
+    )
 
 
 def _launch_table(rows: Sequence[Row]) -> str:

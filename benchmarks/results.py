@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import markdown
+from benchmarks.collections.page import page as collections_page
+from benchmarks.inductor.page import page as inductor_page
 from benchmarks.plot import ratio_plot
 
 Results = Mapping[str, Any]
@@ -34,6 +36,8 @@ PAGES = {
     "kernels-cpu": {".md": markdown.kernels_page, ".svg": _kernel_plot},
     "compile-cpu": {".md": markdown.compile_page},
     "models-cpu": {".md": markdown.models_page, ".svg": _model_plot},
+    "inductor-cpu": {".md": inductor_page},
+    "collections-cpu": {".md": collections_page},
 }
 
 

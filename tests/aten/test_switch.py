@@ -118,3 +118,9 @@ def test_gradients_flow_through_our_kernels() -> None:
     assert x.grad is not None
     torch.testing.assert_close(x.grad, 2 * (1 - x.detach().tanh() ** 2))
     assert record.calls["tanh_backward"].ours == 1 and record.vendor == 0
+
+
+def test_a_number_that_pytorch_passes_as_a_tensor_reaches_the_vendors_kernel():
+    x = torch.randn(6, dtype=torch.complex64)
+    with tessera.use():
+        assert torch.equal(x.mean(), x.sum() / 6)

@@ -28,6 +28,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "asin": (1.5, 2), "acos": (1.5, 1.5), "atan": (1.5, 1.5),
     "sinh": (2, 2), "cosh": (2, 2), "tanh": (2, 1.5), "asinh": (0.51, 2), "acosh": (0.51, 2), "atanh": (0.51, 2),
     "erf": (1.5, 1.5), "erfc": (0.51, 4), "erfcx": (0.51, 8), "normcdf": (0.51, 4),
+    "erfinv": (0.51, 4), "erfcinv": (0.51, 4), "normcdfinv": (0.51, 4),
+    "lgamma": (0.51, 6), "tgamma": (0.51, 10),
     "sqrt": (0.5, 0.5), "rsqrt": (1.5, 1.5), "cbrt": (0.51, 1), "rcbrt": (0.51, 1.5),
 }  # fmt: skip
 
@@ -115,10 +117,39 @@ def _pow(x: Any, y: Any) -> Any:
     return x ** int(y) if y == int(y) else x**y
 
 
+def _erfcinv(q: Any) -> Any:
+    """By Newton's steps on log erfc, which are quick also where erfc is tiny."""
+    if not 0 <= q <= 2:
+        return mpmath.nan
+    if q > 1:
+        return -_erfcinv(2 - q)
+    if q in (0, 1):
+        return mpmath.inf if q == 0 else mpmath.mpf(0)
+    y = mpmath.sqrt(-mpmath.log(q)) if q < 0.1 else mpmath.mpf(0)
+    for _ in range(60):
+        tail = mpmath.erfc(y)
+        step = mpmath.log(tail / q) * tail * mpmath.sqrt(mpmath.pi) / 2 * mpmath.exp(y * y)
+        y += step
+        if abs(step) <= abs(y) * mpmath.mpf(2) ** -80:
+            break
+    return y
+
+
+def _lgamma(x: Any) -> Any:
+    return mpmath.inf if x <= 0 and x == mpmath.floor(x) else mpmath.re(mpmath.loggamma(x))
+
+
+def _tgamma(x: Any) -> Any:
+    return mpmath.nan if x < 0 and x == mpmath.floor(x) else mpmath.gamma(x)
+
+
 REFERENCE: dict[str, Callable[..., Any]] = {
     "exp2": lambda x: mpmath.mpf(2) ** x, "exp10": lambda x: mpmath.mpf(10) ** x,
     "log2": lambda x: mpmath.log(x, 2),
     "erfcx": lambda x: mpmath.exp(x * x) * mpmath.erfc(x), "normcdf": mpmath.ncdf,
+    "erfinv": lambda x: mpmath.erfinv(x) if abs(x) < 0.5 else _erfcinv(1 - x),
+    "erfcinv": _erfcinv, "normcdfinv": lambda x: -mpmath.sqrt(2) * _erfcinv(2 * x),
+    "lgamma": _lgamma, "tgamma": _tgamma,
     "rsqrt": lambda x: 1 / mpmath.sqrt(x),
     "cbrt": lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x)), "rcbrt": lambda x: mpmath.sign(x) / mpmath.cbrt(abs(x)),
     "pow": _pow, "rhypot": lambda x, y: 1 / mpmath.hypot(x, y),
@@ -157,7 +188,7 @@ def samples(name: str, dtype: np.dtype[Any], count: int) -> Array:
     unsigned = np.uint32 if dtype == SINGLE else np.uint64
     bits = rng.integers(0, np.iinfo(unsigned).max, count, dtype=unsigned, endpoint=True).view(dtype)
     limit = 120.0 if dtype == SINGLE else 760.0
-    if name in ("exp", "exp2", "exp10", "expm1", "sinh", "cosh", "erfc", "erfcx", "normcdf"):
+    if name in ("exp", "exp2", "exp10", "expm1", "sinh", "cosh", "erfc", "erfcx", "normcdf", "tgamma"):
         bits = np.where(np.abs(bits) > limit, rng.uniform(-limit, limit, count), bits)
     spread = [rng.uniform(-scale, scale, count // 3) for scale in (1.0, 3.0, 30.0)]
     near_one = 1.0 + rng.uniform(-0.3, 0.42, count // 3)
@@ -167,6 +198,9 @@ def samples(name: str, dtype: np.dtype[Any], count: int) -> Array:
     values = np.concatenate([bits, *spread, near_one, multiples, denormal, -denormal, [0.5, 1.0, -1.0]]).astype(dtype)
     if name == "erfcx":
         values = values[values > -limit / 30]
+    if name == "lgamma" and dtype == DOUBLE:
+        # Between negative whole numbers lie zeros, next to which no digit of a double is left.
+        values = np.abs(values)
     return np.ascontiguousarray(values[np.isfinite(values) & (values != 0)])
 
 
@@ -219,6 +253,11 @@ BORDERS: dict[str, list[tuple[float, float]]] = {
     "erfc": [(0.0, 1.0), (INF, 0.0), (-INF, 2.0)],
     "erfcx": [(0.0, 1.0), (INF, 0.0), (-INF, INF)],
     "normcdf": [(0.0, 0.5), (INF, 1.0), (-INF, 0.0)],
+    "erfinv": [(0.0, 0.0), (-0.0, -0.0), (1.0, INF), (-1.0, -INF), (1.5, NAN), (-INF, NAN)],
+    "erfcinv": [(0.0, INF), (1.0, 0.0), (2.0, -INF), (-0.5, NAN), (2.5, NAN), (INF, NAN)],
+    "normcdfinv": [(0.0, -INF), (1.0, INF), (-0.5, NAN), (INF, NAN)],
+    "lgamma": [(0.0, INF), (-0.0, INF), (1.0, 0.0), (2.0, 0.0), (-1.0, INF), (-8e9, INF), (INF, INF), (-INF, INF)],
+    "tgamma": [(0.0, INF), (-0.0, -INF), (1.0, 1.0), (5.0, 24.0), (-1.0, NAN), (INF, INF), (-INF, NAN), (-300.5, -0.0)],
     "sqrt": [(0.0, 0.0), (-0.0, -0.0), (INF, INF), (-1.0, NAN)],
     "rsqrt": [(0.0, INF), (INF, 0.0), (-1.0, NAN)],
     "cbrt": [(0.0, 0.0), (-0.0, -0.0), (27.0, 3.0), (-8.0, -2.0), (INF, INF), (-INF, -INF)],

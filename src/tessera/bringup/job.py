@@ -32,6 +32,7 @@ from tessera.bringup.verdict import reasons_against
 from tessera.core.chips import detect_cpu
 from tessera.core.env import NUM_THREADS
 from tessera.core.errors import TesseraError, UsageError
+from tessera.core.timing import MOST_BUSY_PERCENT, busy_percent
 
 T = TypeVar("T")
 
@@ -49,7 +50,8 @@ def run(config: BringupConfig, console: Console, *, kernels: Kernels | None = No
     check_writable(config.json, "JSON")
     check_writable(config.report, "report")
     switch = kernels or OurKernels()
-    with _threads(config), Stages(console) as stages:
+    # The table is what a program may read; progress is for people.
+    with _threads(config), Stages(Console(stderr=True)) as stages:
         result = _bring_up(config, switch, stages)
         stages.enter("writing the report")
         if config.report is not None:
@@ -73,8 +75,10 @@ def _bring_up(config: BringupConfig, kernels: Kernels, stages: Stages) -> Bringu
     operators: Operators | None = None
     speed: Speed | None = None
     search: Search | None = None
+    busy = 0.0
     if first_s is not None and not accuracy.candidate_error:
         operators = attempts.run("operators", lambda: _operators(subject, kernels))
+        busy = busy_percent()
         speed = attempts.run("speed", lambda: measure_speed(subject, kernels, first_s=first_s))
         search = attempts.run("search", lambda: answer_queries(subject, kernels))
     return BringupResult(
@@ -90,7 +94,7 @@ def _bring_up(config: BringupConfig, kernels: Kernels, stages: Stages) -> Bringu
         speed=speed,
         search=search,
         reasons=(*attempts.failures, *reasons_against(accuracy, operators, search, config.dtype)),
-        notes=tuple(_notes(subject, accuracy)),
+        notes=tuple(_notes(subject, accuracy, busy)),
         versions=_versions(),
         command=command_line(config),
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -135,8 +139,13 @@ def _operators(subject: Subject, kernels: Kernels) -> Operators:
     return replace(counted, times=times)
 
 
-def _notes(subject: Subject, accuracy: LayerCheck) -> Iterator[str]:
+def _notes(subject: Subject, accuracy: LayerCheck, busy: float) -> Iterator[str]:
     yield from subject.notes
+    if busy > MOST_BUSY_PERCENT:
+        yield (
+            f"other programs took {busy:.0f} % of this machine when speed was measured: "
+            "the ratio is not to be trusted"
+        )
     if accuracy.reference_error:
         yield (
             f"there is no float64 reference ({accuracy.reference_error}), "

@@ -18,10 +18,12 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "accuracy": frozenset({"core"}),
     "bringup": frozenset({"core", "aten", "accuracy"}),
     "cli": frozenset(
-        {"core", "ir", "compiler", "runtime", "triton_cpu", "ops", "aten", "accuracy", "bringup"},
+        {"core", "ir", "compiler", "runtime", "triton_cpu", "ops", "aten", "accuracy", "bringup", "check_command"},
     ),
-    # The package's own front: `tessera.capture`, `tessera.enable`, `tessera.disable`, `tessera.use`.
-    "__init__": frozenset({"aten"}),
+    "check_command": frozenset({"core", "aten", "accuracy", "bringup"}),
+    # The front of the package: `tessera.capture`, `tessera.check`, `tessera.direct`, `tessera.enable`,
+    # `tessera.disable`, `tessera.use`.
+    "__init__": frozenset({"aten", "accuracy", "triton_cpu"}),
 }
 
 # Lines that open the docstring of every folder's `__init__.py`, in this order.

@@ -13,6 +13,16 @@ from dataclasses import dataclass
 
 from tessera.core.errors import UsageError
 
+# More than this of the machine taken by others, and ratios on all of its cores are not to be trusted.
+MOST_BUSY_PERCENT = 10.0
+
+
+def busy_percent(seconds: float = 1.0) -> float:
+    """How much of the machine's processors is taken now, in percent; looks on for some seconds and does nothing."""
+    import psutil
+
+    return float(psutil.cpu_percent(interval=seconds))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:

@@ -138,7 +138,8 @@ def _ready() -> int:
 
 
 def _tell(address: int | None) -> None:
-    native().use(address, _ready, "data_ptr", "is_cpu")
+    """The native half keeps no references: a function of this module and names in its code live as long as it does."""
+    native().use(address, _ready, "data_ptr", "is_cpu", "calls")
 
 
 @functools.cache

@@ -4,8 +4,7 @@ In:  calls in a kernel; the compiler's front end finds this module through the b
 Out: `tt.extern_elementwise` with the symbol `tessera_NAME`, which the compiler looks up in its table of functions.
 
 Types are exact, as on GPUs: a float function takes fp32 or fp64, and what does not fit raises with the types that do.
-Left out are arithmetic in other rounding modes than to nearest, Bessel functions of higher order, gamma and inverse
-error functions.
+Left out are arithmetic in other rounding modes than to nearest, and Bessel functions of higher order.
 """
 
 from __future__ import annotations
@@ -33,7 +32,8 @@ def _to(result: str, symbol: str, types: tuple[str, ...] = _FLOATS) -> Overloads
 
 _ONE_FLOAT = (
     "exp exp2 exp10 expm1 log log2 log10 log1p sin cos tan sinpi cospi asin acos atan sinh cosh tanh asinh acosh atanh "
-    "erf erfc erfcx normcdf sqrt rsqrt cbrt rcbrt floor ceil trunc rint nearbyint round logb "
+    "erf erfc erfcx normcdf erfinv erfcinv normcdfinv lgamma tgamma sqrt rsqrt cbrt rcbrt "
+    "floor ceil trunc rint nearbyint round logb "
     "j0 j1 y0 y1 cyl_bessel_i0 cyl_bessel_i1"
 )
 _TWO_FLOATS = "atan2 hypot rhypot fmod remainder copysign nextafter fdim"

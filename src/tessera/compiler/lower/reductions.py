@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from tessera.compiler.llvm.builder import I64, V, const, int_const
 from tessera.compiler.lower import buffers, edges
@@ -25,7 +26,7 @@ class _Reduction:
         self.low, self.b, self.op = low, low.b, op
         self.axis: int = op.attrs["axis"]
         self.shape = shape_of(op.operands[0].type)
-        self.plan = low.plan(self.shape, op.operands)
+        self.plan = _hiding_latency(low.plan(self.shape, op.operands), op)
         self.outputs: list[Buffer | None] = [
             low.scratch(result) if isinstance(result.type, BlockType) else None for result in op.results
         ]
@@ -172,6 +173,20 @@ class _Reduction:
             index = [whole[dim] for dim in dims]
         lanes: Lanes = Vector(value) if value.type.lanes else Uniform(value)
         buffers.write(self.b, output, index, lanes, self.low.width if value.type.lanes else 0)
+
+
+# Combiners of one short instruction; others wait for themselves, unless more of them are under way.
+_SHORT = frozenset({"addf", "mulf", "addi", "andi", "ori", "xori", "maxsi", "minsi", "maxui", "minui"})
+
+
+def _hiding_latency(plan: Plan, op: Op) -> Plan:
+    """The plan with twice as many independent accumulators where one step of the combiner takes long."""
+    block = op.regions[0].block
+    trips = plan.shape[op.attrs["axis"]] // plan.chunk(op.attrs["axis"])
+    if plan.vector_dim != op.attrs["axis"] or plan.unroll < 4 or trips < 8:
+        return plan
+    short = len(block.ops) == 2 and block.ops[0].name in _SHORT
+    return plan if short else replace(plan, unroll=2 * plan.unroll)
 
 
 _NEUTRAL_FLOATS = {

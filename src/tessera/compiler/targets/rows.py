@@ -100,4 +100,6 @@ def _detected() -> Target:
 def host() -> Target:
     """The widest row that this machine can run, or the one that TESSERA_TARGET names."""
     asked = env.TARGET.read()
+    if asked and asked not in _BY_NAME:
+        raise unknown_name(f"compiler target, given by {env.TARGET.name},", asked, list(_BY_NAME))
     return by_name(asked) if asked else _detected()

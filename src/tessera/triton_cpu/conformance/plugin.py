@@ -5,6 +5,9 @@ The controlling process gets `controller.Controller`, every worker `worker.Worke
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+
 import pytest
 
 # The mark that triton-cpu puts on the tests that it supports.
@@ -17,6 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--conformance-folder", help="Folder where a worker leaves the reason of its crash.")
     group.addoption("--conformance-timeout", type=float, help="Seconds that one test may take.")
     group.addoption("--conformance-unmarked", action="store_true", help="Run tests without the mark for CPUs too.")
+    group.addoption("--conformance-first", type=int, help="Of each test function, run this many cases only.")
     group.addoption("--conformance-lift-skips", action="store_true", help="Tell the tests that this is no CPU.")
 
 
@@ -31,9 +35,24 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of a file that marks tests for CPUs, keep the marked; of any other file, keep all."""
-    if config.getoption("--conformance-unmarked"):
-        return
     marking = {item.path for item in items if item.get_closest_marker(_MARK)}
-    dropped = {item for item in items if item.path in marking and not item.get_closest_marker(_MARK)}
-    items[:] = [item for item in items if item not in dropped]
+    if not config.getoption("--conformance-unmarked"):
+        _keep(config, items, lambda item: item.path not in marking or item.get_closest_marker(_MARK) is not None)
+    first = config.getoption("--conformance-first")
+    if first:
+        counts: Counter[str] = Counter()
+        _keep(config, items, lambda item: _count(counts, item) <= first)
+
+
+def _count(counts: Counter[str], item: pytest.Item) -> int:
+    """Which case of its test function this is, from 1 on."""
+    name = item.nodeid.partition("[")[0]
+    counts[name] += 1
+    return counts[name]
+
+
+def _keep(config: pytest.Config, items: list[pytest.Item], wanted: Callable[[pytest.Item], bool]) -> None:
+    kept = [item for item in items if wanted(item)]
+    dropped = set(items).difference(kept)
+    items[:] = kept
     config.hook.pytest_deselected(items=list(dropped))

@@ -11,9 +11,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -90,78 +90,28 @@ def check_dependencies(files: tuple[str, ...]) -> None:
 def run(config: Config, on_progress: Callable[[str, int, int], None]) -> Result:
     """Run the tests; `on_progress` gets the last test's file, how many have ended, and of how many."""
     check_dependencies(config.files)
-    tests: dict[str, Case] = {}
-    total = done = 0
-    with tempfile.TemporaryDirectory(prefix="tessera-conformance-") as scratch:
-        for event in _events(config, Path(scratch)):
-            if event["event"] == "collected":
-                total = sum(event["files"].values())
-                continue
-            test = tests.setdefault(event["id"], Case(id=event["id"]))
-            test.add_phase(event["outcome"], event["reason"], event.get("seconds", 0.0), event.get("compile_s", 0.0))
-            done += event.get("phase") in ("teardown", "crash")
-            on_progress(test.file, done, total)
-    return summarise(_in_order(tests, config.files), _triton_version())
+    chosen = f" and -k {config.keyword!r}" if config.keyword else ""
+    pytest = Pytest(
+        arguments=tuple(_arguments(config)), folder=config.folder, jobs=config.jobs, timeout_s=config.timeout_s,
+        none_found=f"no test matches {', '.join(config.files)}{chosen}; try without -k, or with --unmarked",
+    )  # fmt: skip
+    tests = pytest.run(on_progress)
+    return summarise(_in_order(tests, config.files), triton_version())
 
 
-def _in_order(tests: dict[str, Case], files: tuple[str, ...]) -> list[Case]:
-    return sorted(tests.values(), key=lambda test: files.index(test.file))
+def _in_order(tests: list[Case], files: tuple[str, ...]) -> list[Case]:
+    return sorted(tests, key=lambda test: files.index(test.file))
 
 
-def _triton_version() -> str:
+def triton_version() -> str:
     import triton
 
     return str(triton.__version__)
 
 
-def _events(config: Config, scratch: Path) -> Iterator[dict[str, Any]]:
-    """The events of `controller.py` as they come. Raises `UsageError` when pytest could not run the tests."""
-    log = scratch / "log.txt"
-    with log.open("w") as output, _pytest(config, scratch, output) as (process, lines):
-        for line in lines:
-            yield json.loads(line)
-        status = process.wait()
-    if status not in _RUN_ENDED:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
-        raise UsageError(f"pytest could not run these tests (exit status {status}); its last words:\n{tail}")
-    if status == _NO_TESTS:
-        chosen = f" and -k {config.keyword!r}" if config.keyword else ""
-        raise UsageError(f"no test matches {', '.join(config.files)}{chosen}; try without -k, or with --unmarked")
-
-
-@contextmanager
-def _pytest(config: Config, scratch: Path, output: TextIO) -> Iterator[tuple[subprocess.Popen[bytes], TextIO]]:
-    """pytest and the lines it writes to us; it does not outlive the caller."""
-    reader, writer = os.pipe()
-    environ = {
-        **os.environ,
-        "TRITON_DEFAULT_BACKEND": "cpu",
-        "TRITON_CACHE_DIR": str(scratch / "cache"),  # empty, so that every compilation is a cold one
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    command = [sys.executable, "-m", "pytest", *_arguments(config, scratch, writer)]
-    process = subprocess.Popen(
-        command, cwd=config.folder, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-        pass_fds=(writer,),
-    )  # fmt: skip
-    os.close(writer)
-    try:
-        with os.fdopen(reader) as lines:
-            yield process, lines
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _arguments(config: Config, scratch: Path, writer: int) -> list[str]:
+def _arguments(config: Config) -> list[str]:
     root = config.tests.resolve() / "python" / "test"
-    arguments = [
-        "-p", "tessera.triton_cpu.conformance.plugin", "-p", "no:cacheprovider", "-p", "no:faulthandler",
-        "-c", os.devnull, "--rootdir", str(root), "--confcutdir", str(root), "--device", "cpu", "--tb", "line", "-q",
-        "-n", str(config.jobs), "--max-worker-restart", "100000", "--continue-on-collection-errors",
-        "--conformance-fd", str(writer), "--conformance-folder", str(scratch),
-        "--conformance-timeout", str(config.timeout_s),
-    ]  # fmt: skip
+    arguments = ["-c", os.devnull, "--rootdir", str(root), "--confcutdir", str(root), "--device", "cpu"]
     if config.unmarked:
         arguments.append("--conformance-unmarked")
     if config.lift_skips:
@@ -169,3 +119,79 @@ def _arguments(config: Config, scratch: Path, writer: int) -> list[str]:
     if config.keyword:
         arguments += ["-k", config.keyword]
     return [*arguments, *config.files]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pytest:
+    """One run of pytest with our hooks: `arguments` name the tests, `none_found` is said where there are none.
+
+    environ: variables beside those of this process.
+    """
+
+    arguments: tuple[str, ...]
+    folder: Path
+    jobs: int
+    timeout_s: float
+    none_found: str
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, on_progress: Callable[[str, int, int], None]) -> list[Case]:
+        """Every test that ended. Raises `UsageError` when pytest could not run them."""
+        tests: dict[str, Case] = {}
+        total = done = 0
+        with tempfile.TemporaryDirectory(prefix="tessera-conformance-") as scratch:
+            for event in self._events(Path(scratch)):
+                if event["event"] == "collected":
+                    total = sum(event["files"].values())
+                    continue
+                test = tests.setdefault(event["id"], Case(id=event["id"]))
+                seconds, compile_s = event.get("seconds", 0.0), event.get("compile_s", 0.0)
+                test.add_phase(event["outcome"], event["reason"], seconds, compile_s)
+                done += event.get("phase") in ("teardown", "crash")
+                on_progress(test.file, done, total)
+        return list(tests.values())
+
+    def _events(self, scratch: Path) -> Iterator[dict[str, Any]]:
+        """The events of `controller.py` as they come."""
+        log = scratch / "log.txt"
+        with log.open("w") as output, self._process(scratch, output) as (process, lines):
+            for line in lines:
+                yield json.loads(line)
+            status = process.wait()
+        if status not in _RUN_ENDED:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
+            raise UsageError(f"pytest could not run these tests (exit status {status}); its last words:\n{tail}")
+        if status == _NO_TESTS:
+            raise UsageError(self.none_found)
+
+    @contextmanager
+    def _process(self, scratch: Path, output: TextIO) -> Iterator[tuple[subprocess.Popen[bytes], TextIO]]:
+        """pytest and the lines it writes to us; it does not outlive the caller."""
+        reader, writer = os.pipe()
+        environ = {
+            **os.environ,
+            "TRITON_DEFAULT_BACKEND": "cpu",
+            "TRITON_CACHE_DIR": str(scratch / "cache"),  # empty, so that every compilation is a cold one
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **self.environ,
+        }
+        command = [sys.executable, "-m", "pytest", *self._options(scratch, writer), *self.arguments]
+        process = subprocess.Popen(
+            command, cwd=self.folder, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            pass_fds=(writer,),
+        )  # fmt: skip
+        os.close(writer)
+        try:
+            with os.fdopen(reader) as lines:
+                yield process, lines
+        finally:
+            process.terminate()
+            process.wait()
+
+    def _options(self, scratch: Path, writer: int) -> list[str]:
+        return [
+            "-p", "tessera.triton_cpu.conformance.plugin", "-p", "no:cacheprovider", "-p", "no:faulthandler",
+            "--tb", "line", "-q", "-n", str(self.jobs), "--max-worker-restart", "100000",
+            "--continue-on-collection-errors", "--conformance-fd", str(writer), "--conformance-folder", str(scratch),
+            "--conformance-timeout", str(self.timeout_s),
+        ]  # fmt: skip

@@ -1,0 +1,125 @@
+"""The command `python -m benchmarks.collections`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tessera.core.errors import TesseraError, UsageError
+from tessera.triton_cpu.conformance.result import Result, summarise
+from tessera.triton_cpu.conformance.session import Pytest, triton_version
+
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
+
+_EXAMPLES = """examples:
+  python -m benchmarks.collections liger --checkout Liger-Kernel --tests test/transformers --source src
+  python -m benchmarks.collections attorch --checkout attorch --tests tests --first 5
+  python -m benchmarks.collections fla --checkout flash-linear-attention --tests tests/ops/test_gla.py --write
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks.collections",
+        description="Run the tests of a kernel collection, from a checkout, on our CPU compiler.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("name", help="what the collection is called in the table")
+    made.add_argument("--checkout", metavar="DIR", type=Path, required=True, help="folder with the collection")
+    made.add_argument(
+        "--tests", metavar="PATH", action="append", required=True, help="file or folder in it; repeatable"
+    )
+    made.add_argument(
+        "--source", metavar="DIR", default="", help="folder in it that Python imports from; default: itself"
+    )
+    made.add_argument("--first", metavar="N", type=int, help="run this many cases of each test function only")
+    made.add_argument("--timeout", metavar="S", type=float, default=60.0, help="seconds that one test may take")
+    made.add_argument("-k", metavar="EXPR", dest="keyword", help="run tests whose name matches, as pytest's own -k")
+    made.add_argument(
+        "--plugin", metavar="MODULE", help="a pytest plugin of yours, importable, that makes the tests ask for the CPU"
+    )
+    made.add_argument("--write", action="store_true", help="put the result into docs/results")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when nothing failed, 1 when something did, 2 for input that cannot be used."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser().parse_args(given)
+    try:
+        result = _run(options)
+    except TesseraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    _show(result)
+    if options.write:
+        words = ["python -m benchmarks.collections", *map(shlex.quote, _named(given, options.checkout))]
+        _write(options, result, " ".join(words))
+    return 0 if result.ok else 1
+
+
+def _run(options: argparse.Namespace) -> Result:
+    checkout = options.checkout.resolve()
+    for path in options.tests:
+        if not (checkout / path).exists():
+            raise UsageError(f"--tests {path}: {options.checkout} has no such file or folder; give a path inside of it")
+    if options.first is not None and options.first < 1:
+        raise UsageError(f"--first is {options.first}; it must be at least 1")
+    arguments = ["-c", os.devnull, "--rootdir", str(checkout), "--conformance-unmarked"]
+    arguments += ["--conformance-first", str(options.first)] if options.first else []
+    arguments += ["-p", options.plugin] if options.plugin else []
+    arguments += ["-k", options.keyword] if options.keyword else []
+    paths = [str(checkout / options.source), *filter(None, [os.environ.get("PYTHONPATH")])]
+    pytest = Pytest(
+        arguments=(*arguments, *options.tests), folder=checkout, jobs=1, timeout_s=options.timeout,
+        none_found=f"no test in {', '.join(options.tests)} matches", environ={"PYTHONPATH": os.pathsep.join(paths)},
+    )  # fmt: skip
+    return summarise(_with_progress(pytest), triton_version())
+
+
+def _with_progress(pytest: Pytest) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("collecting", total=None)
+        return pytest.run(
+            lambda file, done, total: progress.update(task, description=file, completed=done, total=total or None)
+        )
+
+
+def _show(result: Result) -> None:
+    from rich.console import Console
+
+    from tessera.triton_cpu.conformance import show
+
+    show.show(result, Console())
+
+
+def _named(given: Sequence[str], checkout: Path) -> list[str]:
+    """The arguments with the checkout called by its own name, and without `--write`."""
+    return [checkout.name if word == str(checkout) else word for word in given if word != "--write"]
+
+
+def _write(options: argparse.Namespace, result: Result, command: str) -> None:
+    """Put this collection's part into the page, beside those of others."""
+    from benchmarks import results
+
+    data = RESULTS / "collections-cpu.json"
+    page = json.loads(data.read_text(encoding="utf-8")) if data.exists() else {"collections": {}}
+    page["collections"][options.name] = {"command": command, "first": options.first, **result.as_dict()}
+    for path in results.write(RESULTS, "collections-cpu", page):
+        print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""The command `python -m benchmarks.inductor`."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.inductor.trial import Row, Trial, run_apart
+from tessera.core.errors import TesseraError, UsageError
+
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
+_DYNAMIC = ("bert", "llama", "gpt2", "resnet")
+
+_EXAMPLES = """examples:
+  python -m benchmarks.inductor                                  everything; writes docs/results (about an hour)
+  python -m benchmarks.inductor --only 'llama*training*'         some trials; prints only
+  python -m benchmarks.inductor --only 'bert forward' --peer -   without Inductor's own C++ compiler
+  python -m benchmarks.inductor --list                           the names that --only is matched with
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks.inductor",
+        description="Ten model families under torch.compile with our compiler: equal to eager by the accuracy rule, "
+        "and how fast, against eager and against Inductor's own C++.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--only", metavar="PATTERN", default="", help="part of a name, or a pattern with * and ?")
+    made.add_argument(
+        "--peer", metavar="PATTERN", default="float32 static",
+        help="where Inductor's own C++ compiler is run as well, which takes minutes (default: 'float32 static'; '' for "
+        "everywhere, '-' for nowhere)",
+    )  # fmt: skip
+    made.add_argument("--seconds", metavar="S", type=float, default=1.0, help="time to measure each rival for")
+    made.add_argument("--timeout", metavar="S", type=float, default=900.0, help="seconds that one trial may take")
+    made.add_argument("--out", metavar="DIR", type=Path, help="where to write; default: docs/results, for a whole run")
+    made.add_argument("--list", action="store_true", help="print the names and end")
+    return made
+
+
+def trials(pattern: str, *, peer: str, seconds: float) -> list[Trial]:
+    """The trials that a pattern picks, with the peer in those that `peer` picks. Errors: `UsageError` if none is."""
+    from benchmarks.inductor.families import FAMILIES
+    from benchmarks.session import fits
+
+    every = [
+        Trial(family=family, mode=mode, dtype=dtype, shapes=shapes, peer=False, seconds=seconds)
+        for shapes, dtype, mode, family in itertools.product(
+            ("static", "dynamic"), ("float32", "bfloat16"), ("forward", "training"), FAMILIES
+        )
+        if shapes == "static" or family in _DYNAMIC
+    ]
+    compiler = has_compiler()
+    picked = [replace(trial, peer=compiler and fits(trial.name, peer)) for trial in every if fits(trial.name, pattern)]
+    if not picked:
+        raise UsageError(f"--only {pattern!r} picks nothing; names are such as {every[0].name!r}: see --list")
+    return picked
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when every trial of ours is inside the accuracy rule, 1 when one is not or fails, 2 for a wrong option."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser().parse_args(given)
+    try:
+        if not (options.seconds > 0 and options.timeout > 0):
+            raise UsageError(f"--seconds is {options.seconds}, --timeout is {options.timeout}; both must be above 0")
+        picked = trials(options.only, peer=options.peer, seconds=options.seconds)
+    except TesseraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.list:
+        print("\n".join(trial.name for trial in picked))
+        return 0
+    command = " ".join(["python -m benchmarks.inductor", *map(shlex.quote, given)])
+    rows = _run(picked, options, command)
+    return 0 if all(ok(row) for row in rows) else 1
+
+
+def has_compiler() -> bool:
+    """Whether Inductor finds a C++ compiler, without which its own back end for CPUs has nothing to run."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return False
+    return True
+
+
+def ok(row: Row) -> bool:
+    return "failed" not in row and row["triton"]["outside"] == 0
+
+
+def _run(picked: Sequence[Trial], options: argparse.Namespace, command: str) -> list[Row]:
+    """The rows; a whole run also writes its page after each, so that one that is ended early leaves what it has."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from benchmarks import results
+    from benchmarks.inductor.page import line
+
+    folder = options.out or (None if options.only else RESULTS)
+    note = _note(command, options.seconds) if folder else {}
+    console = Console(highlight=False)
+    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    rows = []
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=len(picked))
+        for trial in picked:
+            progress.update(task, description=trial.name)
+            rows.append(run_apart(trial, options.timeout))
+            console.print(line(rows[-1]), markup=False, soft_wrap=True)
+            progress.advance(task)
+            if folder:
+                results.write(folder, "inductor-cpu", {"about": note, "rows": rows})
+    return rows
+
+
+def _note(command: str, seconds: float) -> dict[str, Any]:
+    import torch
+
+    from benchmarks.about import about
+    from benchmarks.inductor.trial import ROUNDS
+    from benchmarks.turns import Effort
+
+    return about(command, [torch.get_num_threads()], Effort(rounds=ROUNDS, seconds=seconds))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

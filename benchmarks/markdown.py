@@ -12,6 +12,7 @@ from tessera.core.timing import MOST_BUSY_PERCENT
 Results = Mapping[str, Any]
 Row = Mapping[str, Any]
 
+_BESIDE = "2 threads beside a process that keeps one of two cores busy, as a share of the rate of 1 thread alone"
 _WORST = 10
 
 
@@ -31,6 +32,7 @@ def kernels_page(results: Results) -> str:
             ("All", "![Speed of each kernel relative to PyTorch's, one bar a number of threads](kernels-cpu.svg)"),
             *((name, _kernel_table(_of(rows, "family", name))) for name in _names(rows, "family")),
             ("What the library adds to an operator on a tiny tensor", _overhead_table(results["overhead"])),
+            *([(_BESIDE, _beside_table(results["beside"]))] if results.get("beside") else []),
         ],
     )
 
@@ -162,6 +164,16 @@ def _compile_table(rows: Sequence[Row]) -> str:
             for row in rows
         ),
     )  # fmt: skip
+
+
+def _beside_table(rows: Sequence[Row]) -> str:
+    return table(
+        ["operator", "ours:", "PyTorch:", "target", ""],
+        (
+            [row["operator"], number(row["ours_share"]), number(row["torch_share"]), row["target"], mark(row["met"])]
+            for row in rows
+        ),
+    )
 
 
 def _launch_table(rows: Sequence[Row]) -> str:

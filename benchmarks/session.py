@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import compilation, kernels, launches, models, overhead
+from benchmarks import beside, compilation, kernels, launches, models, overhead
 from benchmarks.about import about
 from benchmarks.cases import CASES
 from benchmarks.kernels import Row
@@ -19,7 +19,7 @@ from benchmarks.turns import QUICK, Effort
 from tessera.core.errors import UsageError
 from tessera.core.timing import MOST_BUSY_PERCENT
 
-OVERHEAD, COMPILE, LAUNCH, MODELS = "overhead", "compile", "launch", "models/"
+OVERHEAD, BESIDE, COMPILE, LAUNCH, MODELS = "overhead", "beside", "compile", "launch", "models/"
 # Models take longer than kernels, and compiling needs a process with an empty cache each time.
 _MODEL_EFFORT = Effort(seconds=1.2, rounds=5, settle_s=0.02)
 _PROCESSES = 3
@@ -34,7 +34,7 @@ class Session:
     def __init__(self, *, pattern: str, threads: Sequence[int], effort: Effort, command: str, console: Console) -> None:
         self._cases = [case for case in CASES if fits(case.name, pattern)]
         self._models = [name for name in models.SUBJECTS if fits(MODELS + name, pattern)]
-        self._parts = [part for part in (OVERHEAD, COMPILE, LAUNCH) if fits(part, pattern)]
+        self._parts = [part for part in (OVERHEAD, BESIDE, COMPILE, LAUNCH) if fits(part, pattern)]
         self._threads, self._effort, self._command, self._console = threads, effort, command, console
         self._quick = effort is QUICK
         if not self.names:
@@ -65,11 +65,12 @@ class Session:
         return pages
 
     def _pages(self, note: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        if self._cases or OVERHEAD in self._parts:
+        if self._cases or {OVERHEAD, BESIDE} & set(self._parts):
             rows = [self._told(row) for row in kernels.measure(self._cases, self._threads, self._effort, self._say)]
             measured = [row for row in rows if "skipped" not in row]
             skipped = [row for row in rows if "skipped" in row]
-            yield "kernels-cpu", {"about": note, "kernels": measured, "skipped": skipped, "overhead": self._overhead()}
+            added = {"overhead": self._overhead(), "beside": self._beside()}
+            yield "kernels-cpu", {"about": note, "kernels": measured, "skipped": skipped, **added}
         if COMPILE in self._parts or LAUNCH in self._parts:
             yield "compile-cpu", {"about": note, **self._compile(), "launch": self._launch()}
         if self._models:
@@ -87,6 +88,17 @@ class Session:
             self._print(
                 f"overhead {row['operator']}", f"{number(row['off_us'])} µs + {number(row['added_us'])} µs", row
             )
+        return rows
+
+    def _beside(self) -> list[Row]:
+        if BESIDE not in self._parts:
+            return []
+        self._say(BESIDE)
+        rows = beside.measure(self._effort)
+        for row in rows:
+            shares = f"ours {number(row['ours_share'])}, PyTorch {number(row['torch_share'])}"
+            what = f"2 threads beside a busy process, as a share of 1 thread alone: {row['operator']}"
+            self._print(what, shares, row)
         return rows
 
     def _compile(self) -> dict[str, Any]:

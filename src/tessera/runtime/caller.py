@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from tessera.runtime import calls_ir
+from tessera.runtime import caller_ir
 from tessera.runtime.arguments import BITS, FLOATS
 from tessera.runtime.native import bind
 from tessera.runtime.pool import entries
@@ -31,11 +31,11 @@ def make_caller(signature: tuple[Any, ...], slow: Callable[..., None]) -> Callab
 def _word(kind: str) -> int:
     """What the native half does with an argument, and how many bits of 64 it must not use."""
     if kind == "constexpr":
-        return calls_ir.SKIP
+        return caller_ir.SKIP
     if kind.startswith("*"):
-        return calls_ir.POINTER
+        return caller_ir.POINTER
     if kind in BITS:
-        return calls_ir.BIT
+        return caller_ir.BIT
     if kind in FLOATS:
-        return calls_ir.DOUBLE if kind == "fp64" else calls_ir.SINGLE
-    return (64 - int(kind[1:])) << 8 | (calls_ir.UNSIGNED if kind[0] == "u" else calls_ir.SIGNED)
+        return caller_ir.DOUBLE if kind == "fp64" else caller_ir.SINGLE
+    return (64 - int(kind[1:])) << 8 | (caller_ir.UNSIGNED if kind[0] == "u" else caller_ir.SIGNED)

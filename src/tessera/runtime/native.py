@@ -1,6 +1,6 @@
 """The native halves of the runtime, compiled once a process and made callable.
 
-In:  the LLVM IR of `pool_ir` and `calls_ir`.
+In:  the LLVM IR of `pool_ir`, `calls_ir` and `caller_ir`.
 Out: `native()`, and `bind`, which makes a function of Python out of one of the native ones.
 
 A function that `ctypes` calls costs 0.6 µs for seven arguments, one with the interpreter's own calling convention
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tessera.runtime import calls_ir, pool_ir
+from tessera.runtime import caller_ir, calls_ir, pool_ir
 from tessera.runtime.loader import LoadedKernel, load_all
 
 _METH_FASTCALL = 0x80
@@ -47,17 +47,18 @@ class Native:
 
 @functools.cache
 def native() -> Native:
-    """Compile and load both halves, once a process: about 20 ms."""
+    """Compile and load them, once a process: about 20 ms."""
     from llvmlite import binding
 
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     target = binding.Target.from_default_triple()
-    text = pool_ir.module_text(target.triple) + calls_ir.module_text(id(None), id(True))
-    module = binding.parse_assembly(text)
+    none, true = id(None), id(True)
+    parts = pool_ir.module_text(target.triple), calls_ir.module_text(none), caller_ir.module_text(none, true)
+    module = binding.parse_assembly("".join(parts))
     module.verify()
     obj = target.create_target_machine(opt=2, reloc="pic").emit_object(module)
-    names = pool_ir.EXPORTS + calls_ir.EXPORTS
+    names = pool_ir.EXPORTS + calls_ir.EXPORTS + caller_ir.EXPORTS
     loaded = load_all(obj, names)
     at = {name.removeprefix("tessera_"): kernel.address for name, kernel in zip(names, loaded, strict=True)}
     pointer, i64, any_object = ctypes.c_void_p, ctypes.c_int64, ctypes.py_object

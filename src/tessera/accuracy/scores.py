@@ -2,7 +2,8 @@
 
 Both runs answer the same questions, so the test is a paired one: under noise alone each difference might as well have
 the other sign. The p-value is the share of sign patterns whose mean is as far off zero as the observed one; for answers
-that are right or wrong that is the exact binomial test on the questions that only one run answers rightly (McNemar, 1947).
+that are right or wrong that is the exact binomial test on the questions that only one run answers rightly
+(McNemar, 1947).
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ def carriers(operators: Sequence[str], moves: Callable[[frozenset[str]], bool]) 
 
     Args:
         operators: all that can be switched on.
-        moves: whether the score moves with exactly these switched on. It is called about k·log(n) times for k guilty ones.
+        moves: whether the score moves with exactly these switched on. It is called about k·log(n) times
+            for k guilty ones.
 
     Errors: `UsageError` if the score does not move with all of them.
     Source: Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input", 2002.

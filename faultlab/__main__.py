@@ -15,6 +15,8 @@ from faultlab.judge import Outcome, run_case
 from faultlab.table import as_json, as_markdown, summary
 
 _SEED = 11
+# Results are written after so many cases, and at the end.
+_WRITE_EVERY = 25
 
 
 def main() -> None:
@@ -23,13 +25,13 @@ def main() -> None:
     # The models are small: a second thread costs more than it does.
     torch.set_num_threads(1)
     cases = chosen_cases(options.faults, options.clean, options.only)
-    outcomes = _run(cases, options.verbose)
-    console = Console()
-    console.print(summary(outcomes))
-    if options.out is not None:
-        (options.out / "check-lab.json").write_text(as_json(outcomes), encoding="utf-8")
-        (options.out / "check-lab.md").write_text(as_markdown(outcomes), encoding="utf-8")
-        console.print(f"wrote {options.out / 'check-lab.md'} and .json")
+    outcomes = _run(cases, options.verbose, options.out)
+    Console().print(summary(outcomes))
+
+
+def _write(outcomes: list[Outcome], folder: Path) -> None:
+    (folder / "check-lab.json").write_text(as_json(outcomes), encoding="utf-8")
+    (folder / "check-lab.md").write_text(as_markdown(outcomes), encoding="utf-8")
 
 
 def _options() -> argparse.Namespace:
@@ -45,20 +47,25 @@ def _options() -> argparse.Namespace:
 
 
 def chosen_cases(num_faults: int, num_clean: int, only: str = "") -> list[Case]:
-    """A fixed random sample of the faulty cases, then the clean ones."""
+    """A fixed random sample of the faulty cases, and the clean ones."""
     cases = [case for case in faulty() if only in f"{case.name} {case.family} {case.dtype}"]
     if 0 <= num_faults < len(cases):
         cases = random.Random(_SEED).sample(cases, num_faults)
-    return cases + [case for case in clean(num_clean) if only in f"{case.name} {case.family} {case.dtype}"]
+    cases += [case for case in clean(num_clean) if only in f"{case.name} {case.family} {case.dtype}"]
+    # In a random order, so that a run that is ended early has seen something of everything.
+    random.Random(_SEED).shuffle(cases)
+    return cases
 
 
-def _run(cases: list[Case], verbose: bool) -> list[Outcome]:
+def _run(cases: list[Case], verbose: bool, folder: Path | None) -> list[Outcome]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     outcomes = []
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         for case in progress.track(cases, description="fault lab"):
             outcomes.append(run_case(case))
+            if folder is not None and (len(outcomes) % _WRITE_EVERY == 0 or len(outcomes) == len(cases)):
+                _write(outcomes, folder)
             if verbose and not outcomes[-1].right:
                 progress.console.print(outcomes[-1].line(), markup=False, highlight=False, soft_wrap=True)
     return outcomes

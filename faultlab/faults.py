@@ -358,7 +358,7 @@ CACHE = (
         lambda part, right: lambda x, start: _slot(part, x, start, late=bool(start)),
     ),
     _row(
-        "one slot short", "cache", "other operator, extra operator, wrong input, index", "slice cat",
+        "one slot short", "cache", "edge, other operator, extra operator, wrong input, index", "slice cat",
         lambda part, right: lambda x, start: _one_short(part, right, x, start),
     ),
 )  # fmt: skip

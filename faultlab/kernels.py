@@ -72,7 +72,7 @@ def _clamped(out: torch.Tensor, args: Sequence[Any]) -> torch.Tensor:
 
 
 KERNEL_FAULTS = (
-    KernelFault("kernel: last columns missed", frozenset({"edge"}), _edit(_last, lambda x: 0)),
+    KernelFault("kernel: last columns missed", frozenset({"edge", "zeroed"}), _edit(_last, lambda x: 0)),
     KernelFault("kernel: every 4th column", frozenset({"stride"}), _edit(_fourths, lambda x: x * 2 + 1)),
     KernelFault("kernel: scaled", frozenset({"scale"}), lambda out, args: out * 1.05),
     KernelFault("kernel: other sign", frozenset({"sign"}), lambda out, args: -out),

@@ -137,8 +137,9 @@ def check(
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as HTML.")] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Find the layer and the operator that is wrong, and never blame rounding.
+    """Find the layer and the operator that is wrong.
 
+    Rounding is never blamed: a fault is a difference of the programs or a kernel that loses more than PyTorch's own.
     Exit status 0 when the candidate is clean, 1 when it is not, 2 when the input cannot be used.
 
     \b

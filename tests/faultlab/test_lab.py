@@ -29,7 +29,8 @@ def test_the_lab_covers_all_families_types_and_forty_kinds_of_faults() -> None:
 
 
 def test_the_table_counts_what_was_right() -> None:
-    outcomes = [run_case(case) for case in (CASES[0], CASES[-1])]
+    faulty_case = next(case for case in CASES if not case.clean)
+    outcomes = [run_case(case) for case in (faulty_case, next(case for case in CASES if case.clean))]
     assert counts(outcomes)["faults"] + counts(outcomes)["void"] == 1
     assert "1 clean runs: 0 called wrong" in summary(outcomes)
     assert "## By fault" in as_markdown(outcomes) and '"cases"' in as_json(outcomes)

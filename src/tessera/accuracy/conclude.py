@@ -206,14 +206,28 @@ def _returned_by(finding: Finding, comparison: Comparison, zoom: Zoom, double: b
         return finding, None
     ours = comparison.candidate.ops[finding.got.op].inputs[finding.got.position]
     theirs = comparison.reference.ops[finding.wanted.op].inputs[finding.wanted.position]
-    if ours.producer is not None or theirs.producer is None:
+    if theirs.producer is None:
         return finding, None
+    if ours.producer is not None:
+        return _earlier(finding, comparison, ours.producer, theirs.producer)
     maker = comparison.pairs.of_reference.get(theirs.producer)
     finding = replace(finding, op=maker if maker is not None else finding.op, expected=theirs.producer)
     before = zoom.previous(double)
     if ours.value in Known(before, comparison.same):
         return finding, Pattern(kind="stale", where="equals a result of the previous call", sure=True)
     return finding, None
+
+
+def _earlier(finding: Finding, comparison: Comparison, ours: int, theirs: int) -> tuple[Finding, Pattern | None]:
+    """Whether what is read is what the same operator of the same module made before, in this very run."""
+    read, wanted = comparison.candidate.ops[ours], comparison.reference.ops[theirs]
+    maker = comparison.pairs.of_reference.get(theirs)
+    if finding.cause != "input" or maker is None or maker <= ours:
+        return finding, None
+    if (read.module, read.name) != (wanted.module, wanted.name):
+        return finding, None
+    pattern = Pattern(kind="stale", where="an earlier result of this operator is used instead", sure=True)
+    return replace(finding, op=maker, expected=theirs), pattern
 
 
 def _seen(site: Site | None, side: str, zoom: Zoom, double: bool, trace: Trace) -> torch.Tensor | None:
@@ -243,7 +257,7 @@ def _kernel_fault(op: Op, row: KernelVerdict) -> Found:
     seen = None
     if row.got is not None and row.expected is not None and row.verdict != "layout":
         # A kernel may sum in another order in float32, and rounds its result to its type.
-        clues = Clues(dtype=row.got.dtype, equal=2 * _eps(row.got) + 32 * torch.finfo(torch.float32).eps)
+        clues = Clues(dtype=row.got.dtype, equal=_rounding(row.got))
         pattern = classify(row.got, row.expected, clues)
         vague = pattern.kind in ("values", "block") and row.got.is_floating_point() and row.ratio < 1e4
         kind, where = ("accuracy" if vague else pattern.kind), f"{pattern.where}; {row.reason}"
@@ -253,8 +267,11 @@ def _kernel_fault(op: Op, row: KernelVerdict) -> Found:
     return {"verdict": row.verdict, "reason": str(culprit), "culprit": culprit, "picture": seen, "exhibit": exhibit}
 
 
-def _eps(tensor: torch.Tensor) -> float:
-    return torch.finfo(tensor.dtype).eps if tensor.is_floating_point() else 0.0
+def _rounding(tensor: torch.Tensor) -> float:
+    """What one rounding to the tensor's type, and sums in float32 before it, may change relative to the mean size."""
+    if tensor.is_floating_point():
+        return 2 * torch.finfo(tensor.dtype).eps + 32 * torch.finfo(torch.float32).eps
+    return 1.01 / max(float(tensor.double().abs().mean()), 1.0)
 
 
 # --- is it as careful in its own type? ---

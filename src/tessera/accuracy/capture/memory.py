@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -73,8 +73,19 @@ class Memory:
         known = self._known.get(place)
         if known is not None and known[0] == version:
             return known[1]
-        value = value_of(tensor)
+        value = self._reshaped(tensor, place, version) or value_of(tensor)
         self._known[place] = (version, value)
+        return value
+
+    def _reshaped(self, tensor: torch.Tensor, place: _Place, version: int) -> Value | None:
+        """The measure of the same numbers in the same order, if they were measured in another shape."""
+        if tensor.layout != torch.strided or not tensor.is_contiguous() or not tensor.numel():
+            return None
+        plain = replace(place, shape=(tensor.numel(),), stride=(1,))
+        known = self._known.get(plain)
+        if known is not None and known[0] == version:
+            return replace(known[1], shape=place.shape, stride=place.stride)
+        self._known[plain] = (version, value := value_of(tensor))
         return value
 
 

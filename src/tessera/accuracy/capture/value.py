@@ -25,8 +25,8 @@ BUCKETS = 64
 _SEED = 20260101
 # Signs repeat after this many elements: a prime, so that no dim of a real tensor lines up with the period.
 _PERIOD = 1_048_573
-# Elements that are measured at a time.
-_CHUNK = 1 << 20
+# Elements that are measured at a time: in float64 they stay in a core's cache from one pass to the next.
+_CHUNK = 1 << 16
 # Larger numbers, such as masks at the end of float64, count as this: their sums must not overflow.
 _LARGEST = 1e150
 
@@ -73,7 +73,7 @@ def _signs() -> torch.Tensor:
     """Signs of elements 0 to _PERIOD + _CHUNK - 1, so that those of any chunk lie in one piece."""
     generator = torch.Generator().manual_seed(_SEED)
     period = torch.randint(0, 2, (_PERIOD,), generator=generator, dtype=torch.int8).double().mul_(2).sub_(1)
-    return torch.cat([period, period[:_CHUNK], period[: _CHUNK - _PERIOD]])
+    return torch.cat([period, period[:_CHUNK]])
 
 
 def value_of(tensor: torch.Tensor) -> Value:
@@ -123,14 +123,16 @@ class _Sums:
 
     def add(self, wide: torch.Tensor, start: int) -> None:
         """Add a chunk that begins at element `start`, a multiple of the number of buckets."""
-        norm = float(torch.linalg.vector_norm(wide))
+        # A product with itself is several times as fast as PyTorch's norm in float64.
+        norm = math.sqrt(float(torch.dot(wide, wide)))
         if not norm < _LARGEST:
             self.nans += int(wide.isnan().sum())
             self.infs += int(wide.isinf().sum())
             wide = wide.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp(-_LARGEST, _LARGEST)
             norm = float(torch.linalg.vector_norm(wide))
+        low, high = torch.aminmax(wide)
         self.norm = math.hypot(self.norm, norm)
-        self.largest = max(self.largest, float(wide.abs().max()))
+        self.largest = max(self.largest, -float(low), float(high))
         first = start % _PERIOD
         signed = wide * _signs()[first : first + wide.numel()]
         whole = wide.numel() - wide.numel() % BUCKETS

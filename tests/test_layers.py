@@ -13,12 +13,20 @@ import tessera
 from tessera.core.layers import MAY_IMPORT, OPENING_LINES
 
 PACKAGE = Path(tessera.__file__).parent
-FOLDERS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
+
+
+def row_of(folder: Path) -> str:
+    """The name that a folder would have in the table."""
+    return ".".join(folder.relative_to(PACKAGE).parts)
+
+
+FOLDERS = sorted(path.parent for path in PACKAGE.rglob("__init__.py") if row_of(path.parent) in MAY_IMPORT)
 
 
 def layer_of(path: Path, package: Path) -> str:
     """The name in the table of a file: its folder, or its own name when it lies in the package itself."""
-    return path.relative_to(package).parts[0].removesuffix(".py")
+    parts = path.relative_to(package).parts
+    return ".".join(parts[:2]) if ".".join(parts[:2]) in MAY_IMPORT else parts[0].removesuffix(".py")
 
 
 def imported_modules(tree: ast.AST, module: str, is_package: bool) -> Iterator[tuple[int, str]]:
@@ -43,6 +51,8 @@ def target_layer(name: str, package: Path) -> str | None:
     parts = name.split(".")
     if parts[0] != package.name or parts[1:] == ["__version__"]:
         return None
+    if ".".join(parts[1:3]) in MAY_IMPORT:
+        return ".".join(parts[1:3])
     if len(parts) > 1 and ((package / parts[1]).is_dir() or (package / f"{parts[1]}.py").exists()):
         return parts[1]
     return "__init__"
@@ -68,7 +78,9 @@ def test_no_import_goes_upwards() -> None:
 
 def test_every_folder_and_file_of_the_package_has_a_row_and_every_row_exists() -> None:
     files = {path.stem for path in PACKAGE.glob("*.py")}
-    assert {folder.name for folder in FOLDERS} | files == set(MAY_IMPORT)
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders | files == {row for row in MAY_IMPORT if "." not in row}
+    assert {row_of(folder) for folder in FOLDERS} | files == set(MAY_IMPORT)
 
 
 def test_the_table_has_no_cycle() -> None:
@@ -93,7 +105,7 @@ def test_folder_opens_by_saying_what_it_is(folder: Path) -> None:
     values = opening_values(folder)
     assert tuple(values) == OPENING_LINES
     assert all(values.values())
-    allowed = MAY_IMPORT[folder.name]
+    allowed = MAY_IMPORT[row_of(folder)]
     said = values["May import:"].rstrip(".")
     assert set(said.split(", ")) == (allowed or {"nothing of ours"})
 

@@ -72,7 +72,8 @@ def _run(options: argparse.Namespace) -> Result:
             raise UsageError(f"--tests {path}: {options.checkout} has no such file or folder; give a path inside of it")
     if options.first is not None and options.first < 1:
         raise UsageError(f"--first is {options.first}; it must be at least 1")
-    arguments = ["--conformance-unmarked", *(["--conformance-first", str(options.first)] if options.first else [])]
+    arguments = ["-c", os.devnull, "--rootdir", str(checkout), "--conformance-unmarked"]
+    arguments += ["--conformance-first", str(options.first)] if options.first else []
     arguments += ["-p", options.plugin] if options.plugin else []
     arguments += ["-k", options.keyword] if options.keyword else []
     paths = [str(checkout / options.source), *filter(None, [os.environ.get("PYTHONPATH")])]

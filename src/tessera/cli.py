@@ -106,6 +106,58 @@ def bringup(
     raise typer.Exit(0 if result.ready else 1)
 
 
+# --- tessera check ---
+
+
+@app.command()
+def check(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL | dump MODEL FOLDER | compare CANDIDATE REFERENCE",
+            help="A model as bringup takes it; or what to record to a folder; or two such folders.",
+        ),
+    ],
+    reference: Annotated[
+        str, typer.Option(help="native: the model on PyTorch's kernels; or python:module:function, or a dump.")
+    ] = "native",
+    candidate: Annotated[
+        str, typer.Option(help="tessera, bf16, fp16, a device such as cuda, python:module:function, or a dump.")
+    ] = "tessera",
+    backward: Annotated[bool, typer.Option("--backward", help="Judge gradients as well.")] = False,
+    steps: Annotated[int, typer.Option(min=0, help="Judge this many steps of training.")] = 0,
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    batch: Annotated[int, typer.Option(help="Sequences in one call.")] = 2,
+    tokens: Annotated[int, typer.Option(help="Tokens in one sequence.")] = 32,
+    budget: Annotated[str, typer.Option(help="What a dump may take, as in 500MiB or 2GiB.")] = "2GiB",
+    tensors: Annotated[str, typer.Option(help="Full tensors in a dump: none, slices or whole.")] = "none",
+    script: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a script that reproduces the fault alone.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as HTML.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Find the layer and the operator that is wrong, and never blame rounding.
+
+    Exit status 0 when the candidate is clean, 1 when it is not, 2 when the input cannot be used.
+
+    \b
+    Examples:
+      tessera check builtin:minilm
+      tessera check builtin:minilm --candidate bf16 --report check.html
+      tessera check python:my_package.port:build --reference python:my_package.original:build --backward
+      tessera check dump ./my-model there --candidate cuda
+      tessera check compare there here
+    """
+    from tessera.check_command import Options, run_check
+
+    options = Options(
+        words=tuple(words), reference=reference, candidate=candidate, backward=backward, steps=steps, dtype=dtype,
+        batch=batch, tokens=tokens, budget=budget, tensors=tensors, script=script, report=report, json=json_file,
+    )  # fmt: skip
+    raise typer.Exit(0 if run_check(options, Console()) else 1)
+
+
 # --- tessera chips ---
 
 _LEGEND = """\

@@ -19,7 +19,29 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from tessera import ops
-from tessera.ops import attention, functions, index, layer_norm, loss, matmul, move, pointwise, reduce, softmax, tiles
+from tessera.ops import (
+    attention,
+    convolution,
+    foreach,
+    functions,
+    functions_activation,
+    functions_integer,
+    functions_math,
+    index,
+    layer_norm,
+    loss,
+    matmul,
+    move,
+    optimizer,
+    pointwise,
+    pool,
+    rearrange,
+    reduce,
+    resample,
+    scatter,
+    softmax,
+    tiles,
+)
 from tessera.ops import launch as launching
 
 TARGETS = {"cuda": GPUTarget("cuda", 90, 32), "hip": GPUTarget("hip", "gfx942", 64)}
@@ -32,7 +54,15 @@ def is_kernel(function: Any) -> bool:
 
 
 KERNELS = {f for module in MODULES for f in vars(module).values() if is_kernel(f)}
-SCALAR_FUNCTIONS = [f for f in vars(functions).values() if isinstance(f, JITFunction)]
+OF_SCALARS = (functions, functions_activation, functions_integer, functions_math)
+SCALAR_FUNCTIONS = [
+    f
+    for module in OF_SCALARS
+    for f in vars(module).values()
+    if isinstance(f, JITFunction) and f.__module__ == module.__name__
+]
+# Helpers that scalar functions call: they take no part in a launch of their own.
+HELPERS = {functions_integer.safe}
 
 x = torch.randn(48, 80)
 half = torch.randn(48, 80, dtype=torch.bfloat16)
@@ -40,6 +70,8 @@ rows = torch.zeros(48, dtype=torch.int64)
 heads = torch.randn(2, 4, 40, 64, dtype=torch.bfloat16)
 vector = torch.randn(80)
 one = torch.randn(48, 1)
+image = torch.randn(2, 8, 9, 9)
+filters = torch.randn(8, 8, 3, 3)
 
 # One call or more of every entry that reaches a kernel of its own.
 CALLS: list[Callable[[], Any]] = [
@@ -81,6 +113,35 @@ CALLS: list[Callable[[], Any]] = [
     lambda: loss.nll_loss_backward(torch.tensor(1.0), x, rows, vector, 1, -100, torch.tensor(1.0)),
     lambda: move.arange(0, 100, 1, out=torch.empty(100)),
     lambda: move.cumsum(x, 1),
+    lambda: move.cumprod(x, 0),
+    lambda: move.logspace(0, 3, 70, out=torch.empty(70)),
+    lambda: scatter.scatter_add_(x.clone(), 0, rows[:, None], x[:, :1]),
+    lambda: scatter.scatter_reduce_(x.clone(), 0, rows[:, None], x[:, :1], "amax"),
+    lambda: rearrange.constant_pad_nd(x, [1, 2, 3, 4], 0.5),
+    lambda: rearrange.flip(x, [0]),
+    lambda: rearrange.tril(half),
+    lambda: resample.average_pool(2)[0](image, [3, 3], [2, 2], [1, 1]),
+    lambda: resample.upsample(resample.cubic, 2)[1](image, [9, 9], [2, 8, 4, 5], True, None, None),
+    lambda: pool.max_pool(2)(image, [3, 3], [2, 2], [1, 1]),
+    lambda: convolution.convolution(image, filters, None, [2], [1], [1], False, [0], 1),
+    lambda: convolution.convolution(image[:, :3], filters[:, :3], None, [2], [1], [1], False, [0], 1),
+    lambda: convolution.convolution(image, filters, filters[0, :, 0, 0], [2], [1], [1], True, [0], 1),
+    lambda: convolution.convolution_backward(
+        image, image, filters[:8], None, [1], [1], [1], False, [0], 1, [True, True, False]
+    ),
+    lambda: foreach.with_number(functions.add, pointwise.add)([x, x], 2.5),
+    lambda: foreach.lerp_list(functions_math.lerp, pointwise.add)([half], [half], [half]),
+    lambda: optimizer.adamw_(
+        [x], [x], [x], [x], [x], [torch.tensor(1.0)],
+        lr=0.1, beta1=0.9, beta2=0.99, weight_decay=0.1, eps=1e-8, amsgrad=True, maximize=True,
+    ),
+    lambda: optimizer.sgd_(
+        [x], [x], [x], lr=0.1, momentum=0.9, weight_decay=0.1, dampening=0.0, nesterov=True, maximize=False,
+        is_first_step=False, grad_scale=torch.tensor(2.0),
+    ),
+    lambda: optimizer.adagrad_(
+        [half], [half], [half], [torch.tensor(1.0)], lr=0.1, lr_decay=0.1, weight_decay=0.0, eps=1e-8, maximize=False
+    ),
     lambda: move.isin(rows, rows[:3]),
 ]
 
@@ -127,13 +188,10 @@ def test_every_kernel_is_called_and_compiles(chip: str, launches: list[Launch]) 
 
 
 @pytest.mark.parametrize("chip", TARGETS)
-@pytest.mark.parametrize("function", SCALAR_FUNCTIONS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("function", [f for f in SCALAR_FUNCTIONS if f not in HELPERS], ids=lambda f: f.__name__)
 def test_every_scalar_function_compiles(chip: str, function: JITFunction, launches: list[Launch]) -> None:
-    kind = torch.int32 if function.__name__.startswith("bitwise") else torch.float32
-    operands = [torch.ones(64, dtype=kind)] * len(inspect.signature(function.fn).parameters)
-    pointwise.same(function)(*operands) if len(operands) < 3 else run_three(function, operands)
+    whole = function.__name__.startswith("bitwise") or function.__module__ == functions_integer.__name__
+    kind = torch.int32 if whole else torch.float32
+    operands = (torch.ones(64, dtype=kind),) * len(inspect.signature(function.fn).parameters)
+    pointwise.run(function, operands, pointwise.compute_type(kind), kind)
     assert compile_for(TARGETS[chip], launches[-1]).asm["cubin" if chip == "cuda" else "hsaco"]
-
-
-def run_three(function: JITFunction, operands: list[torch.Tensor]) -> None:
-    pointwise.run(function, tuple(operands), pointwise.compute_type(operands[0].dtype), operands[0].dtype)

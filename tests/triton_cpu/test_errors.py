@@ -44,9 +44,9 @@ def test_an_atomic_that_floats_do_not_have():
 def test_an_unknown_external_function():
     @triton.jit
     def kernel(x):
-        tl.store(x, libdevice.tgamma(tl.load(x)))
+        tl.store(x, libdevice.add_rz(tl.load(x), 1.0))
 
-    assert "libdevice.tgamma has no CPU version" in complaint(kernel, torch.zeros(4))
+    assert "libdevice.add_rz has no CPU version" in complaint(kernel, torch.zeros(4))
 
 
 def test_an_8_bit_float_without_conversion():

@@ -206,3 +206,18 @@ def test_a_row_that_is_read_by_all_rows_may_be_one_of_them():
         expected = x + x[number]
         add_row[(1,)](x, x[number], N=32)
         assert torch.equal(x, expected)
+
+
+def test_what_is_stored_reads_a_sum_of_rows_that_were_loaded_before():
+    @triton.jit
+    def scale(x, y, out, rows, R: tl.constexpr, C: tl.constexpr):
+        r, c = tl.program_id(0) * R + tl.arange(0, R)[:, None], tl.arange(0, C)[None, :]
+        total = tl.sum(tl.load(x + r * C + c, r < rows, other=0.0), 1)[:, None]
+        v = tl.load(y + r * C + c, r < rows, other=0.0)
+        tl.store(out + r * C + c, v - 2 * v * total, r < rows)
+
+    x, y = torch.randint(-9, 9, (7, 64)).float(), torch.randint(-9, 9, (7, 64)).float()
+    expected = y - 2 * y * x.sum(1, keepdim=True)
+    for out in (torch.empty_like(y), y):
+        scale[(4,)](x, y, out, 7, R=2, C=64)
+        assert torch.equal(out, expected)

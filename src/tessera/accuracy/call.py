@@ -21,7 +21,9 @@ class Call:
 
     @classmethod
     def of(cls, inputs: object) -> Call:
-        """From example inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments."""
+        """From example inputs: a tensor, a tuple of positional arguments, a dict of keyword arguments, or a call."""
+        if isinstance(inputs, Call):
+            return inputs
         if isinstance(inputs, torch.Tensor):
             return cls(args=(inputs,))
         if isinstance(inputs, Mapping):
@@ -40,21 +42,47 @@ class Call:
             kwargs={name: _cast(value, dtype) for name, value in self.kwargs.items()},
         )
 
+    def to(self, device: torch.device) -> Call:
+        """The same call with its tensor arguments on a device."""
+        return Call(
+            args=tuple(_on(value, device) for value in self.args),
+            kwargs={name: _on(value, device) for name, value in self.kwargs.items()},
+        )
+
     def copy(self) -> Call:
         """A deep copy: a model that writes to its inputs (a cache) must not change the next run's."""
         return Call(args=copy.deepcopy(self.args), kwargs=copy.deepcopy(dict(self.kwargs)))
+
+    def with_gradients(self) -> Call:
+        """The same call with every floating tensor argument a leaf that gradients are computed for."""
+        return Call(
+            args=tuple(_as_leaf(value) for value in self.args),
+            kwargs={name: _as_leaf(value) for name, value in self.kwargs.items()},
+        )
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The tensor arguments by position or name."""
+        named = {**{str(index): value for index, value in enumerate(self.args)}, **self.kwargs}
+        return {name: value for name, value in named.items() if isinstance(value, torch.Tensor)}
+
+    def rolled(self) -> Call:
+        """Another call of the same shapes: values are moved by one along the last dim of each tensor, floats scaled."""
+        return Call(
+            args=tuple(_rolled(value) for value in self.args),
+            kwargs={name: _rolled(value) for name, value in self.kwargs.items()},
+        )
 
     @property
     def has_state(self) -> bool:
         """Whether an argument is an object that a call may change, such as a cache."""
         return any(not _plain(value) for value in (*self.args, *self.kwargs.values()))
 
-    def run(self, model: nn.Module) -> object:
-        """Call the model without gradients.
+    def run(self, model: nn.Module, *, gradients: bool = False) -> object:
+        """Call the model, without gradients unless asked for.
 
         `no_grad`, not `inference_mode`: under the latter composite operators reach dispatch modes undivided.
         """
-        with torch.no_grad():
+        with torch.set_grad_enabled(gradients):
             return model(*self.args, **self.kwargs)
 
 
@@ -93,6 +121,25 @@ def _cast(value: object, dtype: torch.dtype) -> object:
     made = copy.copy(value)
     vars(made).update({name: _cast(item, dtype) for name, item in vars(value).items()})
     return made
+
+
+def _on(value: object, device: torch.device) -> object:
+    return value.to(device) if isinstance(value, torch.Tensor) else value
+
+
+def _as_leaf(value: object) -> object:
+    if isinstance(value, torch.Tensor) and value.is_floating_point():
+        return value.detach().clone().requires_grad_()
+    return value
+
+
+def _rolled(value: object) -> object:
+    # Masks and other flags stay: moved, they may leave a row with nothing to attend to.
+    if not isinstance(value, torch.Tensor) or value.dtype == torch.bool or value.numel() < 2:
+        return value
+    if value.is_floating_point():
+        return value.roll(1, -1) * 0.75
+    return value if int(value.max()) - int(value.min()) < 2 else value.roll(1, -1)
 
 
 def _plain(value: object) -> bool:

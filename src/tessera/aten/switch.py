@@ -8,6 +8,8 @@ threads meanwhile run on either kernel.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import torch
@@ -23,10 +25,11 @@ class _State:
 
     enabled = False
     blocks = 0
+    pauses = 0
     library: torch.library.Library | None = None
 
     def settle(self) -> None:
-        wanted = self.enabled or self.blocks > 0
+        wanted = (self.enabled or self.blocks > 0) and self.pauses == 0
         if wanted and self.library is None:
             self.library = register.register()
         elif not wanted and self.library is not None:
@@ -50,6 +53,20 @@ def disable() -> None:
     with _lock:
         _state.enabled = False
         _state.settle()
+
+
+@contextmanager
+def paused() -> Iterator[None]:
+    """Within it, PyTorch's own kernels serve, also where `enable` was called or a `use` block is open."""
+    with _lock:
+        _state.pauses += 1
+        _state.settle()
+    try:
+        yield
+    finally:
+        with _lock:
+            _state.pauses -= 1
+            _state.settle()
 
 
 class use:

@@ -57,9 +57,8 @@ def _each(names: str, kind: Callable[[Any], Entry], functions: Any) -> tuple[Row
 
 
 def _foreach_unary(names: str, kind: Callable[[Any], Entry], functions: Any) -> tuple[Row, ...]:
-    return tuple(
-        _row(f"_foreach_{name}", each.unary(fn, kind(fn))) for name in names.split() for fn in [_function(functions, name)]
-    )
+    found = {name: _function(functions, name) for name in names.split()}
+    return tuple(_row(f"_foreach_{name}", each.unary(fn, kind(fn))) for name, fn in found.items())
 
 
 def _function(module: Any, name: str) -> Any:

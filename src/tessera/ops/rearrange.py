@@ -145,11 +145,13 @@ def _reflected(n: int, before: int, after: int) -> list[int]:
         raise Declined("a reflection wider than the dim")
     at = np.arange(-before, n + after)
     at = np.abs(at)
-    return np.where(at >= n, 2 * (n - 1) - at, at).tolist()
+    folded: list[int] = np.where(at >= n, 2 * (n - 1) - at, at).tolist()
+    return folded
 
 
 def _replicated(n: int, before: int, after: int) -> list[int]:
-    return np.clip(np.arange(-before, n + after), 0, n - 1).tolist()
+    clipped: list[int] = np.clip(np.arange(-before, n + after), 0, n - 1).tolist()
+    return clipped
 
 
 Fold = Callable[[int, int, int], list[int]]

@@ -60,13 +60,15 @@ def scatter(
     to = out + c0 * o0 + c1 * o1 + c2 * o2 + c3 * o3
     which = index + c0 * i0 + c1 * i1 + c2 * i2 + c3 * i3
     given = src + c0 * s0 + c1 * s1 + c2 * s2 + c3 * s3
-    for j in range(n):
-        i = tl.load(which + j.to(tl.int64) * i_step, mask=mask, other=0).to(tl.int64)
+    for _ in range(n):
+        i = tl.load(which, mask=mask, other=0).to(tl.int64)
         place, inside = wrapped(i, size, mask, flag, WRAP)
-        value = tl.load(given + j.to(tl.int64) * s_step, mask=inside).to(COMPUTE)
+        value = tl.load(given, mask=inside).to(COMPUTE)
         if KIND != SET:
             value = combined(tl.load(to + place * o_step, mask=inside).to(COMPUTE), value, KIND)
         tl.store(to + place * o_step, value.to(out.dtype.element_ty), mask=inside)
+        which += i_step
+        given += s_step
 
 
 def _own(out: torch.Tensor) -> None:

@@ -342,6 +342,11 @@ class Builder:
         """The vector 0, 1, 2, … of an integer vector type."""
         return V(type, "<" + ", ".join(f"{type.scalar} {i}" for i in range(type.lanes)) + ">")
 
+    @staticmethod
+    def constant_vector(values: Sequence[int], type: LType) -> V:
+        """A vector of integer constants."""
+        return V(type.with_lanes(len(values)), "<" + ", ".join(f"{type} {value}" for value in values) + ">")
+
     def shuffle(self, a: V, b: V | None, indices: Sequence[int]) -> V:
         """Lanes of a‖b picked by `indices`."""
         to = a.type.with_lanes(len(indices))

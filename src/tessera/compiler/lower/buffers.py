@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tessera.compiler.llvm.builder import I8, I64, Builder, LType, V, int_const
+from tessera.compiler.llvm.builder import I8, Builder, LType, V
 from tessera.compiler.lower import lanes as ln
 from tessera.compiler.lower import memory
 from tessera.compiler.lower.lanes import Lanes, Uniform, Vector, size_bytes, to_vector
@@ -33,11 +33,7 @@ def allocate(b: Builder, element: LType, shape: tuple[int, ...]) -> Buffer:
 
 def address(b: Builder, buffer: Buffer, index: Sequence[Lanes], width: int) -> Lanes:
     """The place of one element a lane."""
-    linear: Lanes = Uniform(int_const(0, I64))
-    stride = buffer_strides(buffer.shape)
-    for position, spacing in zip(index, stride, strict=True):
-        scaled = ln.mul(b, position, Uniform(int_const(spacing, I64)), width)
-        linear = ln.add(b, linear, scaled, width)
+    linear = ln.position(b, index, buffer_strides(buffer.shape), width)
     return ln.add_pointer(b, Uniform(buffer.pointer), linear, size_bytes(buffer.stored), width)
 
 

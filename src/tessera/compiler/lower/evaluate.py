@@ -7,8 +7,10 @@ elements of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from tessera.compiler.errors import LoweringError, fail
 from tessera.compiler.llvm.builder import I64, Builder, LType, V, const, int_const
@@ -17,7 +19,7 @@ from tessera.compiler.lower import lanes as ln
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.calls import call_by_lane
 from tessera.compiler.lower.elementwise import ROWS
-from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, Vector, ltype, size_bytes, to_vector
+from tessera.compiler.lower.lanes import Digit, Lanes, Ramp, Uniform, Vector, ltype, size_bytes, to_vector
 from tessera.ir.nodes import Op, Region, Value
 from tessera.ir.types import BlockType, PointerType, element_of, shape_of
 
@@ -37,7 +39,8 @@ class Evaluator:
         # Values that the sweep in progress also writes to scratch, and the index of its current trip.
         self.storing: dict[Value, Buffer] = {}
         self.trip: Index = ()
-        self._frames: list[dict[tuple[Value, Index], Lanes]] = [{}]
+        self._frames: list[dict[tuple[Value, int], Lanes]] = [{}]
+        self._numbers: dict[Index, int] = {}
         self.globals: list[str] = []
 
     @contextmanager
@@ -66,38 +69,46 @@ class Evaluator:
         """
         if not isinstance(value.type, BlockType):
             return Uniform(self.scalar(value))
+        number = self._number(index)
         waiting = [value]
         while waiting:
             current = waiting[-1]
-            missing = [] if self._evaluated(current, index) else self._missing(current, index)
+            missing = [] if self._evaluated(current, number) else self._missing(current, number)
             waiting += reversed(missing)
             if not missing:
                 waiting.pop()
-                result = self._evaluated(current, index) or self._evaluate_now(current, index)
+                result = self._evaluated(current, number) or self._evaluate_now(current, index)
         return result
 
-    def _evaluated(self, value: Value, index: Index) -> Lanes | None:
-        key = (value, index)
-        return next((known[key] for known in self._frames if key in known), None)
+    def _number(self, index: Index) -> int:
+        """A number that stands for an index, which is long to compare."""
+        return self._numbers.setdefault(index, len(self._numbers))
 
-    def _missing(self, value: Value, index: Index) -> list[Value]:
+    def _evaluated(self, value: Value, number: int) -> Lanes | None:
+        key = (value, number)
+        for known in self._frames:
+            if key in known:
+                return known[key]
+        return None
+
+    def _missing(self, value: Value, number: int) -> list[Value]:
         """The operands that an elementwise operation takes at its own index and that are not evaluated yet."""
         op = value.owner
         if value in self.buffers or not isinstance(op, Op) or (op.name in _RULES and op.name != "load"):
             return []
         blocks = (operand for operand in op.operands if isinstance(operand.type, BlockType))
-        return [operand for operand in blocks if self._evaluated(operand, index) is None]
+        return [operand for operand in blocks if self._evaluated(operand, number) is None]
 
     def _evaluate_now(self, value: Value, index: Index) -> Lanes:
         result = self._compute(value, index)
         if value in self.storing and index == self.trip:
             buffers.write(self.b, self.storing[value], index, result, self.width)
-        self._frames[-1][value, index] = result
+        self.assume(value, index, result)
         return result
 
     def assume(self, value: Value, index: Index, lanes: Lanes) -> None:
         """In this frame, `value` at `index` is known to be `lanes`."""
-        self._frames[-1][value, index] = lanes
+        self._frames[-1][value, self._number(index)] = lanes
 
     def scalar(self, value: Value) -> V:
         """The LLVM value of a scalar."""
@@ -272,17 +283,16 @@ def _reshape(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
 
 def linearise(ev: Evaluator, index: Index, shape: tuple[int, ...]) -> Lanes:
     """The row-major position of an index."""
-    linear: Lanes = _ZERO
-    for position, stride in zip(index, buffers.buffer_strides(shape), strict=True):
-        linear = ln.add(ev.b, linear, ln.mul(ev.b, position, Uniform(int_const(stride, I64)), ev.width), ev.width)
-    return linear
+    return ln.position(ev.b, index, buffers.buffer_strides(shape), ev.width)
 
 
 def delinearise(ev: Evaluator, linear: Lanes, shape: tuple[int, ...]) -> Index:
     """The index of a row-major position. Sizes are powers of two."""
+    count = math.prod(shape)
     found: list[Lanes] = []
     for stride, size in zip(buffers.buffer_strides(shape), shape, strict=True):
-        found.append(digit(ev, linear, stride, size))
+        part = digit(ev, linear, stride, size)
+        found.append(part if size == 1 else replace(part, digit=Digit(linear, stride, size, count)))
     return tuple(found)
 
 
@@ -290,14 +300,16 @@ def digit(ev: Evaluator, linear: Lanes, stride: int, size: int) -> Lanes:
     """(linear // stride) % size"""
     if size == 1:
         return _ZERO
-    b = ev.b
+    b, width = ev.b, ev.width
     if isinstance(linear, Ramp):
         # A vector starts at a multiple of its width, so that it cannot straddle a multiple of something larger.
-        if linear.step.const == 1 and stride % ev.width == 0:
+        if linear.step.const == 1 and stride % width == 0:
             return Uniform(_shift_and_mask(b, linear.base, stride, size))
-        if linear.step.const == 1 and stride == 1 and size % ev.width == 0:
+        if linear.step.const == 1 and stride == 1 and size % width == 0:
             return Ramp(_shift_and_mask(b, linear.base, stride, size), linear.step)
-        return Vector(_shift_and_mask(b, to_vector(b, linear, ev.width), stride, size))
+        if linear.step.const == 1 and width % (stride * size) == 0:
+            return Vector(b.constant_vector([lane // stride % size for lane in range(width)], I64))
+        return Vector(_shift_and_mask(b, to_vector(b, linear, width), stride, size))
     digit = _shift_and_mask(b, linear.value, stride, size)
     return Vector(digit) if isinstance(linear, Vector) else Uniform(digit)
 
@@ -402,6 +414,40 @@ def map_elements(ev: Evaluator, op: Op, vectors: Sequence[V]) -> list[V]:
     return [ev.b.interleave(results[at : at + pack]) for at in range(0, len(results), pack)]
 
 
+def _exchange(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
+    """The neighbour along an axis of two elements."""
+    axis, source = op.attrs["axis"], op.operands[0]
+    place, one = index[axis], int_const(1, I64)
+    if isinstance(place, Uniform):
+        return ev.evaluate(source, _moved(ev, index, axis, ev.b.binary("xor", place.value, one)))
+    distance = place.digit.stride if place.digit is not None else 1 if isinstance(place, Ramp) else 0
+    if not distance or 2 * distance > ev.width:
+        other = ev.b.binary("xor", to_vector(ev.b, place, ev.width), int_const(1, I64.with_lanes(ev.width)))
+        return ev.evaluate(source, (*index[:axis], Vector(other), *index[axis + 1 :]))
+    here = ev.evaluate(source, index)
+    if isinstance(here, Uniform):
+        return here
+    return Vector(ev.b.shuffle(to_vector(ev.b, here, ev.width), None, [lane ^ distance for lane in range(ev.width)]))
+
+
+def _moved(ev: Evaluator, index: Index, axis: int, to: V) -> Index:
+    """An index with another number at one place; digits stay those of one position."""
+    digit_ = index[axis].digit
+    if digit_ is None or not isinstance(digit_.linear, Ramp):
+        return (*index[:axis], Uniform(to), *index[axis + 1 :])
+    base = digit_.linear.base
+    linear = Ramp(ev.b.binary("xor", base, int_const(digit_.stride, base.type)), digit_.linear.step)
+    moved: list[Lanes] = []
+    for place in index:
+        part = place.digit
+        if part is None or part.linear != digit_.linear:
+            moved.append(place)
+        else:
+            lanes = digit(ev, linear, part.stride, part.size)
+            moved.append(replace(lanes, digit=replace(part, linear=linear)))
+    return tuple(moved)
+
+
 _RULES: dict[str, Rule] = {
     "constant": _constant,
     "splat": _splat,
@@ -416,6 +462,7 @@ _RULES: dict[str, Rule] = {
     "split": _split,
     "cat": _cat,
     "gather": _gather,
+    "exchange": _exchange,
     "fp4_to_fp": _fp4_to_fp,
     "map_elementwise": _map_elementwise,
 }

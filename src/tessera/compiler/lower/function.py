@@ -121,7 +121,8 @@ class FunctionLowering(Sweeper):
         """Lower one operation: a sink at once, an expression when it is used, a scalar here."""
         if is_lazy(op):
             if op.placement:
-                self.pending.update(dict.fromkeys(op.results))
+                for result in op.results:
+                    self.postpone(result)
             return
         handler = handlers().get(op.name)
         if handler is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Union
 
 from tessera.compiler.llvm.builder import I64, PTR, Builder, LType, V, int_const
@@ -10,10 +11,24 @@ from tessera.ir.types import ElementType, PointerType
 
 
 @dataclass(frozen=True)
+class Digit:
+    """Where one number of an index comes from: it is (linear // stride) % size of a row-major position below `count`.
+
+    All digits of one position, put together again, are that position.
+    """
+
+    linear: Lanes
+    stride: int
+    size: int
+    count: int
+
+
+@dataclass(frozen=True)
 class Uniform:
     """The same scalar in every lane."""
 
     value: V
+    digit: Digit | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -22,6 +37,7 @@ class Ramp:
 
     base: V
     step: V
+    digit: Digit | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -29,6 +45,7 @@ class Vector:
     """One element a lane."""
 
     value: V
+    digit: Digit | None = field(default=None, compare=False)
 
 
 Lanes = Union[Uniform, Ramp, Vector]  # noqa: UP007
@@ -54,6 +71,42 @@ def element(lanes: Lanes) -> LType:
     """The LLVM type of one element."""
     value = lanes.base if isinstance(lanes, Ramp) else lanes.value
     return value.type.with_lanes(0)
+
+
+def position(b: Builder, index: Sequence[Lanes], strides: Sequence[int], width: int) -> Lanes:
+    """Σ index · stride. Digits of one position that stand side by side are that position again."""
+    places = [(lanes, stride) for lanes, stride in zip(index, strides, strict=True) if not _is_zero(lanes)]
+    total: Lanes = Uniform(int_const(0, I64))
+    while places:
+        count = _whole(places)
+        lanes, stride = places[max(count, 1) - 1]
+        if count and lanes.digit is not None:
+            lanes = lanes.digit.linear
+        total = add(b, total, mul(b, lanes, Uniform(int_const(stride, I64)), width), width)
+        places = places[max(count, 1) :]
+    return total
+
+
+def _is_zero(lanes: Lanes) -> bool:
+    return isinstance(lanes, Uniform) and lanes.value.const == 0
+
+
+def _whole(places: Sequence[tuple[Lanes, int]]) -> int:
+    """How many of the first places are all the digits of one position, in order."""
+    head, scale = places[0][0].digit, places[0][1]
+    if head is None or head.stride * head.size != head.count or scale % head.stride:
+        return 0
+    scale, expected = scale // head.stride, head.count
+    for number, (lanes, stride) in enumerate(places):
+        found = lanes.digit
+        if found is None or found.linear != head.linear or found.stride * found.size != expected:
+            return 0
+        if stride != found.stride * scale:
+            return 0
+        expected = found.stride
+        if expected == 1:
+            return number + 1
+    return 0
 
 
 def to_vector(b: Builder, lanes: Lanes, width: int) -> V:

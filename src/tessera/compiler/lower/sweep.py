@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from tessera.compiler.llvm.builder import I64, Builder, V, int_const
 from tessera.compiler.lower import buffers, edges
 from tessera.compiler.lower.buffers import Buffer
-from tessera.compiler.lower.evaluate import Evaluator, Index
+from tessera.compiler.lower.evaluate import Evaluator, Index, delinearise
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, ltype
 from tessera.compiler.passes import reach
 from tessera.compiler.passes.strides import step
@@ -110,8 +111,45 @@ class Sweeper(Evaluator):
 
     def sweep(self, plan: Plan, reads: Sequence[Value], body: Callable[[Index], None]) -> None:
         """Run `body` at every index of the plan. Pending values among `reads` go to scratch before, or on the way."""
+        if self._is_better_flat(plan, reads):
+            self._walk_flat(plan.shape, reads, body)
+            return
         with self.filling(plan, reads), self.lanes(plan.width):
             self._walk(plan, [], reads, body)
+
+    def _is_better_flat(self, plan: Plan, reads: Sequence[Value]) -> bool:
+        """Are rows shorter than a vector, as those of a sorting network, and is memory reached through scratch or a
+        reshape only, where one long row is as good?"""
+        lanes, shape = self.target.lanes, plan.shape
+        if plan.vector_dim is None or shape[-1] >= lanes or len(shape) < 3 or math.prod(shape) < lanes:
+            return False
+        if any(isinstance(value.type, BlockType) and shape_of(value.type) != plan.shape for value in reads):
+            return False
+        visits = (
+            visit
+            for value in reads
+            for visit in reach.visits(value, reach.identity(len(plan.shape)), self._stored_except(value))
+        )
+        return not any(
+            isinstance(visit.value.owner, Op) and visit.value.owner.name == "load" and None not in visit.dims
+            for visit in visits
+        )
+
+    def _walk_flat(self, shape: tuple[int, ...], reads: Sequence[Value], body: Callable[[Index], None]) -> None:
+        """One loop over all elements in row-major order; the index is the digits of the position."""
+        count, width = math.prod(shape), self.target.lanes
+        plan = Plan(shape, len(shape) - 1, width, max(1, min(2, count // width)))
+
+        def inside(position: V, carried: list[V]) -> list[V]:
+            with self.frame():
+                for number in range(plan.unroll):
+                    base = self.b.add(position, int_const(number * width, I64))
+                    self.at(delinearise(self, Ramp(base, int_const(1, I64)), shape))
+                    body(self.trip)
+            return []
+
+        with self.filling(plan, reads), self.lanes(width):
+            self.b.counted_loop(count, width * plan.unroll, [], inside)
 
     def _walk(self, plan: Plan, index: list[Lanes], reads: Sequence[Value], body: Callable[[Index], None]) -> None:
         order = plan.order
@@ -234,12 +272,31 @@ class Sweeper(Evaluator):
                 if not isinstance(value.type, BlockType):
                     continue
                 same = shape_of(value.type) == plan.shape
-                for dims, read in self._read_at(value, len(shape_of(value.type))):
-                    if read in self.pending:
-                        (fusable.setdefault(read) if same and in_order and dims == whole else forced.append(read))
+                for visit in self._pending_reads(value):
+                    on_the_way = same and in_order and visit.dims == whole
+                    (fusable.setdefault(visit.value) if on_the_way else forced.append(visit.value))
             if not forced:
                 return list(fusable)
             self.materialise(forced[-1])
+
+    def _pending_reads(self, value: Value) -> list[reach.Visit]:
+        """The pending values that computing `value` reads. Those that it reads elsewhere than at its own index are
+        computed before, and what they read themselves is none of its business."""
+        whole = reach.identity(len(shape_of(value.type)))
+
+        def stop(visit: reach.Visit) -> bool:
+            return visit.value in self.buffers or (visit.value in self.pending and visit.dims != whole)
+
+        return [visit for visit in reach.visits(value, whole, stop) if visit.value in self.pending]
+
+    def postpone(self, value: Value) -> None:
+        """Leave `value`, which belongs in scratch, to the first sweep that reads it. What it reads from elsewhere than
+        its own index goes to scratch now: a long chain of such values would be unravelled backwards later."""
+        whole = reach.identity(len(shape_of(value.type)))
+        for visit in self._pending_reads(value):
+            if visit.dims != whole and visit.value in self.pending:
+                self.materialise(visit.value)
+        self.pending[value] = None
 
     def materialise(self, value: Value) -> None:
         """Compute a pending value into scratch now."""

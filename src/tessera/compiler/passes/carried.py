@@ -11,7 +11,7 @@ so that inside the loop an address is again an affine function of the index.
 from __future__ import annotations
 
 from tessera.compiler.passes.strides import uniform_scalar
-from tessera.ir.nodes import Block, Function, Module, Op, Region, Value, replace_uses
+from tessera.ir.nodes import Block, Function, Module, Op, Region, Value, replace_uses, walk
 from tessera.ir.types import BlockType, PointerType, ScalarType
 
 _I64 = ScalarType("i64")
@@ -130,10 +130,15 @@ def remove_dead(module: Module, pure: frozenset[str]) -> None:
             changed = _sweep(function.body, used, pure)
 
 
+def _is_pure(op: Op, pure: frozenset[str]) -> bool:
+    """Has an operation no effect but its results? One that calls a function may have others."""
+    return op.name in pure and not any(inner.name == "call" for region in op.regions for inner in walk(region))
+
+
 def _sweep(region: Region, used: set[Value], pure: frozenset[str]) -> bool:
     changed = False
     for block in region.blocks:
-        kept = [op for op in block.ops if op.name not in pure or any(result in used for result in op.results)]
+        kept = [op for op in block.ops if not _is_pure(op, pure) or any(result in used for result in op.results)]
         changed |= len(kept) != len(block.ops)
         block.ops = kept
         for op in kept:

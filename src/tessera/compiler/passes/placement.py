@@ -38,11 +38,11 @@ _NAMES = """
     extsi extui trunci sitofp uitofp fptosi fptoui extf truncf fp_to_fp index_cast index_castui int_to_ptr ptr_to_int
     exp exp2 expm1 log log2 log1p log10 sqrt rsqrt sin cos tan tanh erf floor ceil absf absi fma roundeven round trunc
     precise_sqrt precise_divf extern_elementwise poison unsplat ctpop ctlz cttz copysign powf atan2
-    map_elementwise fp4_to_fp e8m0_to_fp
+    map_elementwise fp4_to_fp e8m0_to_fp exchange
 """
 LAZY = frozenset(_NAMES.split())
 
-PURE = LAZY | {"get_program_id", "get_num_programs"}
+PURE = LAZY | {"get_program_id", "get_num_programs", "reduce", "scan", "dot", "histogram"}
 
 _BARRIERS = frozenset({"debug_barrier", "gpu.barrier", "ttg.barrier"})
 _WRITES = _BARRIERS | {"store", "atomic_rmw", "atomic_cas", "call", "map_with_effects", "print"}
@@ -140,9 +140,9 @@ class _Placement:
     def _only_adds_to(value: Value, arg: Value) -> bool:
         """Is element i of `value` computed from element i of `arg` and from no other?"""
         whole = reach.identity(len(shape_of(value.type)))
-        visits = list(reach.visits(value, whole, lambda visit: visit.value is arg or _in_scratch(visit.value)))
+        visits = list(reach.visits(value, whole, lambda visit: visit.value is arg or _kept(visit.value)))
         found = [visit.dims for visit in visits if visit.value is arg]
-        aside = [visit.value for visit in visits if _in_scratch(visit.value)]
+        aside = [visit.value for visit in visits if visit.value is not arg and _kept(visit.value)]
         return set(found) == {whole} and not any(_reads(value, arg) for value in aside)
 
     def _sites_of(self, value: Value) -> list[Op]:
@@ -166,6 +166,8 @@ class _Placement:
         weight += _INSIDE_A_LOOP * any(
             self._spread(user) for result in op.results for user in self.users.get(result, [])
         )
+        # Who exchanges neighbours reads every element twice.
+        weight += any(user.name == "exchange" for result in op.results for user in self.users.get(result, []))
         return weight - 1
 
     @staticmethod
@@ -210,24 +212,30 @@ def reads_in_place(load: Op, store: Op) -> bool:
     """Does storing one element read that very element of the load, and no other?"""
     for operand in store.operands:
         whole = reach.identity(len(shape_of(operand.type)))
-        for visit in reach.visits(operand, whole, lambda visit: _in_scratch(visit.value)):
+        for visit in reach.visits(operand, whole, lambda visit: _kept(visit.value)):
             if visit.value is load.result and visit.dims != whole:
                 return False
     return True
 
 
-def _in_scratch(value: Value) -> bool:
-    return isinstance(value.owner, Op) and value.owner.placement == SCRATCH
+def _kept(value: Value) -> bool:
+    """Is it computed apart from the sinks that read it: placed in scratch, or the result of a sink itself?"""
+    owner = value.owner
+    return not isinstance(owner, Op) or not is_lazy(owner) or owner.placement == SCRATCH
 
 
 def _reads(value: Value, arg: Value) -> bool:
     """Does the expression `value` read `arg`?"""
-    whole = reach.identity(len(shape_of(value.type)))
-    return any(visit.value is arg for visit in reach.visits(value, whole, lambda visit: not _evaluated(visit.value)))
-
-
-def _evaluated(value: Value) -> bool:
-    return isinstance(value.owner, Op) and is_lazy(value.owner)
+    waiting, seen = [value], {value}
+    while waiting:
+        current = waiting.pop()
+        if current is arg:
+            return True
+        owner = current.owner
+        if isinstance(owner, Op) and is_lazy(owner):
+            waiting += [operand for operand in owner.operands if operand not in seen]
+            seen.update(owner.operands)
+    return False
 
 
 def _ask_steps(op: Op) -> None:

@@ -62,7 +62,7 @@ def operands(op: Op, dims: Dims) -> Iterator[tuple[Value, Dims]]:
         axis = op.attrs["axis"]
         yield source, (*dims[:axis], None, *dims[axis + 1 :])
         yield indices, dims
-    elif op.name == "fp4_to_fp" and source is not None:
+    elif op.name in ("fp4_to_fp", "exchange") and source is not None:
         axis = op.attrs["axis"]
         yield source, (*dims[:axis], None, *dims[axis + 1 :])
     elif op.name in ("reshape", "join", "split", "cat"):

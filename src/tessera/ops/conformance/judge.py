@@ -3,8 +3,8 @@
 Floating results: the rule of `tessera.accuracy.judge`. Below 64 elements torch's own error is too small a sample; there
 the noise is the largest error that torch has on any sample of the case, and at least 2 eps of the type.
 float64 has no wider type to judge by: within 64 eps of the largest element, or within 16 times of what PyTorch's own
-result moves when every operand moves by 4 eps, where the call magnifies rounding. All other results: equal. Shape, type and
-strides are PyTorch's, no operand is changed, and what raises in PyTorch raises the same type of exception.
+result moves when every operand moves by 4 eps, where the call magnifies rounding. All other results: equal. Shape, type
+and strides are PyTorch's, no operand is changed, and what raises in PyTorch raises the same type of exception.
 A call that draws random numbers cannot give PyTorch's: of it the shape, the type and that a seed repeats it are judged.
 """
 
@@ -20,8 +20,8 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
 from tessera.accuracy.judge import hold, judge
-from tessera.aten.switch import use
 from tessera.aten.record import Record
+from tessera.aten.switch import use
 from tessera.ops.conformance.samples import Sample
 from tessera.ops.table import VARIANTS
 
@@ -232,7 +232,7 @@ def _clone(leaf: Any) -> Any:
         return leaf
     with torch.no_grad():
         whole = leaf.detach()
-        room = torch.empty(0, dtype=whole.dtype).set_(whole.untyped_storage().clone())  # type: ignore[call-overload]
+        room = torch.empty(0, dtype=whole.dtype).set_(whole.untyped_storage().clone())
         return room.as_strided(whole.shape, whole.stride(), whole.storage_offset()).requires_grad_(leaf.requires_grad)
 
 

@@ -25,8 +25,9 @@ class Case:
 class CaseResult:
     """Counts of samples. `unreached`: no operator of ours was called; all other counts are of the samples that did.
 
-    `raising`: PyTorch raises an exception, and ours must raise one of the same type. `ours`: every computing operator of the sample ran on our kernels. `vendor`: per operator and reason, the samples in
-    which the vendor's kernel ran. `failures`: sample and what was wrong.
+    `raising`: PyTorch raises an exception, and ours must raise one of the same type. `ours`: every computing operator
+    of the sample ran on our kernels. `vendor`: per operator and reason, the samples in which the vendor's kernel ran.
+    `failures`: sample and what was wrong.
     """
 
     case: Case

@@ -1,7 +1,7 @@
 """The samples of a case: PyTorch's own, and the same in other layouts and forms.
 
 Of each sample input: the call itself (with gradients where the type has them), with non-contiguous operands, in place,
-and into `out=`. Of pointwise entries also with an expanded, an empty and a transposed first operand.
+and into `out=`. Of pointwise entries also as matrices with an expanded, a transposed and an empty first operand.
 Importing this module imports PyTorch's test library.
 """
 
@@ -53,8 +53,8 @@ def database() -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torch.testing._internal import common_methods_invocations as made
-    lists = (made.foreach_unary_op_db, made.foreach_binary_op_db, made.foreach_pointwise_op_db)
-    lists += (made.foreach_reduce_op_db, made.foreach_other_op_db)
+    lists: list[Any] = [made.foreach_unary_op_db, made.foreach_binary_op_db, made.foreach_pointwise_op_db]
+    lists += [made.foreach_reduce_op_db, made.foreach_other_op_db]
     found = [*made.op_db, *(op for ops in lists for op in ops)]
     return {f"{op.name}/{op.variant_test_name}" if op.variant_test_name else op.name: op for op in found}
 
@@ -112,10 +112,10 @@ def _forms(op: Any, number: int, given: Any, gradients: bool) -> Iterator[Sample
     plain = tree_map(lambda x: x.detach() if isinstance(x, torch.Tensor) else x, (args, kwargs))
     in_place = op.get_inplace()
     if in_place is not None and not given.broadcasts_input:
-        yield Sample(f"{label} in place", in_place, *plain, in_place=True)
+        yield Sample(f"{label} in place", in_place, plain[0], plain[1], in_place=True)
     if op.supports_out:
         strange = bool(number % 2) and op.name not in OVERWRITING
-        yield Sample(f"{label} out=", functools.partial(_into_out, op, strange), *plain)
+        yield Sample(f"{label} out=", functools.partial(_into_out, op, strange), plain[0], plain[1])
 
 
 def _into_out(op: Any, strange: bool, *args: Any, **kwargs: Any) -> Any:
@@ -134,17 +134,24 @@ def _memory(like: torch.Tensor, strange: bool) -> torch.Tensor:
 
 
 def _layouts(op: Any, label: str, given: Any) -> Iterator[Sample]:
-    """The first operand expanded, empty and transposed, where the others do not need its shape."""
-    x = given.input.detach()
-    if not isinstance(x, torch.Tensor) or x.dim() != 2:
+    """The operands seen as matrices, and the first of them expanded, transposed and empty."""
+    x = given.input
+    if not isinstance(x, torch.Tensor) or x.numel() < 4:
         return
-    others = [a for a in (*given.args, *given.kwargs.values()) if isinstance(a, torch.Tensor)]
-    shapes = {"expanded": x[:, :1].expand(x.shape), "transposed": x.t().contiguous().t(), "empty": x[:0]}
-    for name, changed in shapes.items():
-        if name == "empty" and others:
-            continue
-        args = tree_map(lambda a: a.detach() if isinstance(a, torch.Tensor) else a, given.args)
-        yield Sample(f"{label} {name}", op, (changed, *args), given.kwargs)
+
+    def matrix(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor) or leaf.shape != x.shape:
+            return leaf
+        return leaf.detach().reshape(-1)[: x.numel() // 2 * 2].view(2, -1)
+
+    first, args = matrix(x), tree_map(matrix, given.args)
+    if any(isinstance(a, torch.Tensor) and a.dim() and a.shape != first.shape for a in args):
+        return
+    changed = {"expanded": first[:, :1].expand(first.shape), "transposed": first.t().contiguous().t()}
+    for name, other in changed.items():
+        yield Sample(f"{label} {name}", op, (other, *args), given.kwargs)
+    nothing = tree_map(lambda leaf: leaf[:0] if isinstance(leaf, torch.Tensor) and leaf.dim() else leaf, args)
+    yield Sample(f"{label} empty", op, (first[:0], *nothing), given.kwargs)
 
 
 def error_samples(case: Case) -> Iterator[Sample]:

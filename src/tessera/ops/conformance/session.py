@@ -22,6 +22,7 @@ from tessera.core.errors import UsageError
 from tessera.ops.conformance.result import Case, CaseResult
 
 Progress = Callable[[CaseResult], None]
+COMMAND = [sys.executable, "-m", "tessera.ops.conformance.worker"]
 
 
 @dataclass
@@ -68,10 +69,9 @@ class Worker:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self.process is None:
-            command = [sys.executable, "-m", "tessera.ops.conformance.worker"]
             self.errors.truncate(0)
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors
+                COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors
             )
         return self.process
 

@@ -77,7 +77,8 @@ def to_markdown(results: list[CaseResult], command: str) -> str:
         f"**{headline(totals(results))}**", "",
         "## On the vendor's kernels, and why", "", "| samples | operator and reason |", "|---:|---|",
         *(f"| {count:,} | {text} |" for text, count in vendor_reasons(results)), "",
-        "## Entries", "", "| entry | types | samples | passed | failed | on our kernels |", "|---|---:|---:|---:|---:|---:|",
+        "## Entries", "", "| entry | types | samples | passed | failed | on our kernels |",
+        "|---|---:|---:|---:|---:|---:|",
     ]  # fmt: skip
     for _, row in sorted(_by_entry(results).items()):
         if row["samples"]:

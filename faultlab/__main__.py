@@ -1,0 +1,68 @@
+"""`python -m faultlab`: plant faults, run clean models, print and write the table."""
+
+from __future__ import annotations
+
+import argparse
+import random
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from faultlab.cases import Case, clean, faulty
+from faultlab.judge import Outcome, run_case
+from faultlab.table import as_json, as_markdown, summary
+
+_SEED = 11
+
+
+def main() -> None:
+    """Run the lab as the options say."""
+    options = _options()
+    # The models are small: a second thread costs more than it does.
+    torch.set_num_threads(1)
+    cases = chosen_cases(options.faults, options.clean, options.only)
+    outcomes = _run(cases, options.verbose)
+    console = Console()
+    console.print(summary(outcomes))
+    if options.out is not None:
+        (options.out / "check-lab.json").write_text(as_json(outcomes), encoding="utf-8")
+        (options.out / "check-lab.md").write_text(as_markdown(outcomes), encoding="utf-8")
+        console.print(f"wrote {options.out / 'check-lab.md'} and .json")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m faultlab", description=__doc__)
+    parser.add_argument(
+        "--faults", type=int, default=600, help="how many faulty cases, drawn from all; 0: none; -1: all"
+    )
+    parser.add_argument("--clean", type=int, default=300, help="how many clean runs")
+    parser.add_argument("--only", default="", help="only cases whose name, family or type contains this")
+    parser.add_argument("--out", type=Path, default=None, help="folder for check-lab.md and check-lab.json")
+    parser.add_argument("--verbose", action="store_true", help="print every case that is not right")
+    return parser.parse_args()
+
+
+def chosen_cases(num_faults: int, num_clean: int, only: str = "") -> list[Case]:
+    """A fixed random sample of the faulty cases, then the clean ones."""
+    cases = [case for case in faulty() if only in f"{case.name} {case.family} {case.dtype}"]
+    if 0 <= num_faults < len(cases):
+        cases = random.Random(_SEED).sample(cases, num_faults)
+    return cases + [case for case in clean(num_clean) if only in f"{case.name} {case.family} {case.dtype}"]
+
+
+def _run(cases: list[Case], verbose: bool) -> list[Outcome]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    outcomes = []
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        for case in progress.track(cases, description="fault lab"):
+            outcomes.append(run_case(case))
+            if verbose and not outcomes[-1].right:
+                progress.console.print(outcomes[-1].line(), markup=False, highlight=False, soft_wrap=True)
+    return outcomes
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Who wrote what: tensors are told apart by their place in memory, so that reads find the operator that wrote last."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from tessera.accuracy.capture.records import Edge
+from tessera.accuracy.capture.value import Value, value_of
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A tensor without its data: enough to look at the same memory again while its storage lives."""
+
+    storage: int
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+
+
+class Memory:
+    """The last writer of every storage and the maker of every view; values are measured once until they are written.
+
+    names: of the tensors that were there before the run, by storage.
+    """
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        self._names = names
+        self._writers: dict[int, int] = {}
+        self._views: dict[_Place, int] = {}
+        self._wholes: dict[int, _Place] = {}
+        self._versions: Counter[int] = Counter()
+        self._known: dict[_Place, tuple[int, Value]] = {}
+
+    def edge(self, tensor: torch.Tensor) -> Edge:
+        """The record of a tensor that is read."""
+        storage = storage_of(tensor)
+        writer = self._writers.get(storage, -1)
+        maker = max(writer, self._views.get(_place(tensor), -1))
+        name = "" if maker >= 0 else self._names.get(storage, "")
+        return Edge(self.value(tensor), maker if maker >= 0 else None, name)
+
+    def viewed(self, index: int, tensor: torch.Tensor) -> Value:
+        """The record of a view that operator `index` made."""
+        self._views[_place(tensor)] = index
+        return self.value(tensor)
+
+    def wrote(self, index: int, tensor: torch.Tensor, *, made: bool) -> tuple[Value, Value | None]:
+        """The records of a tensor that operator `index` wrote, and of the whole buffer if the tensor is a part of one.
+
+        made: the operator made the tensor as well, so whatever was in this memory before is gone.
+        """
+        storage = storage_of(tensor)
+        self._writers[storage] = index
+        self._versions[storage] += 1
+        place = _place(tensor)
+        if made or storage not in self._wholes:
+            self._wholes[storage] = place
+        whole = self._wholes[storage]
+        if whole.shape == place.shape or made:
+            return self.value(tensor), None
+        return self.value(tensor), value_of(tensor.as_strided(whole.shape, whole.stride, whole.offset))
+
+    def value(self, tensor: torch.Tensor) -> Value:
+        """What the tensor holds now."""
+        place = _place(tensor)
+        version = self._versions[place.storage]
+        known = self._known.get(place)
+        if known is not None and known[0] == version:
+            return known[1]
+        value = value_of(tensor)
+        self._known[place] = (version, value)
+        return value
+
+
+def storage_of(tensor: torch.Tensor) -> int:
+    """A number for the memory of a tensor; of the object itself where there is no plain memory (sparse, packed)."""
+    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else id(tensor)
+
+
+def _place(tensor: torch.Tensor) -> _Place:
+    strided = tensor.layout == torch.strided
+    return _Place(
+        storage=storage_of(tensor),
+        offset=int(tensor.storage_offset()) if strided else 0,
+        shape=tuple(tensor.shape),
+        stride=tuple(tensor.stride()) if strided else (),
+        dtype=tensor.dtype,
+    )

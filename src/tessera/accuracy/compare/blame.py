@@ -1,0 +1,246 @@
+"""From two runs that end differently to the one operator that is the reason.
+
+A wrong end is followed backwards through values that the reference run never had, to the earliest pair of operators
+that made different things. If what they read was the same, the operator itself is wrong (or its arguments are). If they
+read different things although nothing before them is wrong, something between was added, left out, or wired wrongly:
+the unpaired operators on the way tell which.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from tessera.accuracy.capture.records import Edge, Final, Op, Trace
+from tessera.accuracy.capture.value import Value
+from tessera.accuracy.compare.align import Pairs, Same, same_results
+
+Cause = Literal["result", "argument", "extra", "missing", "replaced", "input", "weight", "output"]
+# How far a chain of operators without partners is followed.
+_MOST_STEPS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a tensor can be seen: an input or an output of an operator."""
+
+    op: int
+    side: Literal["input", "output"]
+    position: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Why two runs differ. op: the guilty operator of the candidate; expected: of the reference, either may be absent.
+
+    got, wanted: where the wrong and the right values can be seen. changed: arguments as (name, candidate's,
+    reference's).
+    """
+
+    cause: Cause
+    op: int | None
+    expected: int | None
+    got: Site | None
+    wanted: Site | None
+    changed: tuple[tuple[str, str, str], ...] = ()
+    detail: str = ""
+
+
+class Known:
+    """All values of a run, to ask whether one of them equals a given one."""
+
+    def __init__(self, trace: Trace, same: Same) -> None:
+        self._same = same
+        by_size: dict[int, list[Value]] = defaultdict(list)
+        for op in trace.ops:
+            for value in (*op.results, *(edge.value for edge in op.inputs)):
+                by_size[value.numel].append(value)
+        self._rows = {size: sorted(values, key=lambda value: value.norm) for size, values in by_size.items()}
+        self._norms = {size: [value.norm for value in values] for size, values in self._rows.items()}
+
+    def __contains__(self, value: Value) -> bool:
+        norms = self._norms.get(value.numel, [])
+        slack = 1e-6 * value.norm
+        first, last = bisect_left(norms, value.norm - slack), bisect_right(norms, value.norm + slack)
+        return any(self._same(value, row) for row in self._rows.get(value.numel, [])[first:last])
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Two runs with their pairs and the rule by which values count as the same."""
+
+    candidate: Trace
+    reference: Trace
+    pairs: Pairs
+    same: Same
+    known: Known | None = None
+
+    def wrong_finals(self) -> list[tuple[Final, Final]]:
+        """Ends of the runs that have one name and different values."""
+        theirs = {final.name: final for final in self.reference.finals}
+        ends = [(final, theirs[final.name]) for final in self.candidate.finals if final.name in theirs]
+        return [(ours, other) for ours, other in ends if not self.same(ours.value, other.value)]
+
+    def partner(self, op: Op) -> Op | None:
+        """The reference's operator that belongs to one of the candidate's."""
+        index = self.pairs.of_candidate.get(op.index)
+        return None if index is None else self.reference.ops[index]
+
+    def find(self) -> Finding | None:
+        """The reason for the first wrong end, None if no end is wrong."""
+        wrong = self.wrong_finals()
+        if not wrong:
+            return None
+        self.known = Known(self.reference, self.same)
+        # Ends are in order of time; what comes later may only follow from what is wrong in the first.
+        behind = self._behind([wrong[0][0].producer])
+        for index in sorted(behind):
+            op = self.candidate.ops[index]
+            partner = self.partner(op)
+            if partner is not None and not same_results(op, partner, self.same):
+                return self._explain(op, partner, set())
+        return self._explain_end(*wrong[0])
+
+    def _behind(self, starts: list[int | None]) -> set[int]:
+        """The operators that led to wrong ends through values that the reference never had."""
+        assert self.known is not None
+        waiting = [start for start in starts if start is not None]
+        found: set[int] = set()
+        while waiting:
+            index = waiting.pop()
+            if index in found:
+                continue
+            found.add(index)
+            for edge in self.candidate.ops[index].inputs:
+                if edge.producer is not None and edge.producer not in found and edge.value not in self.known:
+                    waiting.append(edge.producer)
+        return found
+
+    def _explain(self, op: Op, partner: Op, seen: set[int]) -> Finding:
+        seen.add(op.index)
+        changed = changed_arguments(op, partner)
+        got, wanted = _first_difference(op, partner, self.same)
+        base = Finding(cause="result", op=op.index, expected=partner.index, got=got, wanted=wanted, changed=changed)
+        if len(op.inputs) != len(partner.inputs):
+            return replace(base, cause="argument")
+        for position, (ours, theirs) in enumerate(zip(op.inputs, partner.inputs, strict=True)):
+            if not self.same(ours.value, theirs.value):
+                sites = Site(op.index, "input", position), Site(partner.index, "input", position)
+                found = self._explain_input(ours, theirs, op, partner, sites, seen)
+                if found is not None:
+                    return found
+        return replace(base, cause="argument" if changed else "result")
+
+    def _explain_input(
+        self, ours: Edge, theirs: Edge, op: Op, partner: Op, sites: tuple[Site, Site], seen: set[int]
+    ) -> Finding | None:
+        """Why an operator read something else than its partner; None if it is not to be told."""
+        base = Finding(cause="input", op=op.index, expected=partner.index, got=sites[0], wanted=sites[1])
+        if ours.producer is not None and theirs.producer is not None:
+            before = self.candidate.ops[ours.producer]
+            after = self.reference.ops[theirs.producer]
+            partners = self.pairs.of_candidate.get(before.index) == after.index
+            if partners and before.index not in seen and not same_results(before, after, self.same):
+                return self._explain(before, after, seen)
+        added = _chain(ours, self.candidate, self.pairs.of_candidate)
+        left_out = _chain(theirs, self.reference, self.pairs.of_reference)
+        if not added and not left_out:
+            if ours.producer is None and theirs.producer is None:
+                return replace(base, cause="weight", detail=f"{ours.name or theirs.name}")
+            return replace(base, detail=self._wiring(ours, theirs))
+        assert self.known is not None
+        if added and ours.value.norm > 0 and ours.value in self.known:
+            # Made in another way, but one of the reference's own values: the wrong one of them.
+            return replace(base, detail=self._wiring(ours, theirs))
+        return self._explain_chains(added, left_out, base)
+
+    def _explain_chains(self, added: list[Op], left_out: list[Op], base: Finding) -> Finding:
+        """By the operators without partners on the way to a tensor, in the candidate and in the reference."""
+        if not left_out:
+            return replace(base, cause="extra", op=self._first_foreign(added).index, expected=None)
+        if not added:
+            # The last one is what the rest led to: of a mask that is made and applied, the application.
+            telling = [op for op in left_out if not _reshapes(op)] or left_out
+            return replace(base, cause="missing", op=None, expected=telling[-1].index)
+        twins = [(a, b) for a in added for b in left_out if a.name == b.name and len(a.inputs) == len(b.inputs)]
+        for ours, theirs in twins:
+            if all(self.same(a.value, b.value) for a, b in zip(ours.inputs, theirs.inputs, strict=True)):
+                changed = changed_arguments(ours, theirs)
+                return replace(base, cause="argument", op=ours.index, expected=theirs.index, changed=changed)
+        guilty = self._first_foreign(added)
+        twin = next((b for a, b in twins if a is guilty), left_out[0])
+        return replace(base, cause="replaced", op=guilty.index, expected=twin.index)
+
+    def _first_foreign(self, ops: list[Op]) -> Op:
+        """The first operator that made what the reference never had."""
+        known = self.known
+        assert known is not None
+        foreign = [op for op in ops if any(value not in known for value in op.results)] or ops
+        return next((op for op in foreign if not _reshapes(op)), foreign[0])
+
+    def _wiring(self, ours: Edge, theirs: Edge) -> str:
+        return f"reads {_origin(ours, self.candidate)} where the reference reads {_origin(theirs, self.reference)}"
+
+    def _explain_end(self, ours: Final, theirs: Final) -> Finding:
+        """All pairs are right, so the difference lies between the last of them and the end."""
+        name = ours.name
+        edges = Edge(ours.value, ours.producer), Edge(theirs.value, theirs.producer)
+        got, wanted = _site_of(edges[0], self.candidate), _site_of(edges[1], self.reference)
+        base = Finding(
+            cause="output", op=ours.producer, expected=theirs.producer, got=got, wanted=wanted, detail=f"of {name}"
+        )
+        added = _chain(edges[0], self.candidate, self.pairs.of_candidate)
+        left_out = _chain(edges[1], self.reference, self.pairs.of_reference)
+        return self._explain_chains(added, left_out, base) if added or left_out else base
+
+
+def changed_arguments(op: Op, partner: Op) -> tuple[tuple[str, str, str], ...]:
+    """Arguments that differ, as (name, candidate's, reference's); absent ones are `default`."""
+    ours, theirs = dict(op.arguments), dict(partner.arguments)
+    names = list(dict.fromkeys([*ours, *theirs]))
+    rows = [(name, ours.get(name, "default"), theirs.get(name, "default")) for name in names]
+    return tuple(row for row in rows if row[1] != row[2])
+
+
+def _first_difference(op: Op, partner: Op, same: Same) -> tuple[Site, Site]:
+    """The first result that differs. Written buffers are numbered after the outputs."""
+    rows = list(zip(op.results, partner.results, strict=False))
+    position = next((k for k, (a, b) in enumerate(rows) if not same(a, b)), 0)
+    return Site(op.index, "output", position), Site(partner.index, "output", position)
+
+
+def _site_of(edge: Edge, trace: Trace) -> Site | None:
+    """Where the value of an edge can be seen: among the results of its producer."""
+    if edge.producer is None:
+        return None
+    rows = trace.ops[edge.producer].results
+    position = next((k for k, value in enumerate(rows) if value.digest == edge.value.digest), 0)
+    return Site(edge.producer, "output", position)
+
+
+def _chain(edge: Edge, trace: Trace, partners: dict[int, int]) -> list[Op]:
+    """The operators without a partner that led to a tensor, in order of execution."""
+    found: dict[int, Op] = {}
+    waiting = [edge]
+    while waiting and len(found) < _MOST_STEPS:
+        producer = waiting.pop().producer
+        if producer is not None and producer not in partners and producer not in found:
+            found[producer] = trace.ops[producer]
+            waiting += trace.ops[producer].inputs
+    return [found[index] for index in sorted(found)]
+
+
+def _reshapes(op: Op) -> bool:
+    """Whether an operator only looks at its input in another way."""
+    return op.short_name.endswith(
+        (".view", ".slice", ".select", ".expand", ".unsqueeze", ".as_strided", "._unsafe_view")
+    )
+
+
+def _origin(edge: Edge, trace: Trace) -> str:
+    if edge.producer is None:
+        return edge.name or "a constant"
+    op = trace.ops[edge.producer]
+    return f"the result of {op.short_name} in {op.module}"

@@ -1,0 +1,371 @@
+"""From the evidence of all runs to one verdict, one culprit and a row for every layer."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+
+from tessera.accuracy.capture.keep import Keep
+from tessera.accuracy.capture.records import Edge, ModuleCall, Op, Trace
+from tessera.accuracy.capture.value import Value, close
+from tessera.accuracy.compare.align import align
+from tessera.accuracy.compare.blame import Comparison, Finding, Known, Site
+from tessera.accuracy.compare.kernels import KernelVerdict
+from tessera.accuracy.compare.kinds import name_kind
+from tessera.accuracy.compare.patterns import Clues, Pattern, classify
+from tessera.accuracy.compare.precision import Careful, Losses, differs, relative, unit
+from tessera.accuracy.picture import picture
+from tessera.accuracy.result import CheckResult, Class, Culprit, Exhibit, Layer, OpCall, Verdict
+
+# Between two float64 runs of one computation: far above what float64 rounds, far below any fault worth the name.
+DOUBLE_TOLERANCE = 1e-9
+
+_VIEWS = (".t", ".transpose", ".view", ".permute", ".expand", ".unsqueeze", ".slice", ".select", ".detach")
+
+
+class Zoom(Protocol):
+    """Repeats a run to look closer."""
+
+    def keep(self, side: str, double: bool, indices: frozenset[int]) -> Keep:
+        """The full tensors of the operators with these indices, of the `candidate` or the `reference`."""
+
+    def previous(self, double: bool) -> Trace:
+        """The candidate's call before the watched one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All runs of a check. ours, again: the candidate in its own type, twice; None where a run could not be made."""
+
+    ours: Trace
+    again: Trace
+    theirs: Trace
+    ours_double: Trace | None
+    theirs_double: Trace | None
+    kernels: Mapping[int, KernelVerdict]
+    notes: tuple[str, ...] = ()
+
+
+def conclude(evidence: Evidence, zoom: Zoom) -> CheckResult:
+    """The result of a check: the first of the questions that is answered with no decides."""
+    base = CheckResult(
+        verdict="clean",
+        reason="the same computation, and no operator loses more than PyTorch's own kernels do",
+        layers=tuple(_layers(evidence)),
+        operators=dict(Counter(row.verdict for row in evidence.kernels.values())),
+        notes=evidence.notes,
+    )
+    for question in (_failed, _unstable, _other_program, _wrong_kernel, _careless, _not_finite):
+        found = question(evidence, zoom)
+        if found is not None:
+            return replace(base, **found)
+    return base
+
+
+Found = dict[str, Any]
+
+
+def _failed(evidence: Evidence, zoom: Zoom) -> Found | None:
+    ours = evidence.ours
+    if not ours.error:
+        return None
+    last = ours.ops[-1] if ours.ops else None
+    where = " ".join(ours.error.split())[:200]
+    culprit = None if last is None else _culprit(last, "failed", f"after this operator: {where}")
+    return {"verdict": "failed", "reason": f"the candidate's run ended early: {where}", "culprit": culprit}
+
+
+# --- does it give the same twice? ---
+
+
+def _unstable(evidence: Evidence, zoom: Zoom) -> Found | None:
+    """The first operator that made two things of the same inputs."""
+    first, second = evidence.ours, evidence.again
+    ends = {final.name: final.value.digest for final in second.finals}
+    if all(ends.get(final.name) == final.value.digest for final in first.finals):
+        return None
+    pairs = align(first, second, lambda a, b: a.digest == b.digest)
+    undefined: set[int | None] = set()
+    for op in first.ops:
+        other = pairs.of_candidate.get(op.index)
+        twin = None if other is None else second.ops[other]
+        if _undefined(op) or (_is_view(op) and any(edge.producer in undefined for edge in op.inputs)):
+            undefined.add(op.index)
+        if twin is None or op.index in undefined or [v.digest for v in op.results] == [v.digest for v in twin.results]:
+            continue
+        if any(
+            a.value.digest != b.value.digest and _explained(a, undefined)
+            for a, b in zip(op.inputs, twin.inputs, strict=False)
+        ):
+            continue
+        where = _varying(zoom, op.index, other if other is not None else op.index)
+        culprit = _culprit(op, "non-deterministic", f"the same input twice gives two results: {where}")
+        return {"verdict": "non-deterministic", "reason": str(culprit), "culprit": culprit}
+    return None
+
+
+def _undefined(op: Op) -> bool:
+    return any(word in op.name for word in ("empty", "resize"))
+
+
+def _is_view(op: Op) -> bool:
+    return op.short_name.endswith(_VIEWS)
+
+
+def _explained(edge: Edge, undefined: set[int | None]) -> bool:
+    """Whether an input that varies was made by an operator that was already looked at.
+
+    Undefined memory and constants that vary are no fault themselves; what is made of them is.
+    """
+    return edge.producer is not None and edge.producer not in undefined
+
+
+def _varying(zoom: Zoom, index: int, other: int) -> str:
+    first = zoom.keep("candidate", False, frozenset({index})).tensor(index, "output", 0)
+    second = zoom.keep("candidate", False, frozenset({other})).tensor(other, "output", 0)
+    if first is None or second is None or torch.equal(first, second):
+        return "not in every run"
+    return classify(first, second, Clues(equal=0.0, dtype=first.dtype)).where
+
+
+# --- is it the same computation? ---
+
+
+def _other_program(evidence: Evidence, zoom: Zoom) -> Found | None:
+    ours, theirs = evidence.ours_double, evidence.theirs_double
+    double = ours is not None and theirs is not None
+    if ours is None or theirs is None:
+        ours, theirs = evidence.ours, evidence.theirs
+    same = _same_double if double else _same_own
+    if ours is theirs:
+        return None
+    comparison = Comparison(ours, theirs, align(ours, theirs, same), same)
+    finding = comparison.find()
+    if finding is None:
+        return None
+    return _described(finding, comparison, zoom, double, "wrong")
+
+
+def _same_double(a: Value, b: Value) -> bool:
+    return close(a, b, DOUBLE_TOLERANCE)
+
+
+def _same_own(a: Value, b: Value) -> bool:
+    """Without float64, two runs of one program on the same kernels agree to the last bit; others to a few roundings."""
+    return close(a, b, 64 * max(unit(a), unit(b)))
+
+
+def _described(finding: Finding, comparison: Comparison, zoom: Zoom, double: bool, verdict: Verdict) -> Found:
+    finding, stale = _returned_by(finding, comparison, zoom, double)
+    ours = None if finding.op is None else comparison.candidate.ops[finding.op]
+    ours = _user(ours, comparison.candidate) if finding.cause == "weight" and ours is not None else ours
+    theirs = None if finding.expected is None else comparison.reference.ops[finding.expected]
+    got = _seen(finding.got, "candidate", zoom, double, comparison.candidate)
+    wanted = _seen(finding.wanted, "reference", zoom, double, comparison.reference)
+    dtype = getattr(torch, comparison.candidate.dtype, torch.float32)
+    clues = Clues(dtype=dtype, equal=1e-8 if double else 64 * torch.finfo(dtype).eps)
+    pattern = stale or name_kind(finding, ours, theirs, got, wanted, clues)
+    guilty = ours or theirs
+    if guilty is None:
+        return {"verdict": verdict, "reason": f"{finding.detail}: {pattern.where}"}
+    culprit = _culprit(guilty, pattern.kind, pattern.where)
+    seen = picture(got, wanted) if got is not None and wanted is not None else None
+    exhibit = Exhibit(
+        ours=_call_of(zoom, "candidate", double, ours if finding.op is not None else None),
+        theirs=_call_of(zoom, "reference", double, theirs),
+        got=got,
+        wanted=wanted,
+    )
+    return {"verdict": verdict, "reason": str(culprit), "culprit": culprit, "picture": seen, "exhibit": exhibit}
+
+
+def _call_of(zoom: Zoom, side: str, double: bool, op: Op | None) -> OpCall | None:
+    return None if op is None else zoom.keep(side, double, frozenset({op.index})).calls.get(op.index)
+
+
+def _user(op: Op, trace: Trace) -> Op:
+    """The operator that computes with a weight, behind those that only turn or reshape it."""
+    for later in trace.ops[op.index + 1 :]:
+        if not _is_view(op):
+            break
+        if any(edge.producer == op.index for edge in later.inputs):
+            op = later
+    return op
+
+
+def _returned_by(finding: Finding, comparison: Comparison, zoom: Zoom, double: bool) -> tuple[Finding, Pattern | None]:
+    """Where an operator reads what no operator of this run made: who should have made it, and whether it is old."""
+    if finding.cause not in ("input", "output") or finding.expected is None:
+        return finding, None
+    if finding.got is None or finding.wanted is None or finding.got.side == "output":
+        return finding, None
+    ours = comparison.candidate.ops[finding.got.op].inputs[finding.got.position]
+    theirs = comparison.reference.ops[finding.wanted.op].inputs[finding.wanted.position]
+    if ours.producer is not None or theirs.producer is None:
+        return finding, None
+    maker = comparison.pairs.of_reference.get(theirs.producer)
+    finding = replace(finding, op=maker if maker is not None else finding.op, expected=theirs.producer)
+    before = zoom.previous(double)
+    if ours.value in Known(before, comparison.same):
+        return finding, Pattern(kind="stale", where="equals a result of the previous call", sure=True)
+    return finding, None
+
+
+def _seen(site: Site | None, side: str, zoom: Zoom, double: bool, trace: Trace) -> torch.Tensor | None:
+    if site is None:
+        return None
+    kept, op = zoom.keep(side, double, frozenset({site.op})), trace.ops[site.op]
+    if site.side == "input" or site.position < len(op.outputs):
+        return kept.tensor(site.op, site.side, site.position)
+    whole = op.results[site.position]
+    return kept.written(site.op, site.position - len(op.outputs), whole.shape, whole.stride)
+
+
+# --- does every kernel compute what it should? ---
+
+
+def _wrong_kernel(evidence: Evidence, zoom: Zoom) -> Found | None:
+    """The first operator call that is wrong on its own inputs; a suspicious one if none is wrong."""
+    for classes in (("wrong", "non-finite"), ("suspicious",), ("layout",)):
+        for index, row in sorted(evidence.kernels.items()):
+            if row.verdict in classes:
+                return _kernel_fault(evidence.ours.ops[index], row)
+    return None
+
+
+def _kernel_fault(op: Op, row: KernelVerdict) -> Found:
+    kind, where = str(row.verdict), row.reason
+    seen = None
+    if row.got is not None and row.expected is not None and row.verdict != "layout":
+        # A kernel may sum in another order in float32, and rounds its result to its type.
+        clues = Clues(dtype=row.got.dtype, equal=2 * _eps(row.got) + 32 * torch.finfo(torch.float32).eps)
+        pattern = classify(row.got, row.expected, clues)
+        vague = pattern.kind in ("values", "block") and row.got.is_floating_point() and row.ratio < 1e4
+        kind, where = ("accuracy" if vague else pattern.kind), f"{pattern.where}; {row.reason}"
+        seen = picture(row.got, row.expected)
+    culprit = _culprit(op, kind, where)
+    exhibit = Exhibit(ours=row.call, got=row.got, wanted=row.expected)
+    return {"verdict": row.verdict, "reason": str(culprit), "culprit": culprit, "picture": seen, "exhibit": exhibit}
+
+
+def _eps(tensor: torch.Tensor) -> float:
+    return torch.finfo(tensor.dtype).eps if tensor.is_floating_point() else 0.0
+
+
+# --- is it as careful in its own type? ---
+
+
+def _careless(evidence: Evidence, zoom: Zoom) -> Found | None:
+    if evidence.ours_double is None or evidence.theirs_double is None:
+        return None
+    ours, theirs = evidence.ours, evidence.theirs
+    same = Careful(Losses.between(ours, evidence.ours_double), Losses.between(theirs, evidence.theirs_double))
+    pairs = align(ours, theirs, same)
+    if not differs(ours, theirs, pairs):
+        return None
+    comparison = Comparison(ours, theirs, pairs, same)
+    finding = comparison.find()
+    return None if finding is None else _described(finding, comparison, zoom, False, "wrong")
+
+
+# --- are there numbers at all? ---
+
+
+def _not_finite(evidence: Evidence, zoom: Zoom) -> Found | None:
+    """Where a number that is finite in float64 stopped being one, if that reached an end of the run."""
+    exact = evidence.theirs_double
+    if exact is None:
+        return None
+    ends = {final.name: final.value for final in exact.finals}
+    if all(final.value.finite or not ends.get(final.name, final.value).finite for final in evidence.ours.finals):
+        return None
+    pairs = align(evidence.ours, exact, lambda a, b: True)
+    for op in evidence.ours.ops:
+        partner = pairs.of_candidate.get(op.index)
+        if partner is None or all(value.finite for value in op.results):
+            continue
+        wide = exact.ops[partner].results
+        if all(edge.value.finite for edge in op.inputs) and all(value.finite for value in wide):
+            return _birth(op, wide)
+    return None
+
+
+def _birth(op: Op, wide: tuple[Value, ...]) -> Found:
+    largest = max(value.largest for value in wide)
+    dtype = next(value.dtype for value in op.results if not value.finite)
+    limit = torch.finfo(getattr(torch, dtype)).max
+    overflow = largest > limit
+    where = f"float64 has values up to {largest:.3g}, {dtype} holds {limit:.3g}" if overflow else "finite in float64"
+    verdict: Verdict = "overflow" if overflow else "non-finite"
+    culprit = _culprit(op, verdict, f"the first that is no number is born here; {where}")
+    return {"verdict": verdict, "reason": str(culprit), "culprit": culprit}
+
+
+def _culprit(op: Op, kind: str, where: str) -> Culprit:
+    return Culprit(
+        module=op.module,
+        operator=op.short_name,
+        kind=kind,
+        where=where,
+        source=op.source,
+        phase=op.phase,
+        step=op.step,
+        call=op.call,
+    )
+
+
+# --- a row for every layer ---
+
+_WORST: tuple[Class, ...] = ("exact", "rounding", "layout", "suspicious", "non-finite", "wrong")
+
+
+def _layers(evidence: Evidence) -> list[Layer]:
+    """Every output of every module call of the candidate, in order of completion."""
+    exact = _by_name(evidence.theirs_double)
+    native = _by_name(evidence.theirs)
+    rows = []
+    for name, call, value in _outputs(evidence.ours):
+        wide, plain = exact.get(name), native.get(name)
+        error = None if wide is None else relative(value, wide)
+        theirs = None if wide is None or plain is None else relative(plain, wide)
+        rows.append(
+            Layer(
+                name=name,
+                kind=call.kind,
+                shape=value.shape,
+                error=_finite(error),
+                reference_error=_finite(theirs),
+                ratio=None if error is None or theirs is None else _finite(error / max(theirs, unit(value))),
+                verdict=_worst(evidence.kernels, call),
+                operators=call.last - call.first,
+            )
+        )
+    return rows
+
+
+def _outputs(trace: Trace) -> list[tuple[str, ModuleCall, Value]]:
+    calls: Counter[str] = Counter()
+    rows = []
+    for call in trace.modules:
+        calls[call.name] += 1
+        numbered = call.name if calls[call.name] == 1 else f"{call.name}#{calls[call.name]}"
+        rows += [(numbered + path, call, value) for path, value in call.outputs]
+    return rows
+
+
+def _by_name(trace: Trace | None) -> dict[str, Value]:
+    return {} if trace is None else {name: value for name, _, value in _outputs(trace)}
+
+
+def _worst(kernels: Mapping[int, KernelVerdict], call: ModuleCall) -> Class:
+    inside = [kernels[index].verdict for index in range(call.first, call.last) if index in kernels]
+    return max(inside, key=_WORST.index, default="exact")
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None

@@ -1,0 +1,118 @@
+"""Watching a run changes nothing in it, and says where every operator came from."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from tessera.accuracy.call import Call
+from tessera.accuracy.capture.random import RandomTape
+from tessera.accuracy.capture.records import Trace
+from tessera.accuracy.capture.run import Job, Setup, watch
+from tessera.accuracy.capture.value import close, distance, value_of
+from tests.accuracy.small_models import encoder, tokens
+
+
+def run(
+    model: nn.Module, x: torch.Tensor, *, tape: RandomTape | None = None, double: bool = False, **job: object
+) -> Trace:
+    made = Job(calls=(Call.of(x),), **job)  # type: ignore[arg-type]
+    return watch(model, made, Setup(double=double), tape or RandomTape())
+
+
+def test_outputs_and_gradients_are_bit_equal_with_and_without_capture() -> None:
+    model, x = encoder(), tokens()
+    trace = run(model, x, backward=True)
+    leaf = x.clone().requires_grad_()
+    output = model(leaf)
+    assert trace.final("output").value.digest == value_of(output).digest  # type: ignore[union-attr]
+    generator = torch.Generator().manual_seed(20260102 + output.numel())
+    direction = torch.randn(output.numel(), generator=generator, dtype=torch.float64).bfloat16().float()
+    output.backward(direction.view(output.shape))
+    for name, weight in model.named_parameters():
+        assert weight.grad is not None
+        assert trace.final(f"gradient {name}").value.digest == value_of(weight.grad).digest  # type: ignore[union-attr]
+
+
+def test_afterwards_the_model_is_as_it_was() -> None:
+    model, x = encoder(), tokens()
+    before = {name: (weight.data_ptr(), weight.clone()) for name, weight in model.named_parameters()}
+    run(model, x, steps=2)
+    run(model, x, double=True)
+    for name, weight in model.named_parameters():
+        assert weight.data_ptr() == before[name][0] and torch.equal(weight, before[name][1]) and weight.grad is None
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_every_operator_knows_its_module_and_its_line() -> None:
+    model, x = encoder(), tokens()
+    trace = run(model, x, backward=True)
+    products = [op for op in trace.ops if op.name == "aten.addmm.default" and op.phase == "forward"]
+    assert {op.module for op in products} >= {"layers.0.linear1", "layers.1.linear2", "layers.0.self_attn"}
+    backward = [op for op in trace.ops if op.phase == "backward" and op.name == "aten.mm.default"]
+    assert {op.module for op in backward} >= {"layers.0.linear1", "layers.1.linear2"}
+    assert all(op.source.endswith(".py:" + op.source.rsplit(":", 1)[1]) for op in trace.ops if op.source)
+    assert any("test_capture.py" in op.source for op in trace.ops)
+
+
+def test_reads_are_traced_to_the_last_writer_also_through_views() -> None:
+    class Writes(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            store = torch.zeros(4, 3)
+            store[1:2] = x
+            return store * 2
+
+    trace = run(Writes(), torch.ones(1, 3))
+    writer = next(op for op in trace.ops if op.name == "aten.copy_.default")
+    reader = next(op for op in trace.ops if op.name == "aten.mul.Tensor")
+    assert reader.inputs[0].producer == writer.index
+    assert [value.shape for value in writer.written] == [(4, 3)]
+
+
+def test_dropout_masks_are_the_same_in_every_run_and_type() -> None:
+    model, x, tape = encoder(dropout=0.5), tokens(), RandomTape()
+    first = run(model, x, tape=tape, backward=True)
+    exact = run(model, x, tape=tape, backward=True, double=True)
+    for name in ("output", "gradient layers.0.linear1.weight"):
+        ours, wide = first.final(name), exact.final(name)
+        assert ours is not None and wide is not None
+        assert close(ours.value, wide.value, 1e-5)
+
+
+def test_the_callers_random_numbers_go_on_as_if_nothing_had_run() -> None:
+    model = encoder(dropout=0.5)
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    run(model, tokens())
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_distances_are_told_from_sketches() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1000, 77, generator=generator)
+    for size in (1e-1, 1e-4):
+        y = x + size * torch.randn(x.shape, generator=generator)
+        true = float((x.double() - y.double()).norm())
+        assert 0.7 * true < distance(value_of(x), value_of(y)) < 1.3 * true
+    one = x.clone()
+    one[500, 3] *= 1.001
+    assert distance(value_of(x), value_of(one)) > 0
+    assert distance(value_of(x), value_of(x.t())) > 0.5 * float(x.norm())
+
+
+def test_values_that_are_no_numbers_are_counted_and_left_out() -> None:
+    value = value_of(torch.tensor([1.0, float("nan"), float("inf"), 2.0]))
+    assert (value.nans, value.infs, value.largest) == (1, 1, 2.0)
+    assert not value.finite
+    huge = torch.full((128,), torch.finfo(torch.float64).max, dtype=torch.float64)
+    assert close(value_of(huge), value_of(huge.clone()), 1e-9)
+
+
+def test_how_a_model_fails_is_part_of_the_record() -> None:
+    class Breaks(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise ZeroDivisionError("a fault of the model's own")
+
+    trace = run(Breaks(), torch.ones(2))
+    assert trace.error == "ZeroDivisionError: a fault of the model's own"

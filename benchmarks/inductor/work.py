@@ -13,7 +13,7 @@ from torch import nn
 from benchmarks.inductor.families import Inputs
 from tessera.accuracy.call import floating_tensors
 from tessera.accuracy.double import InDouble
-from tessera.accuracy.judge import Judgement, hold, judge, refuse
+from tessera.accuracy.judge import SMALL_ELEMENTS, Judgement, hold, judge, refuse
 
 Numbers = dict[str, torch.Tensor]
 _RATE, _MOMENTUM = 1e-2, 0.9
@@ -96,13 +96,14 @@ def exact(model: nn.Module, mode: Mode, calls: Sequence[Inputs]) -> Numbers:
 def compare(ours: Mapping[str, torch.Tensor], theirs: Numbers, reference: Numbers) -> dict[str, Judgement]:
     """Judge every number of ours; one that is missing is infinitely wrong.
 
-    The noise that tensors of few elements are judged with is torch's largest error so far. Gradients that are zero but
-    for rounding (of a key's bias in attention) say nothing of it: where torch has no right digit, none counts.
+    Tensors of few elements, such as a loss, are judged with the largest error that torch has on any tensor of many.
+    Gradients that are zero but for rounding (of a key's bias in attention) say nothing of it: where torch has no right
+    digit, none counts.
     """
-    judged: dict[str, Judgement] = {}
-    noise = 0.0
-    for name, native in theirs.items():
-        standard = hold(native, reference[name])
-        noise = max(noise, standard.torch_loss.error if standard.torch_loss.error < _NO_DIGIT else 0.0)
-        judged[name] = judge(ours[name], standard, noise=noise) if name in ours else refuse(standard, "is missing")
-    return judged
+    standards = {name: hold(native, reference[name]) for name, native in theirs.items()}
+    errors = [one.torch_loss.error for one in standards.values() if one.reference.numel() >= SMALL_ELEMENTS]
+    noise = max((error for error in errors if error < _NO_DIGIT), default=0.0)
+    return {
+        name: judge(ours[name], standard, noise=noise) if name in ours else refuse(standard, "is missing")
+        for name, standard in standards.items()
+    }

@@ -134,4 +134,4 @@ def test_training_steps(dtype: torch.dtype, foreach: bool) -> None:
         judgement = judge(mine, hold(vendor, wanted), noise=4 * torch.finfo(dtype).eps)
         assert judgement.ok, judgement.reason
     assert not vendor_calls(record)
-    assert record.ours > 100
+    assert record.ours > 50  # the optimizer's operators on lists of tensors count once

@@ -59,3 +59,26 @@ def compiling() -> dict[str, Any]:
         "summary": [{**summary, "met": True}],
         "launch": [launch],
     }
+
+
+def inductor() -> dict[str, Any]:
+    compiled: dict[str, Any] = {"compile_s": 12.5, "kernels": 5, "tensors": 7, "outside": 0, "reasons": {}}
+    compiled |= {"ratio": 1.5, "peak_ratio": 2.0}
+    wrong = {**compiled, "outside": 1, "reasons": {"call 0, output[loss]": "error 1 is 3 times what torch loses"}}
+    about = {"family": "bert", "mode": "training", "dtype": "float32", "shapes": "static"}
+    return {
+        "about": ABOUT,
+        "rows": [
+            {**about, "triton": compiled, "cpp": wrong, "ms": {"eager": 5.0}, "speedup": {"triton": 1.25, "cpp": 0.5}},
+            {**about, "family": "vit", "triton": wrong, "ms": {"eager": 5.0}, "speedup": {"triton": 0.75}},
+            {**about, "family": "t5", "failed": "status 1: a|b"},
+        ],
+    }
+
+
+def collections() -> dict[str, Any]:
+    counts = {"passed": 5, "failed": 1, "newer": 0, "skipped": 2, "xfailed": 0}
+    reason = {"outcome": "failed", "reason": "TypeError: a|b", "count": 1, "example": "tests/test_a.py::test_b[5]"}
+    file = {"file": "test_a.py", "counts": counts, "slowest_compile_s": 0.5}
+    result = {"command": "python -m benchmarks.collections a", "first": 5, "triton": "3.7.1", "files": [file]}
+    return {"collections": {"a": {**result, "reasons": [reason]}}}

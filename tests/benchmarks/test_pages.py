@@ -19,6 +19,8 @@ SAMPLES: dict[str, Callable[[], dict[str, Any]]] = {
     "kernels-cpu": sample.kernels,
     "compile-cpu": sample.compiling,
     "models-cpu": sample.models,
+    "inductor-cpu": sample.inductor,
+    "collections-cpu": sample.collections,
 }
 _SVG = "{http://www.w3.org/2000/svg}"
 

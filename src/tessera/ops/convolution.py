@@ -107,9 +107,12 @@ def direct(
         inside = in_rows & in_0 & in_1 & in_2
         from_x = x_at + i0 * x_0 + i1 * x_1 + i2 * x_2
         from_w = w_at + (t // (k1 * k2)) * w_0 + ((t // k2) % k1) * w_1 + (t % k2) * w_2
+        # Summed apart for each tap: two short sums round less than one long.
+        part = tl.zeros([BM], ACC)
         for c in range(channels):
             a = tl.load(from_x + c * x_c, mask=inside, other=0.0).to(ACC)
-            acc += a * tl.load(from_w + c * w_c).to(ACC)
+            part += a * tl.load(from_w + c * w_c).to(ACC)
+        acc += part
     if bias is not None:
         acc += tl.load(bias + out).to(ACC)
     to = y + batch * y_n + o0 * y_0 + o1 * y_1 + o2 * y_2 + out * y_c

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tessera.ops.conformance.result import CaseResult, Totals, totals, vendor_reasons
+from tessera.ops.table import VARIANTS
 
 MOST_REASONS = 25
 MOST_FAILURES = 40
@@ -46,6 +47,7 @@ def as_data(results: list[CaseResult]) -> dict[str, Any]:
     found = totals(results)
     return {
         "torch": torch.__version__,
+        "overloads": len(VARIANTS),
         "totals": {**vars(found), "share": found.share},
         "vendor": dict(vendor_reasons(results)),
         "entries": [row for _, row in sorted(_by_entry(results).items())],
@@ -75,6 +77,7 @@ def to_markdown(results: list[CaseResult], command: str) -> str:
         f"`{command}` with torch {torch.__version__}, on the CPU. What the columns mean is in "
         "[operators.md](../operators.md).", "",
         f"**{headline(totals(results))}**", "",
+        f"The table has {len(VARIANTS):,} overloads of PyTorch's operators.", "",
         "## On the vendor's kernels, and why", "", "| samples | operator and reason |", "|---:|---|",
         *(f"| {count:,} | {text} |" for text, count in vendor_reasons(results)), "",
         "## Entries", "", "| entry | types | samples | passed | failed | on our kernels |",

@@ -1,0 +1,192 @@
+"""One call or more of every family beyond the basic ones, judged, with gradients where it has them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as nn
+
+import tessera
+from tests.ops.judged import assert_calls, assert_gradients, vendor_calls
+
+torch.manual_seed(0)
+image = torch.randn(2, 12, 9, 10)
+planes = torch.rand(2, 3, 7, 8)
+rows = torch.randn(20, 33)
+places = torch.randint(0, 20, (20, 33))
+chance = torch.rand(20, 33) * 0.9 + 0.05
+weights = torch.randn(16, 12, 3, 3)
+depthwise = torch.randn(12, 1, 3, 3)
+transposed = torch.randn(12, 8, 3, 2)
+volume, cube = torch.randn(1, 8, 5, 6, 7), torch.randn(8, 8, 2, 3, 3)
+pixels = torch.randint(0, 3, (2, 7, 8))
+
+Case = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+CALLS: dict[str, Case] = {
+    "conv2d": (nn.conv2d, (image, weights, torch.randn(16)), {"stride": (2, 1), "padding": 1, "dilation": (1, 2)}),
+    "conv2d of groups": (nn.conv2d, (image, torch.randn(32, 6, 3, 3)), {"groups": 2, "padding": 2}),
+    "conv2d of single channels": (nn.conv2d, (image, depthwise), {"groups": 12, "padding": 1}),
+    "conv2d in channels-last": (nn.conv2d, (image.to(memory_format=torch.channels_last), weights), {"padding": 1}),
+    "conv1d": (nn.conv1d, (rows[None], torch.randn(9, 20, 5)), {"padding": 2}),
+    "conv3d": (nn.conv3d, (volume, cube), {"padding": (0, 1, 1)}),
+    "conv_transpose2d": (
+        nn.conv_transpose2d, (image, transposed, torch.randn(8)), {"stride": 2, "output_padding": 1, "padding": 1},
+    ),
+    "max_pool2d": (nn.max_pool2d, (image, 3), {"stride": 2, "padding": 1, "ceil_mode": True}),
+    "max_pool3d": (nn.max_pool3d, (volume, 2), {"dilation": (1, 2, 2)}),
+    "adaptive_max_pool2d": (nn.adaptive_max_pool2d, (image, (4, 3)), {}),
+    "avg_pool2d": (nn.avg_pool2d, (image, 3), {"stride": 2, "padding": 1, "count_include_pad": False}),
+    "avg_pool3d": (nn.avg_pool3d, (volume, 2), {"divisor_override": 3}),
+    "adaptive_avg_pool2d": (nn.adaptive_avg_pool2d, (image, (4, 3)), {}),
+    **{
+        f"upsample {mode}": (nn.interpolate, (planes,), {"size": (11, 5), "mode": mode})
+        for mode in ("nearest", "nearest-exact", "bilinear", "bicubic")
+    },
+    "upsample trilinear": (
+        nn.interpolate, (volume,), {"scale_factor": 2.0, "mode": "trilinear", "align_corners": True},
+    ),
+    "reflect": (nn.pad, (planes, (2, 1, 3, 0)), {"mode": "reflect"}),
+    "replicate": (nn.pad, (planes, (2, 1, 3, 0)), {"mode": "replicate"}),
+    "constant": (nn.pad, (planes, (2, 1, -3, 0)), {"value": 0.5}),
+    "roll": (torch.roll, (rows, (3, -2), (0, 1)), {}),
+    "flip": (torch.flip, (rows, (0, 1)), {}),
+    "repeat": (torch.Tensor.repeat, (rows, 2, 1, 3), {}),
+    "triu": (torch.triu, (image, -1), {}),
+    "scatter_add": (torch.scatter_add, (rows, 0, places, rows.clone()), {}),
+    "scatter_reduce": (torch.scatter_reduce, (rows, 0, places, rows.clone(), "mean"), {"include_self": False}),
+    "index_add": (torch.index_add, (rows, 0, places[:, 0], rows.clone()), {"alpha": 2.0}),
+    "index_put": (torch.index_put, (rows, (places[0],), rows[:1].clone()), {"accumulate": True}),
+    "var": (torch.var, (image, (0, 2)), {"correction": 0}),
+    "std": (torch.std, (rows, 1), {}),
+    "prod": (torch.prod, (chance, 1), {}),
+    "cumprod": (torch.cumprod, (chance + 0.5, 1), {}),
+    **{f"norm {p}": (torch.linalg.vector_norm, (rows, p, 1), {}) for p in (0.5, 1, 2, 3, torch.inf)},
+    "mv": (torch.mv, (rows, torch.randn(33)), {}),
+    "addr": (torch.addr, (rows, torch.randn(20), torch.randn(33)), {"alpha": 0.5}),
+    "dot": (torch.dot, (rows[0], rows[1]), {}),
+    **{
+        fn.__name__: (fn, (rows,), {})
+        for fn in (
+            nn.elu, nn.selu, nn.celu, nn.hardswish, nn.hardsigmoid, nn.hardtanh, nn.mish, nn.softplus, nn.softshrink,
+            nn.hardshrink, nn.leaky_relu, nn.logsigmoid,
+        )
+    },
+    "glu": (nn.glu, (image, 1), {}),
+    "prelu": (nn.prelu, (image, torch.randn(12)), {}),
+    **{
+        fn.__name__: (fn, (rows, rows.flip(0)), {"reduction": "mean"})
+        for fn in (nn.mse_loss, nn.smooth_l1_loss, nn.huber_loss, nn.soft_margin_loss)
+    },
+    "binary_cross_entropy": (nn.binary_cross_entropy, (chance, chance.flip(0)), {}),
+    "cross_entropy of pixels": (nn.cross_entropy, (planes, pixels), {}),
+    "addcmul": (torch.addcmul, (rows, rows.clone(), chance), {"value": 0.5}),
+    "addcdiv": (torch.addcdiv, (rows, rows.clone(), chance), {"value": 0.5}),
+    "lerp": (torch.lerp, (rows, chance, 0.7), {}),
+    "logaddexp": (torch.logaddexp, (rows, chance), {}),
+    "fmod": (torch.fmod, (rows, chance), {}),
+    "div floor": (functools.partial(torch.div, rounding_mode="floor"), (rows, chance), {}),
+}  # fmt: skip
+
+def typed(value: Any, dtype: torch.dtype) -> Any:
+    if isinstance(value, torch.Tensor) and value.is_floating_point():
+        return value.detach().clone(memory_format=torch.preserve_format).to(dtype).requires_grad_()
+    return value
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", CALLS)
+def test_results(name: str, dtype: torch.dtype) -> None:
+    if name == "avg_pool3d" and dtype is torch.bfloat16:
+        pytest.skip("PyTorch has no avg_pool3d of bfloat16 on CPUs to hold ours against")
+    call, args, kwargs = CALLS[name]
+    given = [(tuple(typed(x, dtype).detach() if isinstance(x, torch.Tensor) else x for x in args), kwargs)]
+    for record in assert_calls(call, given):
+        assert not vendor_calls(record)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_gradients(name: str) -> None:
+    call, args, kwargs = CALLS[name]
+    given = [typed(x, torch.float32) for x in args]
+    if name == "soft_margin_loss":
+        given[1] = given[1].detach()  # PyTorch has no gradient by the target
+    assert_gradients(call, [(tuple(given), kwargs)])
+
+
+def parameters(sizes: tuple[int, ...]) -> list[torch.nn.Parameter]:
+    torch.manual_seed(1)
+    return [torch.nn.Parameter(torch.randn(size)) for size in sizes]
+
+
+OPTIMIZERS = {
+    "adam": functools.partial(torch.optim.Adam, weight_decay=0.1, amsgrad=True, fused=True),
+    "adamw": functools.partial(torch.optim.AdamW, fused=True),
+    "sgd": functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1, fused=True),
+    "adagrad": functools.partial(torch.optim.Adagrad, lr_decay=0.1, fused=True),
+    "adamw of lists": functools.partial(torch.optim.AdamW, foreach=True),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_walk_where_pytorchs_do(name: str) -> None:
+    ends = []
+    for ours in (False, True):
+        given = parameters((7, 40000, 1))
+        optimizer = OPTIMIZERS[name](given)
+        for step in range(4):
+            for i, p in enumerate(given):
+                p.grad = torch.sin(p.detach() * (step + 1) + i)
+            if ours:
+                with tessera.use() as record:
+                    optimizer.step()
+                assert record.ours
+            else:
+                optimizer.step()
+        ends.append(torch.cat([p.detach() for p in given]))
+    torch.testing.assert_close(ends[1], ends[0], rtol=1e-6, atol=1e-6)
+
+
+def test_lists_of_mixed_types_and_layouts() -> None:
+    given = [torch.randn(4, 6).t(), torch.randn(3, dtype=torch.float64), torch.arange(5), torch.randn(2, 0)]
+    with tessera.use() as record:
+        found = torch._foreach_add(given, 2)
+        torch._foreach_mul_(found, found)
+    for x, y in zip(given, found, strict=True):
+        torch.testing.assert_close(y, (x + 2) ** 2)
+        assert y.stride() == x.stride()
+    assert not vendor_calls(record)
+
+
+def test_integer_division_by_zero_is_pytorchs_error() -> None:
+    with tessera.use(), pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        torch.arange(5) // torch.zeros(5, dtype=torch.int64)
+    low = torch.tensor([torch.iinfo(torch.int64).min, 7])
+    with tessera.use():
+        assert torch.remainder(low, -1).tolist() == [0, 0]
+
+
+def test_spaced_ranges_end_where_they_should() -> None:
+    with tessera.use() as record:
+        line, powers = torch.linspace(-1, 1, 5), torch.logspace(0, 3, 4)
+    assert line.tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0]
+    torch.testing.assert_close(powers, torch.tensor([1.0, 10.0, 100.0, 1000.0]))
+    assert not record.vendor
+
+
+def test_scattering_is_the_same_for_any_number_of_threads() -> None:
+    index, values = torch.randint(0, 50, (4000, 64)), torch.randn(4000, 64)
+    found = []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            with tessera.use():
+                found.append(torch.zeros(50, 64).scatter_add_(0, index, values))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])

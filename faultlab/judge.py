@@ -94,8 +94,11 @@ def _has_effect(prepared: Prepared) -> bool:
     with torch.no_grad():
         call.rolled().run(right)
         expected = call.run(right)
-        with prepared.context():
-            call.rolled().run(prepared.candidate)
-            got = call.run(prepared.candidate)
+        try:
+            with prepared.context():
+                call.rolled().run(prepared.candidate)
+                got = call.run(prepared.candidate)
+        except RuntimeError:  # A fault that ends the run certainly has an effect.
+            return True
     pairs = zip(floating_tensors(got), floating_tensors(expected), strict=True)
     return any(a.shape != b.shape or not torch.equal(a, b) for (_, a), (_, b) in pairs)

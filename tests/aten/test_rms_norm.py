@@ -11,7 +11,7 @@ from tessera.accuracy import judge
 def run(x: torch.Tensor, weight: torch.Tensor | None, shape: tuple[int, ...], eps: float | None) -> list[torch.Tensor]:
     leaves = [t.detach().clone().requires_grad_() for t in (x, weight) if t is not None]
     y = rms_norm(leaves[0], shape, leaves[1] if weight is not None else None, eps)
-    slope = torch.linspace(-1, 1, y.numel()).reshape(y.shape).to(y.dtype)
+    slope = torch.tensor([i % 7 - 3.0 for i in range(y.numel())]).reshape(y.shape).to(y.dtype)
     return [y.detach(), *torch.autograd.grad(y, leaves, slope)]
 
 

@@ -146,8 +146,10 @@ def where(condition: torch.Tensor, self: Operand, other: Operand, *, out: torch.
     return run(f.where, (condition, self, other), compute_type(result), result, out)
 
 
-def masked_fill_(self: torch.Tensor, mask: torch.Tensor, value: Operand, *, out: torch.Tensor) -> torch.Tensor:
-    """value where mask, else self, in place; `out` is self."""
+def masked_fill_(
+    self: torch.Tensor, mask: torch.Tensor, value: Operand, *, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """value where mask, else self; in place `out` is self, a new tensor has the shape that both broadcast to."""
     if mask.dtype is not torch.bool:
         raise Declined("the mask is not boolean")
     if isinstance(value, torch.Tensor) and (value.dim() or not torch.can_cast(value.dtype, self.dtype)):

@@ -238,7 +238,7 @@ def _writing_out(entry: Entry, overload: Overload, base: Overload) -> Entry:
             return entry(*args, out=out, **kwargs)
 
         return into
-    if _form(base) is Form.NEW:
+    if _form(base) is Form.NEW or inspect.signature(entry).parameters["out"].default is None:
         return entry
 
     def new(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -238,7 +238,9 @@ def _writing_out(entry: Entry, overload: Overload, base: Overload) -> Entry:
             return entry(*args, out=out, **kwargs)
 
         return into
-    if _form(base) is Form.NEW or inspect.signature(entry).parameters["out"].default is None:
+    makes_its_own = inspect.signature(entry).parameters["out"].default is None
+    # Of a list, each tensor's result goes into one like it.
+    if _form(base) is Form.NEW or (makes_its_own and str(_inputs(base)[0].type) == "Tensor"):
         return entry
 
     def new(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from tessera.accuracy.call import Call
+from tessera.accuracy.capture.memory import Memory
 from tessera.accuracy.capture.random import RandomTape
 from tessera.accuracy.capture.records import Trace
 from tessera.accuracy.capture.run import Job, Setup, watch
@@ -116,3 +117,18 @@ def test_how_a_model_fails_is_part_of_the_record() -> None:
 
     trace = run(Breaks(), torch.ones(2))
     assert trace.error == "ZeroDivisionError: a fault of the model's own"
+
+
+def test_memory_that_is_used_again_is_not_mistaken_for_what_was_there() -> None:
+    memory = Memory({})
+    for size in (20, 1) * 200:
+        # Alternately made where the watcher sees it and where it does not, at an address that was just given back.
+        tensor = torch.full((size,), float(size))
+        if size == 20:
+            memory.wrote(0, tensor, made=True)
+        else:
+            assert memory.edge(tensor).producer is None
+            value, whole = memory.wrote(1, tensor, made=False)
+            assert value.digest == value_of(tensor).digest
+            assert whole is None
+        del tensor

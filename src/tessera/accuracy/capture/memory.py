@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from tessera.accuracy.capture.records import Edge
 from tessera.accuracy.capture.value import Value, value_of
@@ -36,10 +37,11 @@ class Memory:
         self._wholes: dict[int, _Place] = {}
         self._versions: Counter[int] = Counter()
         self._known: dict[_Place, tuple[int, Value]] = {}
+        self._held: dict[int, object] = {}
 
     def edge(self, tensor: torch.Tensor) -> Edge:
         """The record of a tensor that is read."""
-        storage = storage_of(tensor)
+        storage = self._hold(tensor)
         writer = self._writers.get(storage, -1)
         maker = max(writer, self._views.get(_place(tensor), -1))
         name = "" if maker >= 0 else self._names.get(storage, "")
@@ -47,6 +49,7 @@ class Memory:
 
     def viewed(self, index: int, tensor: torch.Tensor) -> Value:
         """The record of a view that operator `index` made."""
+        self._hold(tensor)
         self._views[_place(tensor)] = index
         return self.value(tensor)
 
@@ -55,7 +58,7 @@ class Memory:
 
         made: the operator made the tensor as well, so whatever was in this memory before is gone.
         """
-        storage = storage_of(tensor)
+        storage = self._hold(tensor)
         self._writers[storage] = index
         self._versions[storage] += 1
         place = _place(tensor)
@@ -68,6 +71,7 @@ class Memory:
 
     def value(self, tensor: torch.Tensor) -> Value:
         """What the tensor holds now."""
+        self._hold(tensor)
         place = _place(tensor)
         version = self._versions[place.storage]
         known = self._known.get(place)
@@ -76,6 +80,17 @@ class Memory:
         value = self._reshaped(tensor, place, version) or value_of(tensor)
         self._known[place] = (version, value)
         return value
+
+    def _hold(self, tensor: torch.Tensor) -> int:
+        """The number of its memory, which no later tensor gets: what is known of freed memory is said of nothing else.
+
+        A weak reference frees the data and keeps the address of the storage.
+        """
+        storage = storage_of(tensor)
+        if storage not in self._held:
+            strided = tensor.layout == torch.strided
+            self._held[storage] = StorageWeakRef(tensor.untyped_storage()) if strided else tensor
+        return storage
 
     def _reshaped(self, tensor: torch.Tensor, place: _Place, version: int) -> Value | None:
         """The measure of the same numbers in the same order, if they were measured in another shape."""

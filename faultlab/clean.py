@@ -171,7 +171,7 @@ def our_kernels() -> Iterator[None]:
     """Tessera's own kernels."""
     import tessera
 
-    with tessera.use():
+    with tessera.use("always"):
         yield
 
 

@@ -3,7 +3,8 @@
 `tessera.check(candidate, inputs)` finds the layer and the operator that is wrong.
 
 `tessera.enable()` and `tessera.disable()` switch our operators on and off over PyTorch's, and `with tessera.use() as
-record:` does so for a block and counts what ran where. `with tessera.capture() as graph:` records what a block computes
+record:` does so for a block and counts what ran where; `tessera.explain_choice(op, …)` says whose kernel serves a call
+and why. `with tessera.capture() as graph:` records what a block computes
 on the CPU, and `graph.replay()` does it again without Python. `import tessera` alone imports neither torch nor triton.
 """
 
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tessera.accuracy.check import check
     from tessera.aten.capture import capture
+    from tessera.aten.explain import explain_choice
     from tessera.aten.switch import disable, enable, use
     from tessera.triton_cpu.direct import direct
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "capture", "check", "direct", "disable", "enable", "use"]
+__all__ = ["__version__", "capture", "check", "direct", "disable", "enable", "explain_choice", "use"]
 
 
 def __getattr__(name: str) -> Any:
@@ -30,6 +32,10 @@ def __getattr__(name: str) -> Any:
         from tessera.accuracy.check import check
 
         return check
+    if name == "explain_choice":
+        from tessera.aten.explain import explain_choice
+
+        return explain_choice
     if name == "direct":
         from tessera.triton_cpu.direct import direct
 

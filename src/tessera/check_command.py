@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -144,7 +145,7 @@ def _candidate(model: nn.Module, call: Call, options: Options) -> _Candidate:
     if name == "tessera":
         from tessera.aten.switch import paused, use
 
-        return _Candidate(model=model, call=call, context=use, native=paused)
+        return _Candidate(model=model, call=call, context=partial(use, "always"), native=paused)
     if name in _TYPES:
         return _Candidate(model=copy.deepcopy(model).to(_TYPES[name]), call=call.cast(_TYPES[name]))
     if name.startswith("python:"):

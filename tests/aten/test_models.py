@@ -64,7 +64,7 @@ def assert_model(model: nn.Module, dtype: torch.dtype, result: Callable[[Any], t
     call = Call(kwargs=inputs)
     with torch.no_grad():
         theirs, exact = result(call.run(model)), result(run_in_double(double_copy(model), call))
-        with tessera.use() as record:
+        with tessera.use("always") as record:
             ours = result(call.run(model))
     judgement = judge(ours, hold(theirs, exact))
     assert judgement.ok, judgement.reason
@@ -94,7 +94,7 @@ def test_generated_tokens_are_pytorchs() -> None:
     model, (ids, _) = llama("sdpa"), tokens()
     with torch.inference_mode():
         wanted = model.generate(ids, max_new_tokens=6, do_sample=False)
-        with tessera.use() as record:
+        with tessera.use("always") as record:
             found = model.generate(ids, max_new_tokens=6, do_sample=False)
     assert torch.equal(found, wanted)
     assert not vendor_calls(record)
@@ -128,7 +128,7 @@ def test_training_steps(dtype: torch.dtype, foreach: bool) -> None:
     theirs = train(classifier().to(dtype), dtype, foreach)
     exact = train(classifier().to(dtype).double(), torch.float64, foreach)
     model = classifier().to(dtype)
-    with tessera.use() as record:
+    with tessera.use("always") as record:
         ours = train(model, dtype, foreach)
     for mine, vendor, wanted in zip(ours, theirs, exact, strict=True):
         judgement = judge(mine, hold(vendor, wanted), noise=4 * torch.finfo(dtype).eps)

@@ -19,7 +19,7 @@ CALLS = 3  # the second makes the plan, the third finds it
 
 @pytest.fixture(autouse=True)
 def enabled() -> Iterator[None]:
-    tessera.enable()
+    tessera.enable("always")
     yield
     tessera.disable()
 
@@ -35,7 +35,7 @@ def vendor(call: Callable[[], Any]) -> Any:
     try:
         return call()
     finally:
-        tessera.enable()
+        tessera.enable("always")
 
 
 def each_time(call: Callable[[], Any]) -> list[Any]:
@@ -51,7 +51,7 @@ def test_a_plan_is_made_at_the_second_call_and_kept(plans: Callable[[str], dict[
         counts.append(len(plans("aten::add.Tensor")) - before)
     assert counts == [0, 1, 1, 1]
     tessera.disable()
-    tessera.enable()
+    tessera.enable("always")
     x + y
     assert len(plans("aten::add.Tensor")) == before + 1
 
@@ -85,7 +85,7 @@ def test_writing_over_an_input_is_the_vendors_to_judge() -> None:
     for _ in range(CALLS):
         with pytest.raises(RuntimeError, match="single memory location"):
             base[1:5].add_(base[:4])
-    with tessera.use() as record, pytest.raises(RuntimeError, match="single memory location"):
+    with tessera.use("always") as record, pytest.raises(RuntimeError, match="single memory location"):
         base[1:5].add_(base[:4])
     assert record.calls["add_.Tensor"].reasons == {"an input overlaps the output": 1}
     x = torch.ones(4)
@@ -205,7 +205,7 @@ def test_what_looks_at_values_is_never_planned(plans: Callable[[str], dict[Any, 
 def test_declined_calls_are_remembered_with_their_reason() -> None:
     x = torch.ones(2, 2, dtype=torch.int64)
     for _ in range(CALLS):
-        with tessera.use() as record:
+        with tessera.use("always") as record:
             assert (x @ x).tolist() == [[2, 2], [2, 2]]
         assert record.calls["mm"].reasons == {"matrix products of integers": 1}
 

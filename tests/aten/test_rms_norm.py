@@ -25,7 +25,7 @@ def test_rms_norm_and_its_gradients(dtype, shape, normalized, eps, weighted):
     theirs = run(x, weight, normalized, eps)
     wide = torch.finfo(torch.promote_types(dtype, torch.float32)).eps if eps is None else eps
     exact = run(x.double(), weight.double() if weighted else None, normalized, wide)
-    with tessera.use() as record:
+    with tessera.use("always") as record:
         ours = run(x, weight, normalized, eps)
     assert record.calls["_fused_rms_norm"].ours == record.calls["_fused_rms_norm_backward"].ours == 1
     for mine, their, true in zip(ours, theirs, exact, strict=True):
@@ -36,7 +36,7 @@ def test_rms_norm_and_its_gradients(dtype, shape, normalized, eps, weighted):
 def test_rms_norm_in_float64():
     x, weight = torch.randn(6, 40, dtype=torch.float64), torch.randn(40, dtype=torch.float64)
     theirs = run(x, weight, (40,), None)
-    with tessera.use():
+    with tessera.use("always"):
         ours = run(x, weight, (40,), None)
     for mine, their in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, their, rtol=1e-13, atol=1e-13)
@@ -45,7 +45,7 @@ def test_rms_norm_in_float64():
 def test_what_has_no_kernel_of_ours_still_has_gradients():
     x = torch.randn(3, 8, dtype=torch.complex64)
     theirs = run(x, None, (8,), 1e-6)
-    with tessera.use():
+    with tessera.use("always"):
         ours = run(x, None, (8,), 1e-6)
     for mine, their in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, their)
@@ -54,12 +54,12 @@ def test_what_has_no_kernel_of_ours_still_has_gradients():
 def test_a_weight_of_another_type():
     x, weight = torch.randn(4, 16).bfloat16(), torch.randn(16)
     theirs = rms_norm(x, (16,), weight)
-    with tessera.use():
+    with tessera.use("always"):
         ours = rms_norm(x, (16,), weight)
     assert ours.dtype is theirs.dtype
     torch.testing.assert_close(ours, theirs)
 
 
 def test_a_wrong_shape_is_pytorchs_error():
-    with tessera.use(), pytest.raises(RuntimeError, match="normalized_shape"):
+    with tessera.use("always"), pytest.raises(RuntimeError, match="normalized_shape"):
         rms_norm(torch.ones(3, 8), (4,))

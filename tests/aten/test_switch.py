@@ -24,14 +24,14 @@ def test_a_name_that_is_not_there() -> None:
 
 def test_calls_run_on_ours_within_the_block_only() -> None:
     x = torch.randn(4)
-    with tessera.use() as record:
+    with tessera.use("always") as record:
         x + x
     x + x
     assert (record.calls["add.Tensor"].ours, record.calls["add.Tensor"].vendor) == (1, 0)
 
 
 def test_operators_without_a_row_are_the_vendors() -> None:
-    with tessera.use() as record:
+    with tessera.use("always") as record:
         torch.linalg.qr(torch.eye(3))
     calls = record.calls["linalg_qr"]
     assert (calls.ours, calls.vendor, calls.reasons) == (0, 1, {"no kernel of ours": 1})
@@ -39,7 +39,7 @@ def test_operators_without_a_row_are_the_vendors() -> None:
 
 def test_a_declined_call_is_the_vendors_with_its_reason() -> None:
     x = torch.ones(2, 2, dtype=torch.int64)
-    with tessera.use() as record:
+    with tessera.use("always") as record:
         product = x @ x
     assert product.tolist() == [[2, 2], [2, 2]]
     assert record.calls["mm"].reasons == {"matrix products of integers": 1}
@@ -47,14 +47,14 @@ def test_a_declined_call_is_the_vendors_with_its_reason() -> None:
 
 def test_composites_are_counted_by_what_they_call() -> None:
     layer, x = torch.nn.Linear(4, 3), torch.randn(2, 5, 4)
-    with torch.inference_mode(), tessera.use() as record:
+    with torch.inference_mode(), tessera.use("always") as record:
         layer(x).softmax(-1).contiguous()
     assert set(record.calls) == {"addmm", "_softmax"}
 
 
 def test_views_and_allocation_are_no_compute() -> None:
     x = torch.randn(4, 6)
-    with tessera.use() as record:
+    with tessera.use("always") as record:
         torch.empty(3)
         x.view(2, 12).t()[1:].unsqueeze(0).expand(3, 11, 2).detach()[0].select(0, 1)
     assert not record.calls
@@ -62,9 +62,9 @@ def test_views_and_allocation_are_no_compute() -> None:
 
 def test_blocks_nest() -> None:
     x = torch.randn(4)
-    with tessera.use() as outer:
+    with tessera.use("always") as outer:
         x.exp()
-        with tessera.use() as inner:
+        with tessera.use("always") as inner:
             x.sin()
         x.cos()
     assert set(inner.calls) == {"sin"}
@@ -75,11 +75,11 @@ def test_blocks_nest() -> None:
 def test_enable_and_disable_may_be_repeated() -> None:
     x = torch.randn(3, 3)
     vendor = torch.library.get_kernel("aten::mm", "CPU")
-    tessera.enable()
-    tessera.enable()
+    tessera.enable("always")
+    tessera.enable("always")
     try:
         ours = torch.library.get_kernel("aten::mm", "CPU")
-        with tessera.use() as record:
+        with tessera.use("always") as record:
             x @ x
         assert record.ours == 1
         assert torch.library.get_kernel("aten::mm", "CPU").__repr__() == ours.__repr__() != vendor.__repr__()
@@ -90,21 +90,21 @@ def test_enable_and_disable_may_be_repeated() -> None:
 
 
 def test_switching_is_silent(recwarn: pytest.WarningsRecorder) -> None:
-    with tessera.use():
+    with tessera.use("always"):
         torch.ones(2) + 1
     assert not recwarn.list
 
 
 def test_an_error_in_the_block_switches_off() -> None:
     vendor = torch.library.get_kernel("aten::mm", "CPU").__repr__()
-    with pytest.raises(RuntimeError, match="must match"), tessera.use():
+    with pytest.raises(RuntimeError, match="must match"), tessera.use("always"):
         torch.ones(2) + torch.ones(3)
     assert torch.library.get_kernel("aten::mm", "CPU").__repr__() == vendor
 
 
 def test_other_threads_are_counted() -> None:
     x = torch.randn(5)
-    with tessera.use() as record:
+    with tessera.use("always") as record:
         thread = threading.Thread(target=lambda: x.exp())
         thread.start()
         thread.join()
@@ -113,7 +113,7 @@ def test_other_threads_are_counted() -> None:
 
 def test_gradients_flow_through_our_kernels() -> None:
     x = torch.randn(4, 3, requires_grad=True)
-    with tessera.use() as record:
+    with tessera.use("always") as record:
         (x.tanh() * 2).sum().backward()
     assert x.grad is not None
     torch.testing.assert_close(x.grad, 2 * (1 - x.detach().tanh() ** 2))
@@ -122,5 +122,5 @@ def test_gradients_flow_through_our_kernels() -> None:
 
 def test_a_number_that_pytorch_passes_as_a_tensor_reaches_the_vendors_kernel():
     x = torch.randn(6, dtype=torch.complex64)
-    with tessera.use():
+    with tessera.use("always"):
         assert torch.equal(x.mean(), x.sum() / 6)

@@ -17,7 +17,7 @@ ROWS, WIDTH = 300, 1100
 @pytest.fixture(autouse=True)
 def enabled() -> Iterator[None]:
     before = torch.get_num_threads()
-    tessera.enable()
+    tessera.enable("always")
     yield
     tessera.disable()
     torch.set_num_threads(before)

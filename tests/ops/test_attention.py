@@ -57,7 +57,7 @@ def test_a_query_that_sees_nothing_gives_zeros() -> None:
     q = torch.randn(1, 1, 4, 8)
     mask = torch.zeros(4, 4)
     mask[2] = -torch.inf
-    with tessera.use():
+    with tessera.use("always"):
         out, level = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, q, q, attn_mask=mask)
     assert out[0, 0, 2].tolist() == [0.0] * 8
     assert level[0, 0, 2].item() == 0.0
@@ -65,6 +65,6 @@ def test_a_query_that_sees_nothing_gives_zeros() -> None:
 
 def test_double_is_the_vendors() -> None:
     q = torch.randn(1, 1, 4, 8, dtype=torch.float64)
-    with tessera.use() as record:
+    with tessera.use("always") as record:
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, q, q)
     assert vendor_calls(record) == {"_scaled_dot_product_flash_attention_for_cpu": {"attention of this type": 1}}

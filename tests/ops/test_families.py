@@ -142,7 +142,7 @@ def test_optimizers_walk_where_pytorchs_do(name: str) -> None:
             for i, p in enumerate(given):
                 p.grad = torch.sin(p.detach() * (step + 1) + i)
             if ours:
-                with tessera.use() as record:
+                with tessera.use("always") as record:
                     optimizer.step()
                 assert record.ours
             else:
@@ -153,7 +153,7 @@ def test_optimizers_walk_where_pytorchs_do(name: str) -> None:
 
 def test_lists_of_mixed_types_and_layouts() -> None:
     given = [torch.randn(4, 6).t(), torch.randn(3, dtype=torch.float64), torch.arange(5), torch.randn(2, 0)]
-    with tessera.use() as record:
+    with tessera.use("always") as record:
         found = torch._foreach_add(given, 2)
         torch._foreach_mul_(found, found)
     for x, y in zip(given, found, strict=True):
@@ -163,15 +163,15 @@ def test_lists_of_mixed_types_and_layouts() -> None:
 
 
 def test_integer_division_by_zero_is_pytorchs_error() -> None:
-    with tessera.use(), pytest.raises(RuntimeError, match="ZeroDivisionError"):
+    with tessera.use("always"), pytest.raises(RuntimeError, match="ZeroDivisionError"):
         torch.arange(5) // torch.zeros(5, dtype=torch.int64)
     low = torch.tensor([torch.iinfo(torch.int64).min, 7])
-    with tessera.use():
+    with tessera.use("always"):
         assert torch.remainder(low, -1).tolist() == [0, 0]
 
 
 def test_spaced_ranges_end_where_they_should() -> None:
-    with tessera.use() as record:
+    with tessera.use("always") as record:
         line, powers = torch.linspace(-1, 1, 5), torch.logspace(0, 3, 4)
     assert line.tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0]
     torch.testing.assert_close(powers, torch.tensor([1.0, 10.0, 100.0, 1000.0]))
@@ -185,7 +185,7 @@ def test_scattering_is_the_same_for_any_number_of_threads() -> None:
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            with tessera.use():
+            with tessera.use("always"):
                 found.append(torch.zeros(50, 64).scatter_add_(0, index, values))
     finally:
         torch.set_num_threads(before)

@@ -35,7 +35,7 @@ def test_two_operands(first: str, second: str) -> None:
     try:
         torch.broadcast_shapes(LAYOUTS[first].shape, LAYOUTS[second].shape)
     except RuntimeError:
-        with tessera.use(), pytest.raises(RuntimeError, match="must match the size"):
+        with tessera.use("always"), pytest.raises(RuntimeError, match="must match the size"):
             torch.add(LAYOUTS[first], LAYOUTS[second])
         return
     assert not vendor_calls(assert_call(torch.add, LAYOUTS[first], LAYOUTS[second]))
@@ -58,7 +58,7 @@ def test_six_dims_in_any_order() -> None:
 
 def test_in_place_with_overlap_is_pytorchs_business() -> None:
     x = torch.arange(8.0)
-    with tessera.use() as record:
+    with tessera.use("always") as record:
         x[1:].copy_(x[:-1].clone())
         x.add_(x)
     assert x.tolist() == [0, 0, 2, 4, 6, 8, 10, 12]
@@ -67,7 +67,7 @@ def test_in_place_with_overlap_is_pytorchs_business() -> None:
 
 def test_result_into_given_memory() -> None:
     out, wanted, eye = torch.empty(4, 6).t(), torch.randn(6, 4), torch.eye(4)
-    with tessera.use() as record:
+    with tessera.use("always") as record:
         torch.add(wanted, 1, out=out)
         torch.mm(wanted, eye, out=out)
     assert torch.equal(out, wanted)
@@ -75,16 +75,16 @@ def test_result_into_given_memory() -> None:
 
 
 def test_in_place_needs_a_type_that_holds_the_result() -> None:
-    with tessera.use(), pytest.raises(RuntimeError, match="can't be cast"):
+    with tessera.use("always"), pytest.raises(RuntimeError, match="can't be cast"):
         torch.ones(3, dtype=torch.int64).add_(1.5)
 
 
 def test_a_bad_index_says_what_would_be_right() -> None:
-    with tessera.use(), pytest.raises(IndexError, match=r"the indexed dim has 4 elements, .* in \[0, 4\)"):
+    with tessera.use("always"), pytest.raises(IndexError, match=r"the indexed dim has 4 elements, .* in \[0, 4\)"):
         torch.embedding(torch.randn(4, 8), torch.tensor([1, 4]))
-    with tessera.use(), pytest.raises(IndexError, match=r"\[-4, 4\)"):
+    with tessera.use("always"), pytest.raises(IndexError, match=r"\[-4, 4\)"):
         torch.randn(4, 8)[torch.tensor([-5])]
-    with tessera.use():
+    with tessera.use("always"):
         assert torch.embedding(torch.eye(4), torch.tensor([3])).argmax().item() == 3
 
 
@@ -102,7 +102,7 @@ def test_rows_of_any_length(n: int) -> None:
 def test_a_row_of_minus_infinity() -> None:
     x = torch.full((2, 40000), -torch.inf)
     x[0, 7] = 0.0
-    with tessera.use():
+    with tessera.use("always"):
         y = torch.softmax(x, -1)
     assert y[0].tolist() == [0.0] * 7 + [1.0] + [0.0] * (40000 - 8)
     assert bool(y[1].isnan().all())
@@ -119,7 +119,7 @@ def test_matrix_products(m: int, dtype: torch.dtype) -> None:
 
 def test_numbers_in_double_are_exact() -> None:
     x = torch.zeros(3, dtype=torch.float64)
-    with tessera.use():
+    with tessera.use("always"):
         y = x + 0.1
     assert_same_layout(y, x)
     assert y.tolist() == [0.1, 0.1, 0.1]

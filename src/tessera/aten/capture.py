@@ -57,7 +57,7 @@ class _Watch(TorchDispatchMode):
             self._refuse()
         if func.is_view or (name in record.NOT_COMPUTE and name != _FILLED):
             return self._held(func(*args, **kwargs))
-        if name in VARIANTS and register.is_registered() and _on_cpu(args, kwargs):
+        if name in VARIANTS and _on_cpu(args, kwargs) and register.is_ours(name, args, kwargs):
             return self._serve(func, args, kwargs)
         parts = record.parts_key(func)
         if parts is not None:

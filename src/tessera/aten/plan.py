@@ -162,11 +162,8 @@ def _planned_with(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any
 
 def make_plan(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
     """The plan of `variant` for calls like this one. Raises `Unplanned`; a call that the entry declines has a plan."""
-    args, kwargs, slots = _apart(variant, args, kwargs)
-    watch = _Watch([slot.value for slot in slots if isinstance(slot.value, torch.Tensor)])
     try:
-        with recorded_by(watch.launched), watch:
-            result = variant.call(*args, **kwargs)
+        slots, watch, result = _observed(variant, args, kwargs)
     except Declined as error:
         return declined(error.reason)
     several = isinstance(result, list | tuple)
@@ -177,6 +174,25 @@ def make_plan(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         raise Unplanned("two results in one memory")
     made = {number: x for number, x in zip(sources, results, strict=True) if number is not None}
     return _compose(slots, watch, made, sources, several)
+
+
+def refusal(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Why the entry declines a call like this; empty where it takes it, or has to see values to tell."""
+    try:
+        _observed(variant, args, kwargs)
+    except Declined as error:
+        return error.reason
+    except Unplanned:
+        return ""
+    return ""
+
+
+def _observed(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[_Slot], _Watch, Any]:
+    """What the entry does with a call like this: nothing is launched. Raises `Declined` and `Unplanned`."""
+    args, kwargs, slots = _apart(variant, args, kwargs)
+    watch = _Watch([slot.value for slot in slots if isinstance(slot.value, torch.Tensor)])
+    with recorded_by(watch.launched), watch:
+        return slots, watch, variant.call(*args, **kwargs)
 
 
 @dataclass(frozen=True)

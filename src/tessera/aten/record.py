@@ -1,20 +1,21 @@
 """What ran where: per operator, how many calls ran on our kernels, how many on the vendor's, and why.
 
 A call is one ATen operator with a kernel of its own, made by the program; composites are counted by what they call,
-and what a
-kernel calls inside itself is not counted. Views, metadata and allocation are no compute and are not counted.
+and what a kernel calls inside itself is not counted. Views, metadata and allocation are no compute and are not counted.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from tessera.ops.table import VARIANTS
 
 NO_KERNEL = "no kernel of ours"
 
@@ -108,18 +109,22 @@ def count(name: str, reason: str | None) -> None:
 
 
 class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts what no row of ours serves, while a record is active. `served` are full names that count themselves."""
+    """Counts what no row of ours serves, while a record is active.
 
-    def __init__(self, served: frozenset[str]) -> None:
+    unserved: of an overload that a row of ours could serve, why it does not; None where it does, and counts itself.
+    """
+
+    def __init__(self, unserved: Callable[[str], str | None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._served = served
+        self._unserved = unserved
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         name = func._name
-        if name in self._served or name in NOT_COMPUTE or not name.startswith("aten::"):
+        reason = self._unserved(name) if name in VARIANTS else NO_KERNEL
+        if reason is None or name in NOT_COMPUTE or not name.startswith("aten::"):
             return func(*args, **kwargs)
         composite = composite_key(func)
         if composite is not None:
@@ -129,7 +134,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return func._op_dk(composite, *args, **kwargs)
         if func.is_view:
             return func(*args, **kwargs)
-        count(name.removeprefix("aten::"), NO_KERNEL)
+        count(name.removeprefix("aten::"), reason)
         DEPTH.value += 1
         try:
             return func(*args, **kwargs)

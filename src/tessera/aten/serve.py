@@ -1,8 +1,10 @@
 """What PyTorch calls for one overload: the plan for the call's key, else the entry, else the vendor's kernel.
 
-In:  an overload's row of the table and the vendor's kernel.
+In:  an overload's row of the table, the vendor's kernel, and a policy's choice between the two, if it has one.
 Out: a function with the overload's own signature, written for it: it makes the key, looks the plan up and runs it. The
      key is what a plan may depend on: types, shapes and strides of tensors, all other values, the default type.
+
+A policy is asked once a key; where it gives the key to the vendor, that is the key's plan.
 
 A key is planned when it is met the second time: numbers that are new in every call are not worth a plan each. Plans are
 kept for the keys met last, `MOST_PLANS` an overload.
@@ -13,16 +15,19 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 import torch
 
 from tessera.aten import record
-from tessera.aten.plan import OVERLAP, Run, Unplanned, extent_bytes, make_plan, overlaps
+from tessera.aten.plan import OVERLAP, Run, Unplanned, declined, extent_bytes, make_plan, overlaps
 from tessera.ops.declined import Declined
 from tessera.ops.table import Variant
 
 MOST_PLANS = 1024
+Choose = Callable[[tuple[Any, ...], dict[str, Any]], str]
+"""Why a policy gives a call to the vendor; empty where it gives it to us."""
 
 
 class Operator:
@@ -38,14 +43,14 @@ class Operator:
         """What runs a call whose key has no plan: the new plan, or the entry itself."""
         unplanned = self._met.get(key)
         if unplanned is None:
-            self._keep(self._met, key, False)
+            self.keep(self._met, key, False)
         elif not unplanned:
             try:
                 plan = make_plan(self._variant, args, kwargs)
             except Unplanned:
-                self._keep(self._met, key, True)
+                self.keep(self._met, key, True)
             else:
-                self._keep(self.plans, key, plan)
+                self.keep(self.plans, key, plan)
                 return plan
         return lambda *_: self.direct(args, kwargs)
 
@@ -59,7 +64,8 @@ class Operator:
             record.DEPTH.reason = error.reason
             return NotImplemented
 
-    def _keep(self, where: dict[Any, Any], key: Any, value: Any) -> None:
+    def keep(self, where: dict[Any, Any], key: Any, value: Any) -> None:
+        """Put a key into a dict of this overload's, which forgets the one that was put there first when it is full."""
         with self._lock:
             where.pop(key, None)
             where[key] = value
@@ -95,15 +101,35 @@ def _might_overlap(held: list[tuple[torch.Tensor, bool]]) -> bool:
     return False
 
 
+class Chosen:
+    """What a policy makes of an overload: for each key its own plan, or the vendor."""
+
+    def __init__(self, operator: Operator, choose: Choose) -> None:
+        self._operator, self._choose = operator, choose
+        self.plans: dict[Any, Run] = {}
+
+    def first(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+        """What runs a call whose key the policy has not been asked for."""
+        reason = self._choose(args, kwargs)
+        run = declined(reason) if reason else self._operator.first(key, args, kwargs)
+        if reason or key in self._operator.plans:
+            self._operator.keep(self.plans, key, run)
+        return run
+
+
 @functools.cache
 def operator_of(variant: Variant) -> Operator:
     """One for the process: plans outlive a `disable`."""
     return Operator(variant)
 
 
-def implementation(variant: Variant, vendor: Callable[..., Any]) -> Callable[..., Any]:
-    """What is registered for `variant`; it takes the dispatch keys, then the overload's arguments."""
+def implementation(variant: Variant, vendor: Callable[..., Any], choose: Choose | None = None) -> Callable[..., Any]:
+    """What is registered for `variant`; it takes the dispatch keys, then the overload's arguments.
+
+    choose: a policy's choice; it may depend on the number of threads. None: all calls are ours.
+    """
     operator, name, active, depth = operator_of(variant), variant.name, record.ACTIVE, record.DEPTH
+    plans = operator if choose is None else Chosen(operator, choose)
 
     def watched(keys: Any, run: Run, slots: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         depth.value += 1
@@ -120,16 +146,22 @@ def implementation(variant: Variant, vendor: Callable[..., Any]) -> Callable[...
         return result
 
     scope = {
-        "plans": operator.plans, "first": operator.first, "active": active, "vendor": vendor,
+        "plans": plans.plans, "first": plans.first, "active": active, "vendor": vendor,
         "watched": watched, "Tensor": torch.Tensor, "default_type": torch.get_default_dtype,
+        "threads": torch.get_num_threads,
         **{f"d{i}": a.default_value for i, a in enumerate(variant.arguments) if a.has_default_value()},
     }  # fmt: skip
-    exec(compile(_source(variant), f"<tessera {name}>", "exec"), scope)
+    exec(_code(variant, choose is not None), scope)
     made: Callable[..., Any] = scope["call"]
     return made
 
 
-def _source(variant: Variant) -> str:
+@functools.cache
+def _code(variant: Variant, chosen: bool) -> CodeType:
+    return compile(_source(variant, chosen), f"<tessera {variant.name}>", "exec")
+
+
+def _source(variant: Variant, chosen: bool) -> str:
     """The text of the function: positional arguments are p0, p1, …; those by name keep theirs."""
     arguments = list(enumerate(variant.arguments))
     names = {i: a.name if a.kwarg_only else f"p{i}" for i, a in arguments}
@@ -139,7 +171,7 @@ def _source(variant: Variant) -> str:
     args = "".join(f"{names[i]}, " for i, a in arguments if not a.kwarg_only)
     named = [names[i] for i, a in arguments if a.kwarg_only]
     kwargs = "{" + ", ".join(f"'{name}': {name}" for name in named) + "}"
-    key = ", ".join(["default_type()", *(_key(names[i], str(a.type)) for i, a in arguments)])
+    key = ["default_type()", *(["threads()"] if chosen else []), *(_key(names[i], str(a.type)) for i, a in arguments)]
     slots = ", ".join(
         f"*{names[i]}" if str(a.type).startswith("List") else names[i]
         for i, a in arguments
@@ -148,7 +180,7 @@ def _source(variant: Variant) -> str:
     again = ", ".join(["keys", args.rstrip(", "), *(f"{name}={name}" for name in named)]).replace(", ,", ",")
     return (
         f"def call({parameters}):\n"
-        f"    key = ({key})\n"
+        f"    key = ({', '.join(key)})\n"
         f"    run = plans.get(key) or first(key, ({args}), {kwargs})\n"
         f"    if active:\n"
         f"        return watched(keys, run, ({slots},), ({args}), {kwargs})\n"

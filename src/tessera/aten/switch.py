@@ -1,8 +1,8 @@
 """Switching our operators on and off: `enable`, `disable`, `use`.
 
 The switch is of the process, not of the thread: PyTorch's registry is. Switching is guarded by a lock; operators that
-run in other
-threads meanwhile run on either kernel.
+run in other threads meanwhile run on either kernel. The policy in force is that of the innermost open `use` block, else
+the one that `enable` was given.
 """
 
 from __future__ import annotations
@@ -10,48 +10,69 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 
-import torch
-
 from tessera.aten import record, register
-from tessera.ops.table import VARIANTS
+from tessera.aten.policy import MEASURED, Names, Policy, make_policy
 
 _lock = threading.RLock()
 
 
 class _State:
-    """Whether `enable` was called, how many `use` blocks are open, and the registration that follows from both."""
+    """The policy that `enable` was given, those of the open `use` blocks, and the registration that follows."""
 
-    enabled = False
-    blocks = 0
+    enabled: Policy | None = None
     pauses = 0
-    library: torch.library.Library | None = None
+    registration: register.Registration | None = None
+
+    def __init__(self) -> None:
+        self.blocks: list[use] = []
+
+    @property
+    def policy(self) -> Policy | None:
+        """The policy in force; None where nothing is switched on."""
+        return self.blocks[-1].policy if self.blocks else self.enabled
 
     def settle(self) -> None:
-        wanted = (self.enabled or self.blocks > 0) and self.pauses == 0
-        if wanted and self.library is None:
-            self.library = register.register()
-        elif not wanted and self.library is not None:
-            library, self.library = self.library, None
-            register.unregister(library)
+        """Register what the policy in force wants, where something else is registered."""
+        wanted = self.policy if self.pauses == 0 else None
+        held = self.registration.policy if self.registration is not None else None
+        if wanted is held:
+            return
+        if self.registration is not None:
+            registration, self.registration = self.registration, None
+            registration.end()
+        if wanted is not None:
+            self.registration = register.Registration(wanted)
 
 
 _state = _State()
 
 
-def enable() -> None:
-    """Run PyTorch's CPU operators on our kernels, where there is one, until `disable`. Calling it again changes
-    nothing."""
+def enable(policy: str | Path = MEASURED, *, only: Names = None, exclude: Names = None) -> None:
+    """Run PyTorch's CPU operators on our kernels, as the policy says, until `disable`. Calling it again changes the
+    policy.
+
+    Args:
+        policy: `"measured"`: each call on the kernel that was measured to be faster, PyTorch's where nothing was.
+            `"always"`: ours wherever there is one. Or the path of a table that `tessera tune` wrote.
+        only, exclude: names of operators ("add", "aten::mm", "convolution*"), one or several.
+
+    The number of threads should be set before: which operators are worth it depends on it.
+
+    Raises: UsageError for a name that fits no operator of ours, with those near to it, and for a table that is none.
+    """
+    made = make_policy(policy, only, exclude)
     with _lock:
-        _state.enabled = True
+        _state.enabled = made
         _state.settle()
 
 
 def disable() -> None:
     """Undo `enable`. Open `use` blocks stay on until they end."""
     with _lock:
-        _state.enabled = False
+        _state.enabled = None
         _state.settle()
 
 
@@ -69,18 +90,26 @@ def paused() -> Iterator[None]:
             _state.settle()
 
 
+def policy_in_force() -> Policy | None:
+    """What the switch says now; None where nothing is switched on."""
+    return _state.policy
+
+
 class use:
     """`with tessera.use() as record:` switches our operators on for the block and counts what ran where.
 
-    Blocks may be nested: each record counts what ran inside its own block. A block must be left in the thread that
-    entered it.
+    Arguments are those of `enable`. Blocks may be nested: each record counts what ran inside its own block, and the
+    innermost block's policy is in force. A block must be left in the thread that entered it.
     """
+
+    def __init__(self, policy: str | Path = MEASURED, *, only: Names = None, exclude: Names = None) -> None:
+        self.policy = make_policy(policy, only, exclude)
 
     def __enter__(self) -> record.Record:
         self._record = record.Record()
-        self._watch = record.Watch(frozenset(VARIANTS)) if not record.ACTIVE else None
+        self._watch = record.Watch(register.reason_unserved) if not record.ACTIVE else None
         with _lock:
-            _state.blocks += 1
+            _state.blocks.append(self)
             _state.settle()
             record.ACTIVE.append(self._record)
         if self._watch is not None:
@@ -94,5 +123,5 @@ class use:
             self._watch.__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         with _lock:
             record.ACTIVE.remove(self._record)
-            _state.blocks -= 1
+            _state.blocks.remove(self)
             _state.settle()

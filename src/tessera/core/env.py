@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from tessera.core.errors import UsageError
@@ -57,6 +58,13 @@ def _parse_word(text: str) -> str:
     return text
 
 
+def _parse_folder(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.is_absolute() or path.is_file():
+        raise ValueError(text)
+    return path
+
+
 NUM_THREADS = Variable[int | None](
     name="TESSERA_NUM_THREADS",
     rule="a whole number of at least 1",
@@ -77,7 +85,30 @@ TARGET = Variable[str | None](
     parse=_parse_word,
 )
 
-VARIABLES: tuple[Variable[int | None] | Variable[str | None], ...] = (NUM_THREADS, TARGET)
+CACHE_DIR = Variable[Path | None](
+    name="TESSERA_CACHE_DIR",
+    rule="the absolute path of a folder",
+    default=None,
+    default_text="`tessera` in the user's cache folder",
+    example="/var/cache/tessera",
+    help="Folder for what is measured on this machine.",
+    parse=_parse_folder,
+)
+
+VARIABLES: tuple[Variable[int | None] | Variable[str | None] | Variable[Path | None], ...] = (
+    NUM_THREADS,
+    TARGET,
+    CACHE_DIR,
+)
+
+
+def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where what is measured on this machine is kept; need not exist. `XDG_CACHE_HOME` counts where it is absolute."""
+    given = CACHE_DIR.read(environ)
+    if given is not None:
+        return given
+    base = Path(environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "tessera"
 
 
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:

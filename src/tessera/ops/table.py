@@ -48,11 +48,17 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True)
 class Variant:
-    """One overload that PyTorch may call, with what runs it; `call` takes the overload's own arguments."""
+    """One overload that PyTorch may call, with what runs it; `call` takes the overload's own arguments.
+
+    base: the overload that the catalogue names, from whose entry this one is derived.
+    copies: whether the result, or an argument that must stay as it is, is copied besides the entry's own work.
+    """
 
     overload: Overload
     form: Form
     call: Entry
+    base: Overload
+    copies: bool
 
     @property
     def name(self) -> str:
@@ -285,6 +291,15 @@ def _call(overload: Overload, base: Overload, entry: Entry, kind: Kind) -> Entry
     return call if overload._schema.returns else _silent(call)
 
 
+def _copies(form: Form, kind: Kind) -> bool:
+    """Whether an overload of this form needs a copy beside what an entry of this kind does."""
+    return {
+        Kind.RETURNS: form is not Form.NEW,
+        Kind.WRITES_OUT: False,
+        Kind.WRITES_ARGUMENTS: form is not Form.SELF,
+    }[kind]
+
+
 def _named(call: Entry, names: list[str], by_name: list[str]) -> Entry:
     """`call` for an overload that takes by place what the entry takes by name."""
     first = names.index(by_name[0])
@@ -317,7 +332,8 @@ def _variants() -> dict[str, Variant]:
                 if overload is not base and overload._name in named:
                     continue
                 assert overload._name not in found, f"two rows serve {overload._name}"
-                found[overload._name] = Variant(overload, _form(overload), _call(overload, base, row.entry, kind))
+                call, form = _call(overload, base, row.entry, kind), _form(overload)
+                found[overload._name] = Variant(overload, form, call, base, _copies(form, kind))
     return found
 
 

@@ -242,7 +242,7 @@ def attempt(sample: Sample, tell: Callable[[str], None]) -> Trial | None:
     theirs = results_of(sample, *vendor_given)
     tell("ours")
     given = fresh((sample.args, sample.kwargs))
-    with use() as record:
+    with use("always") as record:
         ours = results_of(sample, *given)
     if not any(f"aten::{name}" in VARIANTS for name in record.calls):
         return None
@@ -261,7 +261,7 @@ def _run(sample: Sample, change: Callable[[Any], Any]) -> Outcome:
 
 
 def _unrepeated(sample: Sample, first: Outcome) -> str:
-    with use():
+    with use("always"):
         again = _run(sample, fresh)
     same = first.error is not None or _all_same(first.tensors, again.tensors)
     return "" if same else "a seed does not repeat the result"

@@ -1,0 +1,138 @@
+"""What was measured of ours and of the vendor's kernels, and what follows for a call.
+
+In:  measurements, from the table shipped for a chip, a user's file, or the store of this machine.
+Out: which measurement decides a call, and which operators are worth being registered at all.
+
+Both sides are measured as a program calls them: ours through our registration, the vendor's with nothing registered.
+A call that an operator of ours hands on to the vendor passes through Python, and pays for it. So an operator is
+registered only where that, and what our kernels lose, harms no measured call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from tessera.aten.classify import Place
+
+# What a call costs that passes through Python on its way to the vendor's kernel (see the benchmark `overhead`).
+THROUGH_US = 2.0
+# Below this a call is nothing but overhead, of which this much may be added; from it on, this speed must be kept.
+TINY_US = 5.0
+MOST_ADDED_US = 3.0
+LEAST_SPEED = 0.95
+# An operator is registered where it gains this much somewhere, and nothing on the whole is lost.
+WORTH = 1.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """Microseconds of one call on either side, and how many times as fast ours is, as the median of paired rounds.
+
+    failure: why ours cannot be used there; empty where it can. `ours_us` and `speed` are then 0.
+    """
+
+    operator: str
+    place: Place
+    threads: int
+    ours_us: float
+    vendor_us: float
+    speed: float
+    failure: str = ""
+
+    @property
+    def speed_through(self) -> float:
+        """How fast the vendor's kernel is behind our registration."""
+        return self.vendor_us / (self.vendor_us + THROUGH_US)
+
+    @property
+    def ours(self) -> bool:
+        """Whether ours serves there, given that the operator is registered."""
+        return not self.failure and self.speed >= self.speed_through
+
+    @property
+    def chosen_speed(self) -> float:
+        """What the choice gives, against PyTorch without us."""
+        return self.speed if self.ours else self.speed_through
+
+    @property
+    def harm(self) -> str:
+        """What is lost there though the better side is chosen; empty where it can be borne."""
+        if self.vendor_us < TINY_US:
+            added_us = self.vendor_us / self.chosen_speed - self.vendor_us
+            return f"adds {added_us:.1f} µs" if added_us > MOST_ADDED_US else ""
+        return f"{self.chosen_speed:.2f}×" if self.chosen_speed < LEAST_SPEED else ""
+
+    def __str__(self) -> str:
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        what = self.failure or f"{self.speed:.2f}× ({self.ours_us:.3g} µs, PyTorch {self.vendor_us:.3g} µs)"
+        return f"{what} at {self.place}, {threads}"
+
+
+class Table:
+    """Measurements by operator. `source` says in words where they are from."""
+
+    def __init__(self, measurements: Iterable[Measurement], source: str) -> None:
+        self.source = source
+        self._by_key: dict[tuple[str, int], dict[tuple[str, str], dict[int, Measurement]]] = defaultdict(dict)
+        for one in measurements:
+            sizes = self._by_key[one.operator, one.threads].setdefault((one.place.dtype, one.place.layout), {})
+            sizes[one.place.size] = one
+        self._threads: dict[str, list[int]] = defaultdict(list)
+        for operator, threads in self._by_key:
+            self._threads[operator].append(threads)
+
+    def __iter__(self) -> Iterator[Measurement]:
+        for layouts in self._by_key.values():
+            for sizes in layouts.values():
+                yield from sizes.values()
+
+    @property
+    def operators(self) -> frozenset[str]:
+        return frozenset(self._threads)
+
+    def nearest_threads(self, operator: str, threads: int) -> int | None:
+        """The number of threads that is nearest to `threads`, by ratio, of those that the operator is measured on."""
+        known = self._threads.get(operator)
+        return min(known, key=lambda n: abs(math.log(n / threads))) if known else None
+
+    def decisive(self, operator: str, place: Place, threads: int) -> Measurement | None:
+        """The measurement that decides a call: of its size class, or the worse of the two beside it, or the last one.
+
+        None where the operator is not measured in this type and layout.
+        """
+        measured = self.nearest_threads(operator, threads)
+        sizes = self._by_key[operator, measured].get((place.dtype, place.layout)) if measured else None
+        if not sizes:
+            return None
+        below = [size for size in sizes if size <= place.size]
+        above = [size for size in sizes if size >= place.size]
+        beside = [sizes[max(below)]] if below else []
+        beside += [sizes[min(above)]] if above else []
+        return min(beside, key=lambda one: (one.ours, one.speed))
+
+    def refusal(self, operator: str, threads: int) -> str:
+        """Why the operator is better not registered; empty where it is worth it."""
+        measured = self.nearest_threads(operator, threads)
+        if measured is None:
+            return "not measured"
+        rows = [one for sizes in self._by_key[operator, measured].values() for one in sizes.values()]
+        if not any(one.ours and one.speed >= WORTH for one in rows):
+            best = max(rows, key=lambda one: one.speed)
+            return f"not faster anywhere: at best {best}"
+        harmed = [one for one in rows if one.harm]
+        if harmed:
+            worst = min(harmed, key=lambda one: one.chosen_speed)
+            return f"would harm: {worst.harm} with {worst}"
+        logs = [math.log(one.chosen_speed) for one in rows if one.vendor_us >= TINY_US]
+        whole = math.exp(sum(logs) / max(1, len(logs)))
+        return "" if whole >= 1 else f"loses on the whole: {whole:.2f}×"
+
+
+def merged(first: Iterable[Measurement], then: Iterable[Measurement], source: str) -> Table:
+    """A table in which an operator's measurements of `then` take the place of those of `first`."""
+    newer = list(then)
+    replaced = {(one.operator, one.threads) for one in newer}
+    return Table([*(one for one in first if (one.operator, one.threads) not in replaced), *newer], source)

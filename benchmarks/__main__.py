@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
 
     from benchmarks import results
     from benchmarks.session import Session
-    from benchmarks.turns import QUICK, Effort
+    from tessera.bench.turns import QUICK, Effort
 
     threads = _thread_counts(options.threads)
     whole = not (options.only or options.quick)

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from benchmarks.case import Call
-from benchmarks.kernels import significant
 from benchmarks.overhead import switched_on
-from benchmarks.turns import Effort, Side, take_turns
+from tessera.bench.markdown import significant
+from tessera.bench.turns import Effort, Side, take_turns
 
 LEAST = 0.8
 _BUSY = "import os, sys\nos.sched_setaffinity(0, [int(sys.argv[1])])\nprint(flush=True)\nwhile True: pass"

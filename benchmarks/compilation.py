@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kernels import significant
+from tessera.bench.markdown import significant
 
 ROOT = Path(__file__).resolve().parents[1]
 COLD_MS, CACHED_MS = 150.0, 5.0

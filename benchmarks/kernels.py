@@ -12,9 +12,10 @@ from typing import Any
 import torch
 import triton
 
-from benchmarks import turns
 from benchmarks.case import Case, Rivals
-from benchmarks.turns import Effort
+from tessera.bench import turns
+from tessera.bench.markdown import significant
+from tessera.bench.turns import Effort
 from tessera.ops.declined import Declined
 
 Row = dict[str, Any]
@@ -92,8 +93,3 @@ def _row(case: Case, rivals: Rivals, effort: Effort, source: torch.Tensor | None
         return {**row, "target": f"≥ {target:g}×", "met": ratio >= target}
     read = _READ_ELEMENTS * 4 / timings["read"].median_s / 1e9
     return {**row, "target": f"≥ {share:.0%} of {read:.3g} GB/s", "met": rate >= share * read}
-
-
-def significant(value: float) -> float:
-    """Four digits: what is written is what pages show, and noise is more than the rest."""
-    return float(f"{value:.4g}")

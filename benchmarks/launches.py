@@ -9,9 +9,9 @@ import torch
 import triton
 
 import tessera
-from benchmarks import turns
-from benchmarks.kernels import significant
-from benchmarks.turns import Effort, Side
+from tessera.bench import turns
+from tessera.bench.markdown import significant
+from tessera.bench.turns import Effort, Side
 from tessera.ops import launch as library
 from tessera.runtime import pool
 from tessera.runtime.arguments import make_packer

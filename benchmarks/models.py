@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from benchmarks.case import Call, dtype_text
-from benchmarks.kernels import significant
 from benchmarks.overhead import switched_on
-from benchmarks.turns import Effort, Side, take_turns
+from tessera.bench.markdown import significant
+from tessera.bench.turns import Effort, Side, take_turns
 from tessera.bringup.config import BringupConfig
 from tessera.bringup.models.builtin import load_minilm
 

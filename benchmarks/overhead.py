@@ -15,8 +15,8 @@ from torch.nn import functional
 
 import tessera
 from benchmarks.case import Call
-from benchmarks.kernels import significant
-from benchmarks.turns import Effort, Side, take_turns
+from tessera.bench.markdown import significant
+from tessera.bench.turns import Effort, Side, take_turns
 
 MOST_US = 3.0
 _ROWS, _WIDTH = 4, 16

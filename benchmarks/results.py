@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks import markdown
 from benchmarks.collections.page import page as collections_page
 from benchmarks.inductor.page import page as inductor_page
-from benchmarks.plot import ratio_plot
+from tessera.bench.plot import ratio_plot
 
 Results = Mapping[str, Any]
 Entries = Sequence[tuple[str, Sequence[Mapping[str, Any]]]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,11 +10,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import beside, compilation, kernels, launches, models, overhead
-from benchmarks.about import about
 from benchmarks.cases import CASES
 from benchmarks.kernels import Row
-from benchmarks.markdown import geomean, mark, number, ratio, threads_text
-from benchmarks.turns import QUICK, Effort
+from tessera.bench.about import about
+from tessera.bench.markdown import geomean, mark, number, ratio, threads_text
+from tessera.bench.select import fits
+from tessera.bench.turns import QUICK, Effort
 from tessera.core.errors import UsageError
 from tessera.core.timing import MOST_BUSY_PERCENT
 
@@ -154,11 +154,3 @@ class Session:
                 met = sum(row["met"] for row in part)
                 mean = ratio(geomean(row["ratio"] for row in part))
                 self._console.print(f"{threads_text(count)}: geometric mean {mean}, targets met {met} of {len(part)}")
-
-
-def fits(name: str, pattern: str) -> bool:
-    """A pattern without wildcards is part of a name; x is as good as ×."""
-    plain, wanted = name.replace("×", "x"), pattern.replace("×", "x")
-    if not any(sign in wanted for sign in "*?["):
-        return wanted in plain
-    return fnmatch.fnmatch(plain, wanted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.markdown import table
+from tessera.bench.markdown import table
 from tessera.triton_cpu.conformance.result import OUTCOMES
 
 _LEAD = """\

@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 def trials(pattern: str, *, peer: str, seconds: float) -> list[Trial]:
     """The trials that a pattern picks, with the peer in those that `peer` picks. Errors: `UsageError` if none is."""
     from benchmarks.inductor.families import FAMILIES
-    from benchmarks.session import fits
+    from tessera.bench.select import fits
 
     every = [
         Trial(family=family, mode=mode, dtype=dtype, shapes=shapes, peer=False, seconds=seconds)
@@ -128,9 +128,9 @@ def _run(picked: Sequence[Trial], options: argparse.Namespace, command: str) -> 
 def _note(command: str, seconds: float) -> dict[str, Any]:
     import torch
 
-    from benchmarks.about import about
     from benchmarks.inductor.trial import ROUNDS
-    from benchmarks.turns import Effort
+    from tessera.bench.about import about
+    from tessera.bench.turns import Effort
 
     return about(command, [torch.get_num_threads()], Effort(rounds=ROUNDS, seconds=seconds))
 

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks import markdown
-from benchmarks.markdown import geomean, mark, number, ratio
+from tessera.bench import markdown
+from tessera.bench.markdown import geomean, mark, number, ratio
 
 Row = Mapping[str, Any]
 

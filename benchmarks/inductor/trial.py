@@ -103,7 +103,7 @@ def _verdict(judged: Any) -> Row:
 def _times(works: Any, inputs: Any, seconds: float) -> Row:
     """Milliseconds of one call of each, and each compiler's ratio to eager: above 1 it is faster."""
     from benchmarks.inductor.work import Backend
-    from benchmarks.turns import Effort, compare
+    from tessera.bench.turns import Effort, compare
 
     timings = compare(
         {backend.value: lambda work=work: work(inputs) for backend, work in works.items()},

@@ -11,7 +11,7 @@ import triton
 from benchmarks import kernels, launches, overhead
 from benchmarks.case import Case, Kernel, Rivals, Spec
 from benchmarks.cases import CASES, FAMILIES
-from benchmarks.turns import QUICK
+from tessera.bench.turns import QUICK
 from tessera.ops.declined import Declined
 
 # Small stand-ins for the shapes of the table, by number of dims, so that every kernel of every family is run here. The

@@ -12,6 +12,13 @@ from typing import Any
 import torch
 
 KEY = "CPU"
+# Where an operator may have a kernel that is not written in terms of differentiable ones.
+_KEYS = (KEY, "CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional")
+
+
+def has_kernel(full_name: str) -> bool:
+    """Whether the vendor has a kernel for the CPU; a few operators are made of others, and their gradient of theirs."""
+    return any(torch._C._dispatch_has_kernel_for_dispatch_key(full_name, key) for key in _KEYS)
 
 
 def vendor_of(full_name: str) -> Callable[..., Any]:

@@ -15,14 +15,18 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "ops": frozenset({"core"}),
     "ops.conformance": frozenset({"core", "ops", "aten", "accuracy"}),
     "aten": frozenset({"core", "ops", "runtime"}),
+    "bench": frozenset({"core", "ops", "aten"}),
     "accuracy": frozenset({"core"}),
     "bringup": frozenset({"core", "aten", "accuracy"}),
     "cli": frozenset(
-        {"core", "ir", "compiler", "runtime", "triton_cpu", "ops", "aten", "accuracy", "bringup", "check_command"},
+        {
+            "core", "ir", "compiler", "runtime", "triton_cpu", "ops", "aten", "bench", "accuracy", "bringup",
+            "check_command",
+        },
     ),
     "check_command": frozenset({"core", "aten", "accuracy", "bringup"}),
     # The front of the package: `tessera.capture`, `tessera.check`, `tessera.direct`, `tessera.enable`,
-    # `tessera.disable`, `tessera.use`.
+    # `tessera.disable`, `tessera.explain_choice`, `tessera.use`.
     "__init__": frozenset({"aten", "accuracy", "triton_cpu"}),
 }
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benchmarks import turns
-from benchmarks.turns import Effort, Side
+from tessera.bench import turns
+from tessera.bench.turns import Effort, Side
 
 EFFORT = Effort(seconds=0.004, rounds=4, settle_s=0.001)
 

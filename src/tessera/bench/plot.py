@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.markdown import threads_text
+from tessera.bench.markdown import threads_text
 
 # Ratios beyond are drawn to the border and say their value.
 _LARGEST = 16.0

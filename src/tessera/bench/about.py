@@ -6,19 +6,19 @@ import datetime
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
-from benchmarks.turns import Effort
+from tessera import __version__
+from tessera.bench.turns import Effort
+from tessera.core.chips import detect_cpu
+from tessera.core.timing import busy_percent
 
 _PACKAGES = ("torch", "triton", "llvmlite", "transformers")
 
 
 def about(command: str, threads: Sequence[int], effort: Effort) -> dict[str, Any]:
     """Takes a second, in which it looks how busy the machine is. No names of machines or folders."""
-    import tessera
-    from tessera.core.chips import detect_cpu
-    from tessera.core.timing import busy_percent
-
     device = detect_cpu()
     return {
         "command": command,
@@ -32,9 +32,9 @@ def about(command: str, threads: Sequence[int], effort: Effort) -> dict[str, Any
             "busy_percent": busy_percent(),
         },
         "versions": {
-            "tessera": tessera.__version__,
+            "tessera": __version__,
             "python": platform.python_version(),
-            **{name: version(name) for name in _PACKAGES},
+            **{name: version(name) for name in _PACKAGES if find_spec(name)},
         },
         "threads": list(threads),
         "rounds": effort.rounds,

@@ -1,0 +1,132 @@
+"""Calls of families that work on images and their like: [batch, channels, places], places in 1 to 3 dims."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from tessera.bench.maker import Call, Maker, NoSample, call
+
+Family = tuple[str, Callable[[Maker], Call | list[Call]]]
+
+
+def _dims(m: Maker) -> int:
+    return next(dims for dims in (1, 2, 3) if f"{dims}d" in m.operator)
+
+
+def _shape(m: Maker, dims: int, least: int = 4) -> list[int]:
+    channels = 16 if m.elements >= 2**14 else 2
+    return [1, channels, *[m.side(dims, of=max(1, m.elements // channels), least=least)] * dims]
+
+
+def _forward(name: str) -> Any:
+    """The operator whose gradient is asked for."""
+    return getattr(torch.ops.aten, name.removesuffix("_backward"))
+
+
+def _padded(m: Maker) -> Call:
+    dims = _dims(m)
+    x, padding = m.x(*_shape(m, dims)), [1] * (2 * dims)
+    if not m.operator.endswith("backward"):
+        return call(x, padding)
+    return call(torch.ones_like(_forward(m.operator)(x, padding)), x, padding)
+
+
+def _average(m: Maker) -> Call:
+    dims = _dims(m)
+    x, window = m.x(*_shape(m, dims)), [2] * dims
+    if not m.operator.endswith("backward"):
+        return call(x, window, window)
+    none = [0] * dims
+    return call(torch.ones_like(_forward(m.operator)(x, window, window)), x, window, window, none, False, True, None)
+
+
+def _to_fixed(m: Maker) -> Call:
+    """To 2 places a dim, from any number of them."""
+    dims = _dims(m)
+    x, size = m.x(*_shape(m, dims)), [2] * dims
+    if not m.operator.endswith("backward"):
+        return call(x, size)
+    made = _forward(m.operator)(x, size)
+    if isinstance(made, torch.Tensor):
+        return call(torch.ones_like(made), x)
+    return call(torch.ones_like(made[0]), x, made[1])
+
+
+def _resampled(m: Maker) -> Call:
+    """To twice the size in each dim."""
+    dims = _dims(m)
+    shape = _shape(m, dims)
+    larger = [2 * side for side in shape[2:]]
+    corners = [] if "nearest" in m.operator else [False]
+    if not m.operator.endswith("backward"):
+        return call(m.x(*shape), larger, *corners)
+    return call(m.x(*shape[:2], *larger), larger, shape, *corners)
+
+
+def _largest(m: Maker) -> Call:
+    dims = _dims(m)
+    x, window = m.x(*_shape(m, dims)), [2] * dims
+    if not m.operator.endswith("backward"):
+        return call(x, window, window)
+    made, places = _forward(m.operator)(x, window, window)
+    return call(torch.ones_like(made), x, window, window, [0] * dims, [1] * dims, False, places)
+
+
+def _unpooled(m: Maker) -> Call:
+    dims = _dims(m)
+    shape = _shape(m, dims)
+    window = [2] * dims
+    pool = torch.ops.aten.max_pool2d_with_indices if dims == 2 else torch.ops.aten.max_pool3d_with_indices
+    made, places = pool(m.x(*shape), window, window)
+    given = (made, places, shape[2:])
+    return call(*given) if dims == 2 else call(*given, window, [0] * dims)
+
+
+# --- convolution ---
+
+
+def _convolutions(m: Maker) -> list[tuple[torch.Tensor, torch.Tensor, int, int]]:
+    """Image, weight, padding and groups: dense 3×3, 1×1, one channel a group, and dense with the channels last."""
+    channels = 32 if m.elements >= 2**14 else 4
+    side = m.side(2, of=max(1, m.elements // channels), least=4)
+    x = m.x(1, channels, side, side)
+    last = x.contiguous(memory_format=torch.channels_last)
+    dense = m.x(channels, channels, 3, 3)
+    return [
+        (x, dense, 1, 1), (x, m.x(channels, channels, 1, 1), 0, 1), (x, m.x(channels, 1, 3, 3), 1, channels),
+        (last, dense.contiguous(memory_format=torch.channels_last), 1, 1),
+    ]  # fmt: skip
+
+
+def _around(padding: int, groups: int) -> tuple[Any, ...]:
+    """What follows a convolution's bias: stride, padding, dilation, transposed, output padding, groups."""
+    return [1, 1], [padding, padding], [1, 1], False, [0, 0], groups
+
+
+def _convolution(m: Maker) -> list[Call]:
+    return [call(x, weight, None, *_around(padding, groups)) for x, weight, padding, groups in _convolutions(m)]
+
+
+def _convolution_backward(m: Maker) -> list[Call]:
+    if m.elements > 2**20:
+        raise NoSample("its time is known from smaller ones")
+    calls = []
+    for x, weight, padding, groups in _convolutions(m):
+        grad = torch.ones_like(x)
+        calls.append(call(grad, x, weight, None, *_around(padding, groups), [True, True, False]))
+    return calls
+
+
+FAMILIES: tuple[Family, ...] = (
+    ("reflection_pad* replication_pad*", _padded),
+    ("avg_pool*", _average),
+    ("_adaptive_avg_pool* adaptive_max_pool*", _to_fixed),
+    ("upsample_* _upsample_*", _resampled),
+    ("max_pool*", _largest),
+    ("max_unpool*", _unpooled),
+    ("convolution", _convolution),
+    ("convolution_backward", _convolution_backward),
+)

@@ -302,6 +302,42 @@ def _checks_table(checks: list[Check]) -> Table:
     return table
 
 
+# --- tessera tune ---
+
+Threads = Annotated[str | None, typer.Option(metavar="N,N", help="Numbers of threads; 1 and one for each core.")]
+
+
+@app.command()
+def tune(
+    only: Annotated[str, typer.Option(metavar="PATTERN", help="Part of an operator's name, or a pattern.")] = "",
+    budget: Annotated[float | None, typer.Option(metavar="SECONDS", help="When to end; the next run goes on.")] = None,
+    threads: Threads = None,
+    table: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write all that is known here as a table, for policy=FILE.")
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure our operators against PyTorch's on this machine, for the choice that tessera.enable() makes.
+
+    What is measured is kept at once: a run that is ended early is gone on with. A kernel that fails is noted, and
+    PyTorch's serves there. Takes about half an hour in all; the machine should have nothing else to do.
+
+    \b
+    Examples:
+      tessera tune
+      tessera tune --budget 120
+      tessera tune --only 'convolution*' --threads 1
+      tessera tune --table my-machine.json
+    """
+    from tessera.bench.tune import TuneConfig
+    from tessera.bench_command import default_threads, run_tune, thread_counts
+
+    _check_writable(json_file)
+    _check_writable(table, "--table")
+    config = TuneConfig(only=only, budget_s=budget, threads=thread_counts(threads or default_threads()))
+    _write_json(json_file, run_tune(config, Console(), table=table))
+
+
 # --- what the commands share ---
 
 
@@ -312,14 +348,14 @@ def _progress() -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _check_writable(path: Path | None) -> None:
+def _check_writable(path: Path | None, option: str = "--json") -> None:
     """Say that a file cannot be written before the work, not after it."""
     if path is None:
         return
     if path.is_dir():
-        raise UsageError(f"--json {path} is a folder; name a file in it, for example {path / 'result.json'}")
+        raise UsageError(f"{option} {path} is a folder; name a file in it, for example {path / 'result.json'}")
     if not path.parent.is_dir():
-        raise UsageError(f"--json {path}: there is no folder {path.parent}; create it or choose another")
+        raise UsageError(f"{option} {path}: there is no folder {path.parent}; create it or choose another")
 
 
 def _write_json(path: Path | None, data: dict[str, Any]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,10 @@ import torch
 import tessera
 from tessera.aten import store
 from tessera.aten.classify import Place
-from tessera.aten.measured import Measurement
-from tessera.aten.policy import NOT_MEASURED, NOT_WORTH, SLOWER
+from tessera.aten.measured import Measurement, Table
+from tessera.aten.policy import LEFT_OUT, NOT_MEASURED, NOT_WORTH, SLOWER, TAKEN_OFF
+from tessera.core.chips import detect_cpu
+from tessera.core.errors import UsageError
 
 GELU = torch.nn.functional.gelu
 
@@ -42,7 +47,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 def table(tmp_path: Path) -> Path:
     """gelu wins from 4**8 elements on, mul nowhere."""
     path = tmp_path / "table.json"
-    rows = [measurement("gelu", 3, 6, 2), measurement("gelu", 6, 60, 59), measurement("gelu", 8, 100, 200),
+    rows = [measurement("gelu", 3, 6, 2), measurement("gelu", 6, 90, 59), measurement("gelu", 8, 100, 200),
             measurement("mul.Tensor", 8, 20, 10)]  # fmt: skip
     store.write_table(path, {"made": "by a test"}, rows)
     return path
@@ -64,6 +69,193 @@ def test_each_call_goes_to_the_side_that_was_faster(table: Path) -> None:
     wide = large.double()
     assert served(table, lambda: GELU(wide)) == {"gelu": (0, 1, {NOT_MEASURED: 1})}
     assert served("always", lambda: large + large) == {"add.Tensor": (1, 0, {})}
+
+
+def test_what_loses_is_taken_off_while_the_program_runs(table: Path) -> None:
+    kernel = repr(torch.library.get_kernel("aten::gelu", "CPU"))
+    tiny, large = torch.randn(64), torch.randn(1 << 16)
+    tessera.enable(table)
+    GELU(large)  # gains 100 us, which 50 calls to PyTorch's kernel may cost, and 125 more may be lost
+    for _ in range(160):
+        GELU(tiny)
+    assert repr(torch.library.get_kernel("aten::gelu", "CPU")) != kernel
+    for _ in range(30):
+        GELU(tiny)
+    assert repr(torch.library.get_kernel("aten::gelu", "CPU")) == kernel
+    assert torch.equal(GELU(tiny), GELU(tiny))
+    assert served(table, lambda: GELU(tiny)) == {"gelu": (0, 1, {TAKEN_OFF: 1})}
+    assert tessera.explain_choice("gelu", large).reason == TAKEN_OFF
+    tessera.disable()
+    assert repr(torch.library.get_kernel("aten::gelu", "CPU")) == kernel
+
+
+def test_a_gain_pays_for_losses(table: Path) -> None:
+    tiny, large = torch.randn(64), torch.randn(1 << 16)
+    tessera.enable(table)
+    for _ in range(20):
+        GELU(large)
+        for _ in range(20):
+            GELU(tiny)
+    assert tessera.explain_choice("gelu", large).ours
+
+
+def test_a_choice_between_two_measured_sizes_needs_both(table: Path) -> None:
+    for elements, ours in ((1 << 16, True), (1 << 15, True), (1 << 14, False), (1 << 12, False), (1 << 24, True)):
+        with tessera.use(table):
+            choice = tessera.explain_choice("gelu", torch.randn(elements))
+        assert choice.ours is ours, elements
+        assert choice.measurement is not None and choice.measurement.ours is ours
+
+
+def test_the_nearest_number_of_threads_decides(tmp_path: Path) -> None:
+    rows = [measurement("exp", 8, 10, 20, threads=1), measurement("exp", 8, 20, 10, threads=8)]
+    table = Table(rows, "a test")
+    place = Place("float32", "contiguous", 8)
+    for threads, ours in ((1, True), (2, True), (4, False), (64, False)):
+        found = table.decisive("exp", place, threads)
+        assert found is not None and found.ours is ours
+        assert (not table.refusal("exp", threads)) is ours
+
+
+def test_a_failure_is_pytorchs_whatever_its_time(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    store.write_table(
+        path, {}, [measurement("exp", 8, 1, 20), measurement("exp", 10, 0, 9, failure="does not compile")]
+    )
+    assert served(path, lambda: torch.randn(1 << 20).exp())["exp"][:2] == (0, 1)
+
+
+# --- what the user asks for ---
+
+
+def test_only_and_exclude() -> None:
+    x, square = torch.randn(4, 4), torch.randn(4, 4)
+
+    def work() -> None:
+        x + x
+        x.clone().add_(x)
+        square @ square
+
+    def ours(**names: object) -> set[str]:
+        return {name for name, (count, _, _) in served("always", work, **names).items() if count}
+
+    assert ours(only="add") == {"add.Tensor", "add_.Tensor"}
+    assert ours(only=["aten::mm", "add.Tensor"]) == {"mm", "add.Tensor"}
+    assert ours(only="a*", exclude="add_") == {"add.Tensor"}
+    assert "mm" not in ours(exclude="mm")
+    assert served("always", work, exclude="mm")["mm"] == (0, 1, {LEFT_OUT: 1})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"only": "conv"}, "only: unknown operator 'conv'; names are such as"),
+        ({"exclude": ["gelo"]}, "exclude: unknown operator 'gelo'; did you mean 'gelu'"),
+        ({"policy": "mesured"}, "unknown policy 'mesured'; did you mean 'measured'?"),
+        ({"policy": "no/such/table.json"}, "no/such/table.json cannot be read"),
+    ],
+)
+def test_what_means_nothing_is_an_error(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        tessera.enable(**arguments)  # type: ignore[arg-type]
+    assert message in str(raised.value)
+    with pytest.raises(UsageError):
+        tessera.use(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_file_that_is_no_table(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    path.write_text("[]")
+    with pytest.raises(UsageError, match=r"table\.json is no table of measurements; write one with tessera tune"):
+        tessera.enable(path)
+
+
+def test_explain_choice_says_who_and_why(table: Path) -> None:
+    x = torch.randn(1 << 16)
+    with tessera.use(table):
+        assert str(tessera.explain_choice("gelu", x)) == (
+            f"gelu: ours, by the policy '{table}': 2.00× (100 µs, PyTorch 200 µs) at float32, contiguous, "
+            "size class 8, 1 thread"
+        )
+        assert "0.50× (20 µs, PyTorch 10 µs)" in str(tessera.explain_choice(torch.ops.aten.mul, x, x))
+        assert tessera.explain_choice("linalg_qr", torch.eye(3)).reason == "no kernel of ours"
+    with tessera.use("always", exclude="mul"):
+        assert tessera.explain_choice("aten::mul.Tensor", x, x).reason == LEFT_OUT
+        integers = torch.ones(2, 2, dtype=torch.int64)
+        declined = tessera.explain_choice("mm", integers, integers)
+        assert (declined.ours, declined.reason) == (False, "matrix products of integers")
+        assert tessera.explain_choice(torch.ops.aten.add.Tensor, x, x).ours
+    assert x.numel() == 1 << 16
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "message"),
+    [
+        ("geluu", (torch.ones(2),), "did you mean 'gelu'"),
+        ("mm", (1, 2), "no overload of aten::mm takes these arguments"),
+    ],
+)
+def test_explain_choice_of_what_is_no_call(name: str, args: tuple[object, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        tessera.explain_choice(name, *args)
+
+
+# --- the store of this machine ---
+
+
+def test_the_store_of_this_machine_comes_before_what_is_shipped() -> None:
+    origin = store.here(detect_cpu())
+    x = torch.randn(1 << 16)
+    store.Store().write(origin, [measurement("exp", 8, 10, 20)])
+    assert served("measured", lambda: x.exp())["exp"][0] == 1
+    store.Store().write(origin, [measurement("exp", 8, 20, 10)])
+    assert served("measured", lambda: x.exp())["exp"][:2] == (0, 1)
+    assert [one.speed for one in store.Store().read(origin)] == [0.5]
+
+
+def test_what_was_measured_with_other_versions_does_not_count() -> None:
+    origin = store.here(detect_cpu())
+    store.Store().write(replace(origin, torch="1.0"), [measurement("exp", 8, 10, 20)])
+    assert store.Store().read(origin) == []
+    assert len(store.Store().read_all()) == 1
+
+
+def test_a_broken_store_is_told_and_stops_nothing() -> None:
+    path = store.store_path()
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"SQLite format 3\0" + b"?" * 100)
+    with pytest.warns(UserWarning, match="measurements of this machine are left out: .*cannot be read"):
+        tessera.enable()
+    torch.randn(4) + 1
+
+
+def test_the_folder_of_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("TESSERA_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert store.store_path() == tmp_path / "tessera" / "measured.sqlite"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert store.store_path().parent == Path.home() / ".cache" / "tessera"
+
+
+# --- a process that only switches on ---
+
+_SWITCH_ON = """
+import time
+import torch, triton
+start = time.perf_counter()
+import tessera
+tessera.enable()
+print(time.perf_counter() - start)
+from tessera.ops import launch
+print(len(launch._ready))
+"""
+
+
+def test_switching_on_takes_no_second_and_compiles_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", _SWITCH_ON], capture_output=True, text=True, check=True)
+    seconds, compiled = done.stdout.split()
+    assert float(seconds) < 5  # a loaded machine; `python -m benchmarks --only switch` measures it
+    assert compiled == "0"
 
 
 def test_operators_that_are_not_worth_it_are_not_registered(table: Path) -> None:

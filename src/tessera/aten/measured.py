@@ -4,8 +4,7 @@ In:  measurements, from the table shipped for a chip, a user's file, or the stor
 Out: which measurement decides a call, and which operators are worth being registered at all.
 
 Both sides are measured as a program calls them: ours through our registration, the vendor's with nothing registered.
-A call that an operator of ours hands on to the vendor passes through Python, and pays for it. So an operator is
-registered only where that, and what our kernels lose, harms no measured call.
+A call that an operator of ours hands on to the vendor passes through Python, and pays for it.
 """
 
 from __future__ import annotations
@@ -19,11 +18,7 @@ from tessera.aten.classify import Place
 
 # What a call costs that passes through Python on its way to the vendor's kernel (see the benchmark `overhead`).
 THROUGH_US = 2.0
-# Below this a call is nothing but overhead, of which this much may be added; from it on, this speed must be kept.
-TINY_US = 5.0
-MOST_ADDED_US = 3.0
-LEAST_SPEED = 0.95
-# An operator is registered where it gains this much somewhere, and nothing on the whole is lost.
+# An operator is registered where ours gains this much somewhere.
 WORTH = 1.05
 
 
@@ -58,12 +53,9 @@ class Measurement:
         return self.speed if self.ours else self.speed_through
 
     @property
-    def harm(self) -> str:
-        """What is lost there though the better side is chosen; empty where it can be borne."""
-        if self.vendor_us < TINY_US:
-            added_us = self.vendor_us / self.chosen_speed - self.vendor_us
-            return f"adds {added_us:.1f} µs" if added_us > MOST_ADDED_US else ""
-        return f"{self.chosen_speed:.2f}×" if self.chosen_speed < LEAST_SPEED else ""
+    def gain_us(self) -> float:
+        """What the choice gains in one call, against PyTorch without us; below 0 where it loses."""
+        return self.vendor_us - self.vendor_us / self.chosen_speed
 
     def __str__(self) -> str:
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
@@ -114,21 +106,14 @@ class Table:
         return min(beside, key=lambda one: (one.ours, one.speed))
 
     def refusal(self, operator: str, threads: int) -> str:
-        """Why the operator is better not registered; empty where it is worth it."""
+        """Why the operator is not to be registered; empty where it is worth it."""
         measured = self.nearest_threads(operator, threads)
         if measured is None:
             return "not measured"
         rows = [one for sizes in self._by_key[operator, measured].values() for one in sizes.values()]
         if not any(one.ours and one.speed >= WORTH for one in rows):
-            best = max(rows, key=lambda one: one.speed)
-            return f"not faster anywhere: at best {best}"
-        harmed = [one for one in rows if one.harm]
-        if harmed:
-            worst = min(harmed, key=lambda one: one.chosen_speed)
-            return f"would harm: {worst.harm} with {worst}"
-        logs = [math.log(one.chosen_speed) for one in rows if one.vendor_us >= TINY_US]
-        whole = math.exp(sum(logs) / max(1, len(logs)))
-        return "" if whole >= 1 else f"loses on the whole: {whole:.2f}×"
+            return f"nowhere faster: at best {max(rows, key=lambda one: one.speed)}"
+        return ""
 
 
 def merged(first: Iterable[Measurement], then: Iterable[Measurement], source: str) -> Table:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import functools
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,8 +21,9 @@ from typing import Any
 import torch
 
 from tessera.aten.classify import Place, place_of
-from tessera.aten.measured import Measurement, Table, merged
+from tessera.aten.measured import THROUGH_US, Measurement, Table, merged
 from tessera.aten.store import Store, here, read_table, shipped, store_path
+from tessera.aten.vendor import has_kernel
 from tessera.core.chips import detect_cpu
 from tessera.core.errors import UsageError, unknown_name
 from tessera.ops.table import VARIANTS, Variant
@@ -34,7 +35,8 @@ Names = str | Iterable[str] | None
 # What a record says of calls that a policy gives to the vendor.
 LEFT_OUT = "left out by only or exclude"
 NOT_MEASURED = "the policy: not measured"
-NOT_WORTH = "the policy: not worth a registration"
+NOT_WORTH = "the policy: PyTorch's was measured to be faster everywhere"
+TAKEN_OFF = "the policy: taken off, its calls were mostly PyTorch's"
 SLOWER = "the policy: PyTorch's was measured to be faster"
 
 
@@ -49,11 +51,20 @@ class Verdict:
 
 
 class Policy:
-    """One policy as it was asked for. `table` is None where all calls are to be ours."""
+    """One policy as it was asked for. `table` is None where all calls are to be ours.
+
+    taken_off: overloads whose calls in this program were mostly PyTorch's, so that they have lost by being registered.
+    """
 
     def __init__(self, name: str, table: Table | None, taken: frozenset[str]) -> None:
         self.name, self.table, self._taken = name, table, taken
+        self.taken_off: set[str] = set()
         self._refusals: dict[tuple[str, int], str] = {}
+
+    @property
+    def chooses(self) -> bool:
+        """Whether a registered overload may give calls to the vendor by this policy."""
+        return self.table is not None
 
     def standing(self, full_name: str, threads: int) -> Verdict:
         """Whether an overload is registered, for programs that run on so many threads."""
@@ -61,6 +72,11 @@ class Policy:
             return Verdict(LEFT_OUT)
         if self.table is None:
             return Verdict("")
+        if full_name in self.taken_off:
+            return Verdict(TAKEN_OFF, "by the measurements, its calls would have been faster without us")
+        if not has_kernel(full_name) and full_name.endswith("_backward"):
+            # The gradient of an operator that PyTorch has no kernel for is asked for where the operator is ours.
+            return self.standing(full_name.removesuffix("_backward"), threads)
         variant = VARIANTS[full_name]
         detail = self._refusal(measured_as(variant, self.table), threads)
         if not detail:
@@ -69,7 +85,7 @@ class Policy:
 
     def choice(self, variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Verdict:
         """Whose one call of a registered overload is."""
-        if self.table is None:
+        if self.table is None or not has_kernel(variant.overload._name):
             return Verdict("")
         place = place_of(variant, args, kwargs)
         found = self.table.decisive(measured_as(variant, self.table), place, torch.get_num_threads())
@@ -77,11 +93,12 @@ class Policy:
             return Verdict(NOT_MEASURED, f"not measured for {place.dtype}, {place.layout}", place)
         return Verdict("" if found.ours else SLOWER, str(found), place, found)
 
-    def chooser(self, variant: Variant) -> Callable[[tuple[Any, ...], dict[str, Any]], str] | None:
-        """The reason of `choice` alone; None where there is nothing to choose."""
-        if self.table is None:
-            return None
-        return lambda args, kwargs: self.choice(variant, args, kwargs).reason
+    def gain(self, variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, float]:
+        """The reason of `choice`, and the microseconds that a call gains by it against PyTorch without us."""
+        verdict = self.choice(variant, args, kwargs)
+        if verdict.measurement is not None:
+            return verdict.reason, verdict.measurement.gain_us
+        return verdict.reason, -THROUGH_US if verdict.reason else 0.0
 
     def registered(self, threads: int) -> frozenset[str]:
         """Full names of the overloads that are worth being registered."""

@@ -1,68 +1,101 @@
 """Registration of our entries over PyTorch's CPU operators, and the way back to the vendor's kernel.
 
 Registering on the key CPU keeps PyTorch's autograd: backward formulas call ATen operators, which are rows of the
-table as well. A policy says which overloads are registered; the others stay as they are and cost nothing.
+table as well. A policy says which overloads are registered; the others stay as they are and cost nothing. What turns
+out to lose in a program is taken off while it runs.
 """
 
 from __future__ import annotations
 
 import functools
+import threading
 import warnings
 from typing import Any
 
 import torch
 
 from tessera.aten.policy import Policy
-from tessera.aten.serve import implementation
+from tessera.aten.serve import Account, Choice, implementation
 from tessera.aten.vendor import KEY, vendor_of
 from tessera.ops.table import VARIANTS
 
 
 class Registration:
-    """What a policy registers, from now until `end`. `served` are the full names of the overloads."""
+    """What a policy registers, from now until `end`."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.threads = torch.get_num_threads()
-        self.served = policy.registered(self.threads)
-        self._library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+        names = policy.registered(self.threads)
         with warnings.catch_warnings():
             # PyTorch warns once that kernels are overridden: that is what was asked for here.
             warnings.filterwarnings("ignore", message="Warning only once for all operators", category=UserWarning)
-            for full_name in VARIANTS:
-                if full_name in self.served:
-                    self._register(full_name)
+            # In the table's order, so that every process does the same.
+            self._libraries = {name: self._register(name) for name in VARIANTS if name in names}
         _registered.append(self)
 
-    def _register(self, full_name: str) -> None:
+    def _register(self, full_name: str) -> torch.library.Library:
+        library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
         served = _implementation(full_name, self.policy)
-        self._library.impl(full_name.removeprefix("aten::"), served, KEY, with_keyset=True)  # type: ignore[no-untyped-call]
+        library.impl(full_name.removeprefix("aten::"), served, KEY, with_keyset=True)  # type: ignore[no-untyped-call]
+        return library
+
+    def serves(self, full_name: str) -> bool:
+        """Whether an overload is registered now."""
+        return full_name in self._libraries
+
+    def take_off(self, full_name: str) -> None:
+        """PyTorch's own kernel serves this overload again, from the next call on."""
+        # The call that asks for it still runs in what is taken off: it must stay in memory.
+        _kept.append(torch.library.get_kernel(full_name, KEY))
+        self._libraries.pop(full_name)._destroy()  # type: ignore[no-untyped-call]
 
     def end(self) -> None:
         """PyTorch's own kernels serve again."""
         _registered.remove(self)
-        self._library._destroy()  # type: ignore[no-untyped-call]
+        for library in self._libraries.values():
+            library._destroy()  # type: ignore[no-untyped-call]
+        self._libraries.clear()
 
 
 _registered: list[Registration] = []
+_kept: list[Any] = []
 
 
 @functools.lru_cache(maxsize=4 * len(VARIANTS))
 def _implementation(full_name: str, policy: Policy) -> Any:
     """Kept, so that what a policy has chosen outlives a `disable`."""
     variant = VARIANTS[full_name]
-    return implementation(variant, vendor_of(full_name), policy.chooser(variant))
+    if not policy.chooses:
+        return _ours(full_name)
+    account = Account(functools.partial(_close, full_name, policy))
+    return implementation(variant, vendor_of(full_name), Choice(functools.partial(policy.gain, variant), account))
+
+
+@functools.cache
+def _ours(full_name: str) -> Any:
+    return implementation(VARIANTS[full_name], vendor_of(full_name))
+
+
+def _close(full_name: str, policy: Policy) -> bool:
+    """Take an overload off that loses. Only where no other thread could be about to call it."""
+    if threading.active_count() > 1 or not _registered or _registered[-1].policy is not policy:
+        return False
+    policy.taken_off.add(full_name)
+    if _registered[-1].serves(full_name):
+        _registered[-1].take_off(full_name)
+    return True
 
 
 def reason_unserved(full_name: str) -> str | None:
     """Why the policy in force leaves an overload of ours unregistered; None where it is registered."""
-    if not _registered or full_name in _registered[-1].served:
+    if not _registered or _registered[-1].serves(full_name):
         return None
     return _registered[-1].policy.standing(full_name, _registered[-1].threads).reason
 
 
 def is_ours(full_name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether the policy in force gives this call to us."""
-    if not _registered or full_name not in _registered[-1].served:
+    if not _registered or not _registered[-1].serves(full_name):
         return False
     return not _registered[-1].policy.choice(VARIANTS[full_name], args, kwargs).reason

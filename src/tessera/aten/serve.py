@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
@@ -26,8 +27,9 @@ from tessera.ops.declined import Declined
 from tessera.ops.table import Variant
 
 MOST_PLANS = 1024
-Choose = Callable[[tuple[Any, ...], dict[str, Any]], str]
-"""Why a policy gives a call to the vendor; empty where it gives it to us."""
+MOST_LOST_US = 250.0
+Choose = Callable[[tuple[Any, ...], dict[str, Any]], tuple[str, float]]
+"""Why a policy gives a call to the vendor, empty where it gives it to us; and the microseconds that this gains."""
 
 
 class Operator:
@@ -101,20 +103,48 @@ def _might_overlap(held: list[tuple[torch.Tensor, bool]]) -> bool:
     return False
 
 
+class Account:
+    """What a policy's choices have gained in an overload's calls, in microseconds, as the measurements have it.
+
+    An overload that loses more than `MOST_LOST_US` beyond what it gained is taken off: `close` is called, again after
+    each such loss until it returns true.
+    """
+
+    def __init__(self, close: Callable[[], bool]) -> None:
+        self.balance_us = 0.0
+        self.closed = False
+        self._close = close
+
+    def lose(self, lost_us: float) -> None:
+        """One call that was slower than without us."""
+        self.balance_us -= lost_us
+        if self.balance_us < -MOST_LOST_US and not self.closed:
+            self.closed = self._close()
+            self.balance_us = 0.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a policy chooses in one overload, and the account that it keeps."""
+
+    choose: Choose
+    account: Account
+
+
 class Chosen:
-    """What a policy makes of an overload: for each key its own plan, or the vendor."""
+    """What a policy makes of an overload: for each key a plan or the vendor, and what a call of the key gains."""
 
     def __init__(self, operator: Operator, choose: Choose) -> None:
         self._operator, self._choose = operator, choose
-        self.plans: dict[Any, Run] = {}
+        self.plans: dict[Any, tuple[Run, float]] = {}
 
-    def first(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+    def first(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Run, float]:
         """What runs a call whose key the policy has not been asked for."""
-        reason = self._choose(args, kwargs)
+        reason, gain_us = self._choose(args, kwargs)
         run = declined(reason) if reason else self._operator.first(key, args, kwargs)
         if reason or key in self._operator.plans:
-            self._operator.keep(self.plans, key, run)
-        return run
+            self._operator.keep(self.plans, key, (run, gain_us))
+        return run, gain_us
 
 
 @functools.cache
@@ -123,13 +153,13 @@ def operator_of(variant: Variant) -> Operator:
     return Operator(variant)
 
 
-def implementation(variant: Variant, vendor: Callable[..., Any], choose: Choose | None = None) -> Callable[..., Any]:
+def implementation(variant: Variant, vendor: Callable[..., Any], choice: Choice | None = None) -> Callable[..., Any]:
     """What is registered for `variant`; it takes the dispatch keys, then the overload's arguments.
 
-    choose: a policy's choice; it may depend on the number of threads. None: all calls are ours.
+    choice: a policy's; what it says may depend on the number of threads. None: all calls are ours.
     """
     operator, name, active, depth = operator_of(variant), variant.name, record.ACTIVE, record.DEPTH
-    plans = operator if choose is None else Chosen(operator, choose)
+    plans = operator if choice is None else Chosen(operator, choice.choose)
 
     def watched(keys: Any, run: Run, slots: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         depth.value += 1
@@ -148,10 +178,10 @@ def implementation(variant: Variant, vendor: Callable[..., Any], choose: Choose 
     scope = {
         "plans": plans.plans, "first": plans.first, "active": active, "vendor": vendor,
         "watched": watched, "Tensor": torch.Tensor, "default_type": torch.get_default_dtype,
-        "threads": torch.get_num_threads,
+        "threads": torch.get_num_threads, "account": choice.account if choice else None,
         **{f"d{i}": a.default_value for i, a in enumerate(variant.arguments) if a.has_default_value()},
     }  # fmt: skip
-    exec(_code(variant, choose is not None), scope)
+    exec(_code(variant, choice is not None), scope)
     made: Callable[..., Any] = scope["call"]
     return made
 
@@ -178,10 +208,20 @@ def _source(variant: Variant, chosen: bool) -> str:
         if a.name in variant.tensors
     )
     again = ", ".join(["keys", args.rstrip(", "), *(f"{name}={name}" for name in named)]).replace(", ,", ",")
+    found = f"plans.get(key) or first(key, ({args}), {kwargs})"
+    look_up = f"run = {found}"
+    if chosen:
+        look_up = (
+            f"run, gain_us = {found}\n"
+            f"    if gain_us > 0.0:\n"
+            f"        account.balance_us += gain_us\n"
+            f"    else:\n"
+            f"        account.lose(-gain_us)"
+        )
     return (
         f"def call({parameters}):\n"
         f"    key = ({', '.join(key)})\n"
-        f"    run = plans.get(key) or first(key, ({args}), {kwargs})\n"
+        f"    {look_up}\n"
         f"    if active:\n"
         f"        return watched(keys, run, ({slots},), ({args}), {kwargs})\n"
         f"    result = run({slots})\n"

@@ -54,4 +54,4 @@ class Maker:
 
     def side(self, dims: int, of: int | None = None, least: int = 1) -> int:
         """The side of a cube of as many dims that has about `of` elements."""
-        return max(least, round((of or self.elements) ** (1 / dims)))
+        return max(least, round(math.pow(of or self.elements, 1 / dims)))

@@ -30,8 +30,8 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 # Overloads that copy beside what their entry does, and so have measurements of their own; those that models call.
 _COPYING = (
-    "masked_fill.Scalar", "masked_fill.Tensor", "scatter.src", "scatter.value", "scatter_add", "index_add", "index_copy",
-    "index_fill.int_Scalar", "index_put", "scatter_reduce.two",
+    "masked_fill.Scalar", "masked_fill.Tensor", "scatter.src", "scatter.value", "scatter_add", "index_add",
+    "index_copy", "index_fill.int_Scalar", "index_put", "scatter_reduce.two",
 )  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def _name(row: str) -> str:
 def samples(operator: str, size: str, dtype: torch.dtype) -> Iterator[Sample]:
     """The calls of one operator at one size. Raises: NoSample with the reason where there is none."""
     variant = VARIANTS[f"aten::{operator}"]
-    make = functools.partial(_from_schema, variant)
+    make: Callable[[Maker], Call | list[Call]] = functools.partial(_from_schema, variant)
     for patterns, maker in _FAMILIES:
         if any(fnmatchcase(operator, pattern) for pattern in patterns.split()):
             make = maker
@@ -110,6 +110,7 @@ def _filled(variant: Variant, m: Maker, layout: str) -> Call:
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     tensors = [a.name for a in variant.arguments if str(a.type) == "Tensor"]
+    value: Any
     for a in variant.arguments:
         if a.name in tensors:
             value = m.mask() if a.name in _MASKS else m.x()

@@ -1,5 +1,4 @@
-"""Calls of operators over lists of tensors: `_foreach_*` and fused optimizers. A list is what a small model's weights are:
-eight tensors."""
+"""Calls of operators over lists of tensors: `_foreach_*` and fused optimizers. A list has eight tensors."""
 
 from __future__ import annotations
 

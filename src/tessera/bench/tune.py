@@ -42,7 +42,7 @@ class TuneConfig:
         if not self.threads or min(self.threads) < 1:
             raise UsageError(f"--threads is {self.threads}; give numbers from 1 on, as in 1,2")
         if not self.operators:
-            raise UsageError(f"--only {self.only!r} picks no operator; names are such as 'gelu', 'mm' and 'convolution*'")
+            raise UsageError(f"--only {self.only!r} picks no operator; names are such as 'gelu' and 'convolution*'")
 
     @property
     def operators(self) -> tuple[str, ...]:
@@ -101,7 +101,7 @@ def _in_order(config: TuneConfig, known: Sequence[Measurement]) -> tuple[str, ..
 
 def _one(operator: str, config: TuneConfig, store: Store, origin: Origin, tuned: Tuned) -> None:
     found: list[Measurement] = []
-    reasons = []
+    reasons: list[str] = []
     for sample in _samples(operator, config.sizes, reasons):
         for count in config.threads:
             torch.set_num_threads(count)

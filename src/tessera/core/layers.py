@@ -21,9 +21,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "cli": frozenset(
         {
             "core", "ir", "compiler", "runtime", "triton_cpu", "ops", "aten", "bench", "accuracy", "bringup",
-            "check_command",
+            "check_command", "bench_command",
         },
     ),
+    "bench_command": frozenset({"core", "aten", "bench"}),
     "check_command": frozenset({"core", "aten", "accuracy", "bringup"}),
     # The front of the package: `tessera.capture`, `tessera.check`, `tessera.direct`, `tessera.enable`,
     # `tessera.disable`, `tessera.explain_choice`, `tessera.use`.

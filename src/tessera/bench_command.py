@@ -1,0 +1,115 @@
+"""What `tessera tune` and `tessera bench ops` do: from their options to a job, a bar, a table in words, and files."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tessera import __version__
+from tessera.aten.store import Store, here, shipped, write_table
+from tessera.bench.tune import TuneConfig, Tuned, tune
+from tessera.core.chips import detect_cpu
+from tessera.core.errors import UsageError
+from tessera.core.timing import MOST_BUSY_PERCENT, busy_percent
+
+_SHOWN = 12
+
+
+def thread_counts(text: str) -> tuple[int, ...]:
+    """`1,2` as numbers. Errors: UsageError."""
+    words = text.split(",")
+    if not all(word.strip().isdigit() and int(word) > 0 for word in words):
+        raise UsageError(f"--threads is {text!r}; give numbers from 1 on with commas between, for example 1,2")
+    return tuple(dict.fromkeys(int(word) for word in words))
+
+
+def default_threads() -> str:
+    """One thread, and one for each core."""
+    cores = detect_cpu().num_units
+    return "1" if cores == 1 else f"1,{cores}"
+
+
+def run_tune(config: TuneConfig, console: Console, *, table: Path | None) -> dict[str, Any]:
+    """Measure with a bar, say what changed, write a table where it is asked for; the result as plain data."""
+    warn_if_busy(console)
+    store = Store()
+    with progress_bar(len(config.operators)) as say:
+        tuned = tune(config, store, say)
+    _tell(tuned, store, console)
+    if table is not None:
+        device = detect_cpu()
+        known = {(one.operator, one.place, one.threads): one for one in shipped(device.chip.name)}
+        known |= {(one.operator, one.place, one.threads): one for one in store.read(here(device))}
+        write_table(table, table_note(), known.values())
+        console.print(f"wrote {table}", markup=False, soft_wrap=True)
+    return {
+        "measured": len(tuned.measurements), "operators": len({one.operator for one in tuned.measurements}),
+        "store": str(store.path), "changed": tuned.changed, "failures": tuned.failures,
+        "unmeasured": tuned.unmeasured, "left": list(tuned.left), "interrupted": tuned.interrupted,
+    }  # fmt: skip
+
+
+def table_note() -> dict[str, str]:
+    """What a table says of itself."""
+    import torch
+
+    device = detect_cpu()
+    return {
+        "chip": device.chip.name, "machine": device.model, "torch": torch.__version__, "tessera": __version__,
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
+    }  # fmt: skip
+
+
+def warn_if_busy(console: Console) -> None:
+    """Measurements beside others mislead the choice."""
+    busy = busy_percent()
+    if busy > MOST_BUSY_PERCENT:
+        console.print(f"[yellow]Others take {busy:.0f} % of this machine: figures are not to be trusted.[/]")
+
+
+def _tell(tuned: Tuned, store: Store, console: Console) -> None:
+    operators = len({one.operator for one in tuned.measurements})
+    faster = len({one.operator for one in tuned.measurements if one.ours and one.speed > 1})
+    calls = len(tuned.measurements)
+    _print(console, f"{operators} operators in {calls} measurements; ours is faster somewhere in {faster}")
+    _list(console, "changed", [f"{name}: {words}" for name, words in tuned.changed.items()])
+    _list(console, "not usable somewhere, PyTorch's there", [f"{name}: {why}" for name, why in tuned.failures.items()])
+    _list(console, "not measured, PyTorch's", [f"{name}: {why}" for name, why in tuned.unmeasured.items()])
+    if tuned.left:
+        why = "interrupted" if tuned.interrupted else "the budget is spent"
+        _print(console, f"{why}: {len(tuned.left)} operators are left; tessera tune goes on with them")
+    _print(console, f"kept in {store.path}")
+
+
+def _list(console: Console, heading: str, lines: list[str]) -> None:
+    if lines:
+        _print(console, f"{heading}: {len(lines)}")
+    for line in lines[:_SHOWN]:
+        _print(console, f"  {line}")
+    if len(lines) > _SHOWN:
+        _print(console, f"  and {len(lines) - _SHOWN} more: see --json")
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr that vanishes when done; told each thing before it is begun."""
+    console = Console(stderr=True)
+    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=total, completed=-1)
+
+        def say(name: str) -> None:
+            progress.advance(task)
+            progress.update(task, description=name)
+
+        yield say

@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks import markdown
 from benchmarks.collections.page import page as collections_page
 from benchmarks.inductor.page import page as inductor_page
+from tessera.bench import ops_page, pages
 from tessera.bench.plot import ratio_plot
 
 Results = Mapping[str, Any]
@@ -38,20 +39,13 @@ PAGES = {
     "models-cpu": {".md": markdown.models_page, ".svg": _model_plot},
     "inductor-cpu": {".md": inductor_page},
     "collections-cpu": {".md": collections_page},
+    ops_page.NAME: ops_page.RENDERS,
 }
 
 
 def write(folder: Path, name: str, results: Results) -> list[Path]:
     """Write a page, and return its files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    data = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
-    texts = {".json": data, **{ending: render(results) for ending, render in PAGES[name].items()}}
-    written = []
-    for ending, text in texts.items():
-        path = folder / f"{name}{ending}"
-        path.write_text(text, encoding="utf-8")
-        written.append(path)
-    return written
+    return pages.write(folder, name, results, PAGES[name])
 
 
 def disagreements(folder: Path) -> list[str]:

@@ -48,18 +48,18 @@ def test_version(tessera_command: Any) -> None:
 def test_help_names_commands_and_environment(tessera_command: Any) -> None:
     outcome = tessera_command("--help")
     assert outcome.status == 0
-    for name in ("bringup", "check", "chips", "doctor", "TESSERA_NUM_THREADS", "TESSERA_TARGET"):
+    for name in ("bringup", "check", "chips", "doctor", "tune", "bench", "TESSERA_NUM_THREADS", "TESSERA_TARGET"):
         assert name in outcome.out
     assert "..." not in outcome.out.split("Commands:")[1], "a first sentence is too long for the list"
 
 
-@pytest.mark.parametrize("command", ["bringup", "check", "chips", "doctor"])
+@pytest.mark.parametrize("command", ["bringup", "check", "chips", "doctor", "tune", "bench ops"])
 def test_help_of_every_command_has_examples_that_parse(tessera_command: Any, command: str) -> None:
-    text = tessera_command(command, "--help").out
+    text = tessera_command(*command.split(), "--help").out
     examples = re.findall(rf"^ +tessera {command}(.*)$", text.split("Examples:")[1], flags=re.MULTILINE)
     assert len(examples) >= 2
     for example in examples:
-        assert tessera_command(command, *example.split(), "--help").status == 0
+        assert tessera_command(*command.split(), *example.split(), "--help").status == 0
 
 
 def test_help_comes_without_importing_torch() -> None:

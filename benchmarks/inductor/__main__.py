@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
 def trials(pattern: str, *, peer: str, seconds: float) -> list[Trial]:
     """The trials that a pattern picks, with the peer in those that `peer` picks. Errors: `UsageError` if none is."""
     from benchmarks.inductor.families import FAMILIES
+    from tessera.bench.ops import has_compiler
     from tessera.bench.select import fits
 
     every = [
@@ -82,18 +83,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = " ".join(["python -m benchmarks.inductor", *map(shlex.quote, given)])
     rows = _run(picked, options, command)
     return 0 if all(ok(row) for row in rows) else 1
-
-
-def has_compiler() -> bool:
-    """Whether Inductor finds a C++ compiler, without which its own back end for CPUs has nothing to run."""
-    from torch._inductor.cpp_builder import get_cpp_compiler
-    from torch._inductor.exc import InvalidCxxCompiler
-
-    try:
-        get_cpp_compiler()
-    except InvalidCxxCompiler:
-        return False
-    return True
 
 
 def ok(row: Row) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tessera import __version__
 from tessera.aten.store import Store, here, shipped, write_table
+from tessera.bench import ops_page, pages
+from tessera.bench.about import about
+from tessera.bench.ops import OpsConfig, has_compiler, measure, roofs
 from tessera.bench.tune import TuneConfig, Tuned, tune
 from tessera.core.chips import detect_cpu
 from tessera.core.errors import UsageError
@@ -53,6 +57,35 @@ def run_tune(config: TuneConfig, console: Console, *, table: Path | None) -> dic
         "store": str(store.path), "changed": tuned.changed, "failures": tuned.failures,
         "unmeasured": tuned.unmeasured, "left": list(tuned.left), "interrupted": tuned.interrupted,
     }  # fmt: skip
+
+
+def run_ops(config: OpsConfig, console: Console, *, out: Path | None, command: str) -> tuple[dict[str, Any], bool]:
+    """Measure, print the summary, write the page; the results, and whether all of ours could be measured."""
+    compiler = _compiler_note(config)
+    warn_if_busy(console)
+    note = about(command, config.threads, config.effort)
+    with progress_bar(len(config.operators)) as say:
+        found = list(measure(replace(config, compiled=config.compiled and not compiler), say))
+    rows = [row for row in found if "skipped" not in row]
+    skipped = [row for row in found if "skipped" in row]
+    if not rows:
+        raise UsageError(f"nothing could be measured: {skipped[0]['operator']}: {skipped[0]['skipped']}")
+    results = {
+        "about": note, "policy": config.policy, "compiler": compiler, "roofs": roofs(config.threads),
+        "skipped": skipped, "rows": ops_page.packed(rows),
+    }  # fmt: skip
+    for line in ops_page.terminal(results):
+        _print(console, line)
+    for path in pages.write(out, ops_page.NAME, results, ops_page.RENDERS) if out else ():
+        _print(console, f"wrote {path}")
+    return results, all(row["skipped"].startswith(("PyTorch", "declined")) or row["layout"] == "" for row in skipped)
+
+
+def _compiler_note(config: OpsConfig) -> str:
+    """Why Inductor's C++ is left out; empty where it is run."""
+    if not config.compiled:
+        return "Inductor's C++ was not asked for."
+    return "" if has_compiler() else "Inductor's C++ is left out: there is no C++ compiler on this machine."
 
 
 def table_note() -> dict[str, str]:

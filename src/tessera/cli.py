@@ -6,6 +6,7 @@ Exit status: 0 all is well, 1 the answer is no (a model is not ready, something 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -317,10 +318,11 @@ def tune(
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Measure our operators against PyTorch's on this machine, for the choice that tessera.enable() makes.
+    """Measure which kernels are faster here, ours or PyTorch's.
 
-    What is measured is kept at once: a run that is ended early is gone on with. A kernel that fails is noted, and
-    PyTorch's serves there. Takes about half an hour in all; the machine should have nothing else to do.
+    The choice that tessera.enable() makes follows from it. What is measured is kept at once: a run that is ended early
+    is gone on with. A kernel that fails is noted, and PyTorch's serves there. Takes about half an hour in all; the
+    machine should have nothing else to do.
 
     \b
     Examples:
@@ -336,6 +338,54 @@ def tune(
     _check_writable(table, "--table")
     config = TuneConfig(only=only, budget_s=budget, threads=thread_counts(threads or default_threads()))
     _write_json(json_file, run_tune(config, Console(), table=table))
+
+
+# --- tessera bench ---
+
+bench = typer.Typer(name="bench", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(bench, help="Time our operators on this machine.")
+
+
+@bench.callback()
+def _bench() -> None:
+    """Time our operators on this machine."""
+
+
+@bench.command()
+def ops(
+    only: Annotated[str, typer.Option(metavar="PATTERN", help="Part of an operator's name, or a pattern.")] = "",
+    sizes: Annotated[str, typer.Option(metavar="SIZE,SIZE", help="tiny, mini, small, medium, large.")] = (
+        "small,medium,large"
+    ),
+    threads: Threads = None,
+    policy: Annotated[str, typer.Option(help="What our side runs: always, measured, or a table.")] = "always",
+    compiled: Annotated[bool, typer.Option(help="Run Inductor's C++ as well, where it applies.")] = True,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the page: its data, its text and its plot.")
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Time every operator against PyTorch eager, in float32 and bfloat16.
+
+    Exit status 0 when all that was asked for was measured, 1 when a kernel of ours could not be.
+
+    \b
+    Examples:
+      tessera bench ops --out docs/results
+      tessera bench ops --only softmax --sizes tiny,small
+      tessera bench ops --policy measured --no-compiled --json measured.json
+    """
+    from tessera.bench.ops import OpsConfig
+    from tessera.bench_command import default_threads, run_ops, thread_counts
+
+    _check_writable(json_file)
+    config = OpsConfig(
+        only=only, sizes=tuple(sizes.split(",")), threads=thread_counts(threads or default_threads()), policy=policy,
+        compiled=compiled,
+    )  # fmt: skip
+    results, complete = run_ops(config, Console(), out=out, command=shlex.join(["tessera", *sys.argv[1:]]))
+    _write_json(json_file, results)
+    raise typer.Exit(0 if complete else 1)
 
 
 # --- what the commands share ---

@@ -48,9 +48,15 @@ class Given:
 def place_of(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Place:
     """The place of a call of `variant`, whose arguments are as PyTorch's schema has them."""
     given = _given(variant, args, kwargs)
-    layout, work = _rule(str(variant.base._name).removeprefix("aten::"))(given)
+    layout, work = _rule_of(variant)(given)
     dtypes = dict.fromkeys(str(x.dtype).removeprefix("torch.") for x in given.tensors)
     return Place("+".join(dtypes), layout, size_class(work))
+
+
+def work_of(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[float, bool]:
+    """The work of a call by which it is classed, and whether it is counted in multiplications and additions."""
+    rule = _rule_of(variant)
+    return rule(_given(variant, args, kwargs))[1], rule in (_product, _outer, _convolution, _attention)
 
 
 def size_class(work: float) -> int:
@@ -209,5 +215,6 @@ _RULES: tuple[tuple[str, Rule], ...] = (
 
 
 @functools.cache
-def _rule(base: str) -> Rule:
+def _rule_of(variant: Variant) -> Rule:
+    base = str(variant.base._name).removeprefix("aten::")
     return next((rule for pattern, rule in _RULES if fnmatchcase(base, pattern)), _elementwise)

@@ -66,6 +66,10 @@ class Policy:
         """Whether a registered overload may give calls to the vendor by this policy."""
         return self.table is not None
 
+    def restricted(self, names: frozenset[str]) -> Policy:
+        """The same choice for some overloads alone, with nothing taken off yet."""
+        return Policy(self.name, self.table, self._taken & names)
+
     def standing(self, full_name: str, threads: int) -> Verdict:
         """Whether an overload is registered, for programs that run on so many threads."""
         if full_name not in self._taken:

@@ -41,18 +41,25 @@ class Pair:
     failure: str = ""
 
 
+def all_ours(variant: Variant) -> Policy:
+    """The policy by which all calls of this overload are ours, and no other's."""
+    return Policy(ALWAYS, None, frozenset([str(variant.overload._name)]))
+
+
 @contextmanager
-def alone(variant: Variant) -> Iterator[None]:
-    """Nothing of ours is registered but this overload, whose calls are all ours."""
-    registration = Registration(Policy(ALWAYS, None, frozenset([str(variant.overload._name)])))
+def registered(policy: Policy) -> Iterator[None]:
+    """What a policy registers, and nothing else of ours."""
+    registration = Registration(policy)
     try:
         yield
     finally:
         registration.end()
 
 
-def compare(sample: Sample, effort: Effort = EFFORT) -> Pair:
+def compare(sample: Sample, effort: Effort = EFFORT, policy: Policy | None = None) -> Pair:
     """Both sides on PyTorch's number of threads. Nothing of ours may be switched on meanwhile.
+
+    policy: what is registered on our side; None: the overload, all of whose calls are ours.
 
     Raises: NotTaken where PyTorch's own kernel raises.
     """
@@ -60,11 +67,12 @@ def compare(sample: Sample, effort: Effort = EFFORT) -> Pair:
         sample.run()
     except (RuntimeError, NotImplementedError, IndexError) as error:
         raise NotTaken(_first_line(error)) from error
-    failure = _fault(sample)
+    policy = policy or all_ours(sample.variant)
+    failure = _fault(sample, policy)
     sides = {"vendor": Side(calls={"": sample.run})}
     if not failure:
-        sides["ours"] = Side(calls={"": sample.run}, context=lambda: alone(sample.variant))
-    timings = take_turns(sides, _LONG if _once_s(sample) > _LONG_S and effort is EFFORT else effort)
+        sides["ours"] = Side(calls={"": sample.run}, context=lambda: registered(policy))
+    timings = take_turns(sides, _LONG if _once_s(sample) > _LONG_S else effort)
     ours = timings["ours"][""] if "ours" in timings else None
     return Pair(ours=ours, vendor=timings["vendor"][""], failure=failure)
 
@@ -82,13 +90,13 @@ def measurement(sample: Sample, pair: Pair) -> Measurement:
     )
 
 
-def _fault(sample: Sample) -> str:
+def _fault(sample: Sample, policy: Policy) -> str:
     """Why our kernel cannot be used: it declines, does not compile, or raises. A failure is data, and stops nothing."""
     try:
-        reason = refusal(sample.variant, sample.call.args, sample.call.kwargs)
+        reason = "" if policy.chooses else refusal(sample.variant, sample.call.args, sample.call.kwargs)
         if reason:
             return f"declined: {reason}"
-        with alone(sample.variant):
+        with registered(policy):
             for _ in range(3):  # met, planned, run by the plan
                 sample.run()
     except Exception as error:  # A kernel may fail in any way.

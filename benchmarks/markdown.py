@@ -30,7 +30,7 @@ def kernels_page(results: Results) -> str:
             ("The worst ten", _kernel_table(sorted(rows, key=lambda row: row["ratio"])[:_WORST], family=True)),
             ("All", "![Speed of each kernel relative to PyTorch's, one bar a number of threads](kernels-cpu.svg)"),
             *((name, _kernel_table(_of(rows, "family", name))) for name in _names(rows, "family")),
-            ("What the library adds to an operator on a tiny tensor", _overhead_table(results["overhead"])),
+            ("What the library adds to an operator on a tiny tensor", overhead_table(results["overhead"])),
             *([(_BESIDE, _beside_table(results["beside"]))] if results.get("beside") else []),
         ],
     )
@@ -100,7 +100,7 @@ def _skipped_table(rows: Sequence[Row]) -> str:
     return table(["family", "kernel", "shape", "type", "why"], ([row[key] for key in keys] for row in rows))
 
 
-def _overhead_table(rows: Sequence[Row]) -> str:
+def overhead_table(rows: Sequence[Row]) -> str:
     return table(
         ["operator", "on, µs:", "off, µs:", "added µs:", "target", ""],
         (

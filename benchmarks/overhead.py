@@ -23,9 +23,9 @@ _ROWS, _WIDTH = 4, 16
 
 
 @contextmanager
-def switched_on() -> Iterator[None]:
-    """Our kernels under PyTorch's operators, without the counting of `tessera.use`."""
-    tessera.enable()
+def switched_on(policy: str = "always") -> Iterator[None]:
+    """Our kernels under PyTorch's operators, without the counting of `tessera.use`; by default wherever we have one."""
+    tessera.enable(policy)
     try:
         yield
     finally:
@@ -48,11 +48,11 @@ def calls() -> Mapping[str, Call]:
     }
 
 
-def measure(effort: Effort) -> list[dict[str, Any]]:
+def measure(effort: Effort, policy: str = "always") -> list[dict[str, Any]]:
     """A row an operator, and last the median of what is added. One thread: the tensors are too small for more."""
     torch.set_num_threads(1)
     work = calls()
-    timings = take_turns({"off": Side(calls=work), "on": Side(calls=work, context=switched_on)}, effort)
+    timings = take_turns({"off": Side(calls=work), "on": Side(calls=work, context=lambda: switched_on(policy))}, effort)
     rows = []
     for name in work:
         on, off = timings["on"][name], timings["off"][name]

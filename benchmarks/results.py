@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import markdown
+from benchmarks.choice.page import choice_page, choice_plot
 from benchmarks.collections.page import page as collections_page
 from benchmarks.inductor.page import page as inductor_page
 from tessera.bench import ops_page, pages
@@ -38,6 +39,7 @@ PAGES = {
     "compile-cpu": {".md": markdown.compile_page},
     "models-cpu": {".md": markdown.models_page, ".svg": _model_plot},
     "inductor-cpu": {".md": inductor_page},
+    "choice-cpu": {".md": choice_page, ".svg": choice_plot},
     "collections-cpu": {".md": collections_page},
     ops_page.NAME: ops_page.RENDERS,
 }

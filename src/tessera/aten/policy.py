@@ -66,9 +66,9 @@ class Policy:
         """Whether a registered overload may give calls to the vendor by this policy."""
         return self.table is not None
 
-    def restricted(self, names: frozenset[str]) -> Policy:
-        """The same choice for some overloads alone, with nothing taken off yet."""
-        return Policy(self.name, self.table, self._taken & names)
+    def fresh(self, only: frozenset[str] | None = None) -> Policy:
+        """The same choice with nothing taken off yet, for all its overloads or for some of them."""
+        return Policy(self.name, self.table, self._taken if only is None else self._taken & only)
 
     def standing(self, full_name: str, threads: int) -> Verdict:
         """Whether an overload is registered, for programs that run on so many threads."""

@@ -8,7 +8,6 @@ out to lose in a program is taken off while it runs.
 from __future__ import annotations
 
 import functools
-import threading
 import warnings
 from typing import Any
 
@@ -77,14 +76,11 @@ def _ours(full_name: str) -> Any:
     return implementation(VARIANTS[full_name], vendor_of(full_name))
 
 
-def _close(full_name: str, policy: Policy) -> bool:
-    """Take an overload off that loses. Only where no other thread could be about to call it."""
-    if threading.active_count() > 1 or not _registered or _registered[-1].policy is not policy:
-        return False
+def _close(full_name: str, policy: Policy) -> None:
+    """Take an overload off that loses by a policy, for as long as there is this process."""
     policy.taken_off.add(full_name)
-    if _registered[-1].serves(full_name):
+    if _registered and _registered[-1].policy is policy and _registered[-1].serves(full_name):
         _registered[-1].take_off(full_name)
-    return True
 
 
 def reason_unserved(full_name: str) -> str | None:

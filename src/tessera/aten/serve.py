@@ -106,21 +106,30 @@ def _might_overlap(held: list[tuple[torch.Tensor, bool]]) -> bool:
 class Account:
     """What a policy's choices have gained in an overload's calls, in microseconds, as the measurements have it.
 
-    An overload that loses more than `MOST_LOST_US` beyond what it gained is taken off: `close` is called, again after
-    each such loss until it returns true.
+    An overload that loses more than `MOST_LOST_US` beyond what it gained is taken off: `close` is called. Not where
+    several threads call it: PyTorch's registry must not be changed while another thread may be looking up there.
     """
 
-    def __init__(self, close: Callable[[], bool]) -> None:
+    def __init__(self, close: Callable[[], None]) -> None:
         self.balance_us = 0.0
-        self.closed = False
         self._close = close
+        self._thread: int | None = None
+        self._open = True
 
     def lose(self, lost_us: float) -> None:
         """One call that was slower than without us."""
         self.balance_us -= lost_us
-        if self.balance_us < -MOST_LOST_US and not self.closed:
-            self.closed = self._close()
-            self.balance_us = 0.0
+        self.called()
+        if self.balance_us < -MOST_LOST_US and self._open:
+            self._open = False
+            self._close()
+
+    def called(self) -> None:
+        """Note the thread that calls."""
+        here = threading.get_ident()
+        if self._thread != here:
+            self._open = self._open and self._thread is None
+            self._thread = here
 
 
 @dataclass(frozen=True)
@@ -134,12 +143,13 @@ class Choice:
 class Chosen:
     """What a policy makes of an overload: for each key a plan or the vendor, and what a call of the key gains."""
 
-    def __init__(self, operator: Operator, choose: Choose) -> None:
-        self._operator, self._choose = operator, choose
+    def __init__(self, operator: Operator, choice: Choice) -> None:
+        self._operator, self._choose, self._called = operator, choice.choose, choice.account.called
         self.plans: dict[Any, tuple[Run, float]] = {}
 
     def first(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Run, float]:
         """What runs a call whose key the policy has not been asked for."""
+        self._called()
         reason, gain_us = self._choose(args, kwargs)
         run = declined(reason) if reason else self._operator.first(key, args, kwargs)
         if reason or key in self._operator.plans:
@@ -159,7 +169,7 @@ def implementation(variant: Variant, vendor: Callable[..., Any], choice: Choice 
     choice: a policy's; what it says may depend on the number of threads. None: all calls are ours.
     """
     operator, name, active, depth = operator_of(variant), variant.name, record.ACTIVE, record.DEPTH
-    plans = operator if choice is None else Chosen(operator, choice.choose)
+    plans = operator if choice is None else Chosen(operator, choice)
 
     def watched(keys: Any, run: Run, slots: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         depth.value += 1

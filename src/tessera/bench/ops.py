@@ -105,7 +105,7 @@ def _rows(sample: Sample, config: OpsConfig, policy: Policy) -> Iterator[Row]:
     full_name = str(sample.variant.overload._name)
     for count in config.threads:
         torch.set_num_threads(count)
-        only_this = policy.restricted(frozenset([full_name])) if policy.chooses else all_ours(sample.variant)
+        only_this = policy.fresh(frozenset([full_name])) if policy.chooses else all_ours(sample.variant)
         try:
             pair = compare(sample, config.effort, only_this)
         except NotTaken as error:

@@ -241,7 +241,7 @@ def test_the_folder_of_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 _SWITCH_ON = """
 import time
-import torch, triton
+import torch
 start = time.perf_counter()
 import tessera
 tessera.enable()

@@ -1,0 +1,96 @@
+"""`tessera bench ops`: rows of real calls, and pages that follow from their data alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tessera.bench import ops, ops_page, pages
+from tessera.bench.ops import OpsConfig, family, measure
+from tessera.bench.turns import Effort
+from tessera.core.errors import UsageError
+
+SHORT = Effort(seconds=1e-4, rounds=2, settle_s=0.0)
+ABOUT: dict[str, Any] = {
+    "command": "tessera bench ops", "date": "2026-01-01", "threads": [1], "rounds": 7, "seconds": 0.04,
+    "machine": {"model": "a CPU", "chip": "x86-64", "cores": 2, "memory_gib": 8.0, "system": "Linux", "busy_percent": 1.0},
+    "versions": {"tessera": "0.1.0"},
+}  # fmt: skip
+
+
+def row(operator: str, ratio: float, ours_us: float = 100.0, **more: Any) -> dict[str, Any]:
+    return {
+        "family": "pointwise", "operator": operator, "layout": "contiguous", "size": "small", "dtype": "float32",
+        "threads": 1, "ours_us": ours_us, "torch_us": ours_us * ratio, "ratio": ratio, "rate": 10.0, "unit": "GB/s",
+        **more,
+    }  # fmt: skip
+
+
+def results(*rows: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "about": ABOUT, "policy": "always", "compiler": "", "roofs": [{"threads": 1, "matmul float32": 90.0, "copy": 20.0}],
+        "skipped": [{"operator": "qr", "dtype": "float32", "skipped": "no | call"}], "rows": ops_page.packed(rows),
+    }  # fmt: skip
+
+
+def test_calls_are_timed_on_both_sides() -> None:
+    config = OpsConfig(only="hardsigmoid", sizes=("tiny",), threads=(1,), compiled=False, effort=SHORT)
+    rows = list(measure(config, lambda _: None))
+    assert {(one["operator"], one["dtype"], one["size"]) for one in rows} == {
+        (name, dtype, "tiny") for name in ("hardsigmoid", "hardsigmoid_backward") for dtype in ("float32", "bfloat16")
+    }
+    assert all(one["ours_us"] > 0 and one["torch_us"] > 0 and one["unit"] == "GB/s" for one in rows)
+
+
+def test_flop_are_counted_of_products() -> None:
+    config = OpsConfig(only="addmv", sizes=("tiny",), threads=(1,), compiled=False, effort=SHORT)
+    assert {one["unit"] for one in measure(config, lambda _: None)} == {"GFLOP/s"}
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("gelu", "pointwise"), ("mm", "matmul"), ("scatter_add", "scatter"), ("_foreach_add.List", "foreach")]
+)  # fmt: skip
+def test_families_are_files(name: str, file: str) -> None:
+    assert family(name) == file
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"sizes": ("huge",)}, "unknown size 'huge'"), ({"only": "geluu"}, "'geluu' picks no operator")],
+)
+def test_what_cannot_be_measured(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        OpsConfig(**options)
+
+
+def test_the_worst_stand_first_with_their_cause() -> None:
+    text = ops_page.ops_page(results(row("fast", 4.0), row("short", 0.5, ours_us=4.0), row("slow", 0.25)))
+    worst = text.split("## The worst ten")[1].split("##")[0].splitlines()[4:]
+    assert [line.split("`")[1] for line in worst if line] == ["slow", "short", "fast"]
+    assert "our kernel is at 50% of the roof of memory, PyTorch's at 200%" in worst[0]
+    assert "a call of few µs: Python adds 2 µs" in worst[1]
+    assert "| **all** |  |  | 3 | 0.79× | 0.25× | 2 | 33% |" in text
+    assert "| `qr` | float32 | no ¦ call |" in text
+
+
+def test_data_on_disk_make_the_page_again(tmp_path: Path) -> None:
+    data = results(row("fast", 4.0, cpp_us=50.0, cpp_ratio=2.0), row("slow", 0.25, threads=2))
+    written = pages.write(tmp_path, ops_page.NAME, data, ops_page.RENDERS)
+    again = json.loads(written[0].read_text())
+    assert [path.read_text() for path in written] == [render(again) for render in ops_page.RENDERS.values()]
+    assert "| `fast` | float32 | 1 | 400 | 4.00× | 2.00× |" in written[1].read_text()
+
+
+def test_what_the_policy_leaves_alone_is_said() -> None:
+    config = OpsConfig(
+        only="hardsigmoid", sizes=("tiny",), threads=(1,), policy="measured", compiled=False, effort=SHORT
+    )
+    rows = list(measure(config, lambda _: None))
+    assert all("registered" in one for one in rows)
+
+
+def test_every_compiled_operator_exists() -> None:
+    assert set(ops.COMPILED) <= set(ops.operators())

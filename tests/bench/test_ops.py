@@ -16,7 +16,9 @@ from tessera.core.errors import UsageError
 SHORT = Effort(seconds=1e-4, rounds=2, settle_s=0.0)
 ABOUT: dict[str, Any] = {
     "command": "tessera bench ops", "date": "2026-01-01", "threads": [1], "rounds": 7, "seconds": 0.04,
-    "machine": {"model": "a CPU", "chip": "x86-64", "cores": 2, "memory_gib": 8.0, "system": "Linux", "busy_percent": 1.0},
+    "machine": {
+        "model": "a CPU", "chip": "x86-64", "cores": 2, "memory_gib": 8.0, "system": "Linux", "busy_percent": 1.0
+    },
     "versions": {"tessera": "0.1.0"},
 }  # fmt: skip
 
@@ -31,7 +33,8 @@ def row(operator: str, ratio: float, ours_us: float = 100.0, **more: Any) -> dic
 
 def results(*rows: dict[str, Any]) -> dict[str, Any]:
     return {
-        "about": ABOUT, "policy": "always", "compiler": "", "roofs": [{"threads": 1, "matmul float32": 90.0, "copy": 20.0}],
+        "about": ABOUT, "policy": "always", "compiler": "",
+        "roofs": [{"threads": 1, "matmul float32": 90.0, "copy": 20.0}],
         "skipped": [{"operator": "qr", "dtype": "float32", "skipped": "no | call"}], "rows": ops_page.packed(rows),
     }  # fmt: skip
 
@@ -51,7 +54,8 @@ def test_flop_are_counted_of_products() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "file"), [("gelu", "pointwise"), ("mm", "matmul"), ("scatter_add", "scatter"), ("_foreach_add.List", "foreach")]
+    ("name", "file"),
+    [("gelu", "pointwise"), ("mm", "matmul"), ("scatter_add", "scatter"), ("_foreach_add.List", "foreach")],
 )  # fmt: skip
 def test_families_are_files(name: str, file: str) -> None:
     assert family(name) == file

@@ -16,6 +16,7 @@ import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import get_ident
 from types import CodeType
 from typing import Any
 
@@ -116,20 +117,14 @@ class Account:
         self._thread: int | None = None
         self._open = True
 
-    def lose(self, lost_us: float) -> None:
-        """One call that was slower than without us."""
-        self.balance_us -= lost_us
-        self.called()
+    def after_loss(self) -> None:
+        """A call that is slower than without us was added to the balance."""
+        if self._thread != get_ident():
+            self._open = self._open and self._thread is None
+            self._thread = get_ident()
         if self.balance_us < -MOST_LOST_US and self._open:
             self._open = False
             self._close()
-
-    def called(self) -> None:
-        """Note the thread that calls."""
-        here = threading.get_ident()
-        if self._thread != here:
-            self._open = self._open and self._thread is None
-            self._thread = here
 
 
 @dataclass(frozen=True)
@@ -144,17 +139,16 @@ class Chosen:
     """What a policy makes of an overload: for each key a plan or the vendor, and what a call of the key gains."""
 
     def __init__(self, operator: Operator, choice: Choice) -> None:
-        self._operator, self._choose, self._called = operator, choice.choose, choice.account.called
-        self.plans: dict[Any, tuple[Run, float]] = {}
+        self._operator, self._choose = operator, choice.choose
+        self.plans: dict[Any, tuple[Run, float, str]] = {}
 
-    def first(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Run, float]:
-        """What runs a call whose key the policy has not been asked for."""
-        self._called()
+    def first(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Run, float, str]:
+        """What runs a call whose key the policy has not been asked for, what it gains, and why it is the vendor's."""
         reason, gain_us = self._choose(args, kwargs)
         run = declined(reason) if reason else self._operator.first(key, args, kwargs)
         if reason or key in self._operator.plans:
-            self._operator.keep(self.plans, key, (run, gain_us))
-        return run, gain_us
+            self._operator.keep(self.plans, key, (run, gain_us, reason))
+        return run, gain_us, reason
 
 
 @functools.cache
@@ -191,14 +185,16 @@ def implementation(variant: Variant, vendor: Callable[..., Any], choice: Choice 
         "threads": torch.get_num_threads, "account": choice.account if choice else None,
         **{f"d{i}": a.default_value for i, a in enumerate(variant.arguments) if a.has_default_value()},
     }  # fmt: skip
-    exec(_code(variant, choice is not None), scope)
+    exec(_code(_source(variant, choice is not None)), scope)
     made: Callable[..., Any] = scope["call"]
+    made.__name__ = name
     return made
 
 
 @functools.cache
-def _code(variant: Variant, chosen: bool) -> CodeType:
-    return compile(_source(variant, chosen), f"<tessera {variant.name}>", "exec")
+def _code(source: str) -> CodeType:
+    """Overloads with the same arguments share their text, and compiling it is most of what switching on costs."""
+    return compile(source, "<tessera operator>", "exec")
 
 
 def _source(variant: Variant, chosen: bool) -> str:
@@ -219,21 +215,22 @@ def _source(variant: Variant, chosen: bool) -> str:
     )
     again = ", ".join(["keys", args.rstrip(", "), *(f"{name}={name}" for name in named)]).replace(", ,", ",")
     found = f"plans.get(key) or first(key, ({args}), {kwargs})"
-    look_up = f"run = {found}"
+    look_up, hand_on = f"    run = {found}\n", ""
     if chosen:
         look_up = (
-            f"run, gain_us = {found}\n"
-            f"    if gain_us > 0.0:\n"
-            f"        account.balance_us += gain_us\n"
-            f"    else:\n"
-            f"        account.lose(-gain_us)"
+            f"    run, gain_us, reason = {found}\n"
+            f"    account.balance_us += gain_us\n"
+            f"    if gain_us < 0.0:\n"
+            f"        account.after_loss()\n"
         )
+        hand_on = f"    if reason:\n        return vendor({again})\n"
     return (
         f"def call({parameters}):\n"
         f"    key = ({', '.join(key)})\n"
-        f"    {look_up}\n"
+        f"{look_up}"
         f"    if active:\n"
         f"        return watched(keys, run, ({slots},), ({args}), {kwargs})\n"
+        f"{hand_on}"
         f"    result = run({slots})\n"
         f"    if result is NotImplemented:\n"
         f"        return vendor({again})\n"

@@ -146,6 +146,30 @@ def test_only_and_exclude() -> None:
     assert served("always", work, exclude="mm")["mm"] == (0, 1, {LEFT_OUT: 1})
 
 
+def test_a_gradient_that_pytorch_lacks_goes_with_its_operator(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    store.write_table(path, {}, [measurement("_fused_rms_norm", 8, 10, 20)])
+    x, weight = torch.randn(8, 16, requires_grad=True), torch.ones(16)
+    (expected,) = torch.autograd.grad(torch.nn.functional.rms_norm(x, (16,), weight).sum(), x)
+    for policy, names in ((path, {}), ("always", {"only": "_fused_rms_norm"}), ("always", {"exclude": "*_backward"})):
+        with tessera.use(policy, **names) as record:  # type: ignore[arg-type]
+            (found,) = torch.autograd.grad(torch.nn.functional.rms_norm(x, (16,), weight).sum(), x)
+        torch.testing.assert_close(found, expected)
+        assert record.calls["_fused_rms_norm"].ours == record.calls["_fused_rms_norm_backward"].ours == 1
+    with tessera.use("always", exclude="_fused_rms_norm") as record:
+        torch.autograd.grad(torch.nn.functional.rms_norm(x, (16,), weight).sum(), x)
+    assert "_fused_rms_norm" not in record.calls and "_fused_rms_norm_backward" not in record.calls
+
+
+def test_a_training_step_may_be_half_ours(table: Path) -> None:
+    layer, x = torch.nn.Sequential(torch.nn.Linear(64, 1024), torch.nn.GELU()), torch.randn(64, 64)
+    (expected,) = torch.autograd.grad(layer(x).square().sum(), layer[0].weight)
+    with tessera.use(table) as record:
+        (found,) = torch.autograd.grad(layer(x).square().sum(), layer[0].weight)
+    torch.testing.assert_close(found, expected)
+    assert record.calls["gelu"].ours == 1 and record.calls["addmm"].vendor == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -23,7 +23,7 @@ import torch
 from tessera.aten.classify import Place, place_of
 from tessera.aten.measured import THROUGH_US, Measurement, Table, merged
 from tessera.aten.store import Store, here, read_table, shipped, store_path
-from tessera.aten.vendor import has_kernel
+from tessera.aten.vendor import WITHOUT_KERNEL
 from tessera.core.chips import detect_cpu
 from tessera.core.errors import UsageError, unknown_name
 from tessera.ops.table import VARIANTS, Variant
@@ -31,6 +31,9 @@ from tessera.ops.table import VARIANTS, Variant
 MEASURED, ALWAYS = "measured", "always"
 Names = str | Iterable[str] | None
 """Operators: "add" (all its overloads, in place as well), "add.Tensor", "aten::mm", or a pattern as "convolution*"."""
+
+# Gradients that PyTorch has no kernel for. They are asked for where the operator is ours, and go with it.
+_GRADIENTS_ALONE = frozenset(name for name in WITHOUT_KERNEL if name.endswith("_backward"))
 
 # What a record says of calls that a policy gives to the vendor.
 LEFT_OUT = "left out by only or exclude"
@@ -78,8 +81,7 @@ class Policy:
             return Verdict("")
         if full_name in self.taken_off:
             return Verdict(TAKEN_OFF, "by the measurements, its calls would have been faster without us")
-        if not has_kernel(full_name) and full_name.endswith("_backward"):
-            # The gradient of an operator that PyTorch has no kernel for is asked for where the operator is ours.
+        if full_name in _GRADIENTS_ALONE:
             return self.standing(full_name.removesuffix("_backward"), threads)
         variant = VARIANTS[full_name]
         detail = self._refusal(measured_as(variant, self.table), threads)
@@ -89,7 +91,7 @@ class Policy:
 
     def choice(self, variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Verdict:
         """Whose one call of a registered overload is."""
-        if self.table is None or not has_kernel(variant.overload._name):
+        if self.table is None or variant.overload._name in WITHOUT_KERNEL:
             return Verdict("")
         place = place_of(variant, args, kwargs)
         found = self.table.decisive(measured_as(variant, self.table), place, torch.get_num_threads())
@@ -135,7 +137,8 @@ def make_policy(policy: str | Path = MEASURED, only: Names = None, exclude: Name
     """
     taken = matching("only", only) if only is not None else _all()
     taken -= matching("exclude", exclude) if exclude is not None else frozenset()
-    return _policy(str(policy), _table(policy), taken)
+    gradients = {name for name in _GRADIENTS_ALONE if name.removesuffix("_backward") in taken}
+    return _policy(str(policy), _table(policy), (taken - _GRADIENTS_ALONE) | gradients)
 
 
 @functools.lru_cache(maxsize=32)

@@ -27,6 +27,7 @@ from tessera.ops.pointwise import zero_
 
 MOST_DIMS = 5
 MOST_INDICES = 3
+_LONG_ROW = 64
 
 
 @triton.jit
@@ -202,7 +203,8 @@ def _select_rows(x: torch.Tensor, index: torch.Tensor, shape: tuple[int, ...]) -
     num, width = index.shape[0], x.numel() // x.shape[0]
     row = tiles.of(x.device)
     cols = tiles.block(width, row.row)
-    rows = tiles.block(num, row.row // cols)
+    # A long row by itself is a plain copy; short ones share a program.
+    rows = 1 if cols >= _LONG_ROW else tiles.block(num, row.row // cols)
     with checked(x.shape[0], x.device) as flag:
         launch(
             select_rows, (triton.cdiv(num, rows), triton.cdiv(width, cols)), x, index.contiguous(), out, flag, num,

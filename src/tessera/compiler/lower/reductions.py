@@ -180,13 +180,14 @@ _SHORT = frozenset({"addf", "mulf", "addi", "andi", "ori", "xori", "maxsi", "min
 
 
 def _hiding_latency(plan: Plan, op: Op) -> Plan:
-    """The plan with twice as many independent accumulators where one step of the combiner takes long."""
-    block = op.regions[0].block
-    trips = plan.shape[op.attrs["axis"]] // plan.chunk(op.attrs["axis"])
-    if plan.vector_dim != op.attrs["axis"] or plan.unroll < 4 or trips < 8:
+    """The plan with as many independent accumulators as one step of the combiner takes cycles, or so."""
+    axis, block = op.attrs["axis"], op.regions[0].block
+    if plan.vector_dim != axis or plan.unroll == 1:
         return plan
     short = len(block.ops) == 2 and block.ops[0].name in _SHORT
-    return plan if short else replace(plan, unroll=2 * plan.unroll)
+    wanted = 4 if short else 8
+    enough = plan.shape[axis] // plan.width >= 8 * wanted
+    return replace(plan, unroll=max(plan.unroll, wanted)) if enough else plan
 
 
 _NEUTRAL_FLOATS = {

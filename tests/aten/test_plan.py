@@ -192,14 +192,16 @@ def test_gradients_and_modes() -> None:
             assert (x @ x.t()).is_inference()
 
 
-def test_what_looks_at_values_is_never_planned(plans: Callable[[str], dict[Any, Any]]) -> None:
+def test_an_index_outside_is_noticed_by_a_plan(plans: Callable[[str], dict[Any, Any]]) -> None:
     table, index = torch.randn(4, 3), torch.tensor([0, 3])
     for _ in range(CALLS):
         assert torch.equal(table[index], torch.stack([table[0], table[3]]))
+    assert plans("aten::index.Tensor")
     index[1] = 4
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="an index must lie in"):
         table[index]
-    assert not plans("aten::index.Tensor")
+    index[1] = 2
+    assert torch.equal(table[index], torch.stack([table[0], table[2]]))
 
 
 def test_declined_calls_are_remembered_with_their_reason() -> None:

@@ -89,7 +89,9 @@ class _Watch(TorchDispatchMode):
         self.inputs = inputs
         self.allocated: list[torch.Tensor] = []
         self.launches: list[Launch] = []
+        self.checks: list[Callable[[], None]] = []
         self.kept: list[Any] = []
+        self._flags: set[int] = set()
         places = [x.untyped_storage().data_ptr() for x in inputs]
         self.memory = {place: number for number, place in enumerate(places) if place}
 
@@ -124,7 +126,7 @@ class _Watch(TorchDispatchMode):
         slots = itertools.count()
         for index, kind in enumerate(kinds):
             slot = next(slots) if kind != "constexpr" else -1
-            if slot >= 0 and isinstance(values[index], torch.Tensor):
+            if slot >= 0 and isinstance(values[index], torch.Tensor) and values[index].data_ptr() not in self._flags:
                 patches.append(self._patch(slot, values[index]))
                 values[index] = None
         packed = make_packer(kinds)(tuple(values))
@@ -132,6 +134,11 @@ class _Watch(TorchDispatchMode):
             address = compiled.address
             self.launches.append(Launch(address=address, packed=packed, grid=grid, patches=tuple(patches)))
             self.kept.append(compiled.loaded)
+
+    def checked(self, flag: torch.Tensor, check: Callable[[], None]) -> None:
+        """The flag's address is a constant of the plan."""
+        self._flags.add(flag.data_ptr())
+        self.checks.append(check)
 
     def _patch(self, slot: int, x: torch.Tensor) -> Patch:
         number = self.memory.get(x.untyped_storage().data_ptr())
@@ -191,7 +198,7 @@ def _observed(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     """What the entry does with a call like this: nothing is launched. Raises `Declined` and `Unplanned`."""
     args, kwargs, slots = _apart(variant, args, kwargs)
     watch = _Watch([slot.value for slot in slots if isinstance(slot.value, torch.Tensor)])
-    with recorded_by(watch.launched), watch:
+    with recorded_by(watch), watch:
         return slots, watch, variant.call(*args, **kwargs)
 
 
@@ -248,6 +255,9 @@ def _compose(
         order = {number: index for index, number in enumerate(used)}
         constants["chain"] = make_chain([_renumbered(one, order) for one in watch.launches], len(used), watch.kept)
         lines.append(f"chain({', '.join(f'{names[number]}.data_ptr()' for number in used)})")
+    for number, check in enumerate(watch.checks):
+        constants[f"check{number}"] = check
+        lines.append(f"check{number}()")
     returned = ["None" if number is None else names[number] for number in sources]
     lines.append(f"return ({', '.join(returned)},)" if several else f"return {returned[0]}")
     return _maker(len(slots), tuple(lines), tuple(constants))(**constants)

@@ -12,8 +12,7 @@ Source: torch.gather, torch.index_select, "Tensor indexing" in PyTorch's notes.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import torch
 import triton
@@ -22,11 +21,12 @@ import triton.language as tl
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import storage_type
-from tessera.ops.launch import launch
+from tessera.ops.launch import launch, raising
 from tessera.ops.pointwise import zero_
 
 MOST_DIMS = 5
 MOST_INDICES = 3
+_LONG_ROW = 64
 
 
 @triton.jit
@@ -108,19 +108,21 @@ def _flag(device: torch.device) -> torch.Tensor:
     return torch.tensor([0], dtype=torch.int32, device=device)
 
 
-@contextmanager
 def checked(
     size: int, device: torch.device, wrap: bool = False, error: type[Exception] = IndexError
-) -> Iterator[torch.Tensor]:
-    """The flag for one launch; `error` when the kernel raised it."""
+) -> AbstractContextManager[torch.Tensor]:
+    """The flag for the launches inside; `error` when a kernel raised it."""
     flag = _flag(device)
-    yield flag
-    if flag.item():
-        zero_(flag, out=flag)
-        raise error(
-            f"index out of range: the indexed dim has {size} elements, so an index must lie in "
-            f"[{-size if wrap else 0}, {size}); compare the index tensor's minimum and maximum with that"
-        )
+
+    def check() -> None:
+        if flag.item():
+            zero_(flag, out=flag)
+            raise error(
+                f"index out of range: the indexed dim has {size} elements, so an index must lie in "
+                f"[{-size if wrap else 0}, {size}); compare the index tensor's minimum and maximum with that"
+            )
+
+    return raising(flag, check)
 
 
 def _integers(index: torch.Tensor) -> None:
@@ -202,7 +204,8 @@ def _select_rows(x: torch.Tensor, index: torch.Tensor, shape: tuple[int, ...]) -
     num, width = index.shape[0], x.numel() // x.shape[0]
     row = tiles.of(x.device)
     cols = tiles.block(width, row.row)
-    rows = tiles.block(num, row.row // cols)
+    # A long row by itself is a plain copy; short ones share a program.
+    rows = 1 if cols >= _LONG_ROW else tiles.block(num, row.row // cols)
     with checked(x.shape[0], x.device) as flag:
         launch(
             select_rows, (triton.cdiv(num, rows), triton.cdiv(width, cols)), x, index.contiguous(), out, flag, num,

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import triton
@@ -54,11 +54,18 @@ class Compiled:
     tail: tuple[None, ...]
 
 
-Recorder = Callable[[Compiled, tuple[int, int, int], tuple[Any, ...]], None]
+class Recorder(Protocol):
+    """Who is told what a thread would launch."""
+
+    def launched(self, compiled: Compiled, grid: tuple[int, int, int], args: tuple[Any, ...]) -> None:
+        """A launch, which was not run."""
+
+    def checked(self, flag: torch.Tensor, check: Callable[[], None]) -> None:
+        """`flag` is the same memory in every run, and `check` is to be called behind the launches."""
 
 
 class _Recording(threading.local):
-    """What this thread's launches are handed to instead of being run; None: they are run."""
+    """Whom this thread's launches are told to instead of being run; None: they are run."""
 
     recorder: Recorder | None = None
 
@@ -70,7 +77,7 @@ _compiling = threading.Lock()
 
 @contextmanager
 def recorded_by(recorder: Recorder) -> Iterator[None]:
-    """Launches of this thread on the CPU are compiled and handed to `recorder`, and do not run."""
+    """Launches of this thread on the CPU are compiled and told to `recorder`, and do not run."""
     before, _recording.recorder = _recording.recorder, recorder
     try:
         yield
@@ -93,9 +100,20 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> 
             compiled = _ready.get(key) or _ready.setdefault(key, _compile(kernel, args, kinds, constants))
     x, y, z = (*grid, 1, 1)[:3]
     if _recording.recorder is not None:
-        _recording.recorder(compiled, (x, y, z), args)
+        _recording.recorder.launched(compiled, (x, y, z), args)
     else:
         compiled.call(x, y, z, 0, compiled.address, None, None, None, None, *args, *compiled.tail)
+
+
+@contextmanager
+def raising(flag: torch.Tensor, check: Callable[[], None]) -> Iterator[torch.Tensor]:
+    """Launches inside may raise `flag`; `check` looks at it behind them, and raises what is to be raised."""
+    if _recording.recorder is not None:
+        _recording.recorder.checked(flag, check)
+        yield flag
+    else:
+        yield flag
+        check()
 
 
 def _on_cpu(args: tuple[Any, ...]) -> bool:

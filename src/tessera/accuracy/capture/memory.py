@@ -89,7 +89,7 @@ class Memory:
         storage = storage_of(tensor)
         if storage not in self._held:
             strided = tensor.layout == torch.strided
-            self._held[storage] = StorageWeakRef(tensor.untyped_storage()) if strided else tensor
+            self._held[storage] = StorageWeakRef(tensor.untyped_storage()) if strided else tensor  # type: ignore[no-untyped-call]
         return storage
 
     def _reshaped(self, tensor: torch.Tensor, place: _Place, version: int) -> Value | None:

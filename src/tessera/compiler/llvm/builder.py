@@ -308,17 +308,24 @@ class Builder:
         kept = self.select(self.fcmp("uno", single, single), quiet, rounded)
         return self.cast("bitcast", self.cast("trunc", self.binary("lshr", kept, int_const(16, wide)), narrow), to)
 
-    def intrinsic(self, name: str, result: LType, operands: Sequence[V], overloads: Sequence[LType] | None = None) -> V:
+    def intrinsic(
+        self,
+        name: str,
+        result: LType,
+        operands: Sequence[V],
+        overloads: Sequence[LType] | None = None,
+        flags: str = "",
+    ) -> V:
         """Call `llvm.NAME.SUFFIX`. The suffix comes from `overloads`, by default from the result type."""
         suffix = "".join(f".{type.mangled}" for type in (overloads if overloads is not None else [result]))
-        return self.call(f"llvm.{name}{suffix}", result, operands)
+        return self.call(f"llvm.{name}{suffix}", result, operands, flags)
 
-    def call(self, symbol: str, result: LType | None, operands: Sequence[V]) -> V:
+    def call(self, symbol: str, result: LType | None, operands: Sequence[V], flags: str = "") -> V:
         """Call a function by symbol, declaring it once. A `None` result is void (the returned value is then
-        unusable)."""
+        unusable). flags: LLVM's fast-math flags."""
         returns = str(result) if result is not None else "void"
         self.declarations[symbol] = f"declare {returns} @{symbol}({', '.join(str(v.type) for v in operands)})"
-        text = f"call {returns} @{symbol}({', '.join(map(str, operands))})"
+        text = f"call {flags and flags + ' '}{returns} @{symbol}({', '.join(map(str, operands))})"
         if result is None:
             self.raw(text)
             return V(LType("void"), "void")

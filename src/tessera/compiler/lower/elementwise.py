@@ -42,6 +42,14 @@ def _intrinsic(name: str) -> Row:
     return in_float(lambda b, args: b.intrinsic(name, args[0].type, args))
 
 
+def _nan_wins(b: Builder, args: Sequence[V], name: str) -> V:
+    """The `maximum` or the `minimum` of two, or the NaN if there is one.
+
+    Zeros of either sign are equal, as in the form that skips NaN; ordering them takes twice as long.
+    """
+    return b.intrinsic(name, args[0].type, args, flags="nsz")
+
+
 def _integer(name: str) -> Row:
     return lambda b, op, args, to: b.binary(name, args[0], args[1])
 
@@ -150,10 +158,11 @@ def _multiply_high(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
 
 
 def _clamp(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
-    propagate = op.attrs.get("propagateNan") == "all"
-    low, high = ("maximum", "minimum") if propagate else ("maxnum", "minnum")
     x, minimum, maximum = (widen(b, arg) for arg in args)
-    clamped = b.intrinsic(high, x.type, [b.intrinsic(low, x.type, [x, minimum]), maximum])
+    if op.attrs.get("propagateNan") == "all":
+        clamped = _nan_wins(b, [_nan_wins(b, [x, minimum], "maximum"), maximum], "minimum")
+    else:
+        clamped = b.intrinsic("minnum", x.type, [b.intrinsic("maxnum", x.type, [x, minimum]), maximum])
     return conversions.convert_float(b, clamped, to)
 
 
@@ -202,7 +211,8 @@ ROWS: dict[str, Row] = {
     "divf": _float_binary("fdiv", False), "precise_divf": _float_binary("fdiv", False),
     "remf": _maths("fmod"), "negf": _negate, "absf": _absolute_float, "fma": _intrinsic("fma"), "clampf": _clamp,
     "maxnumf": _intrinsic("maxnum"), "minnumf": _intrinsic("minnum"),
-    "maximumf": _intrinsic("maximum"), "minimumf": _intrinsic("minimum"),
+    "maximumf": in_float(lambda b, args: _nan_wins(b, args, "maximum")),
+    "minimumf": in_float(lambda b, args: _nan_wins(b, args, "minimum")),
     "floor": _intrinsic("floor"), "ceil": _intrinsic("ceil"), "trunc": _intrinsic("trunc"),
     "roundeven": _intrinsic("roundeven"), "round": _intrinsic("round"), "copysign": _intrinsic("copysign"),
     "sqrt": in_float(_sqrt), "precise_sqrt": in_float(_sqrt), "rsqrt": in_float(_rsqrt),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tessera.compiler.errors import Fault, LoweringError
 from tessera.compiler.llvm.builder import I32, I64, PTR, Builder, V, const, int_const
-from tessera.compiler.lower import diagnostics, dot, memory, reductions, stores
+from tessera.compiler.lower import diagnostics, dot, memory, reductions, scans, stores
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.calls import GRID, STATUS, call, returned_type, symbol
 from tessera.compiler.lower.elementwise import ROWS
@@ -154,7 +154,7 @@ def handlers() -> dict[str, Handler]:
             "constant": _constant, "get_program_id": _program_id, "get_num_programs": _num_programs,
             "addptr": _addptr, "load": _load, "store": stores.store, "unsplat": _unsplat,
             "atomic_rmw": stores.atomic_rmw, "atomic_cas": stores.atomic_cas,
-            "reduce": reductions.reduce, "scan": reductions.scan, "dot": dot.dot,
+            "reduce": reductions.reduce, "scan": scans.scan, "dot": dot.dot,
             "for": control.for_loop, "while": control.while_loop, "if": control.if_else,
             "return": _return, "br": _branch, "cond_br": _conditional_branch,
             "gpu.barrier": _nothing, "ttg.barrier": _nothing, "debug_barrier": _nothing, "llvm.intr.assume": _assume,

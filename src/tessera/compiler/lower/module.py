@@ -55,20 +55,18 @@ def _entry(kernel: Function, asserts: bool) -> str:
     if asserts:
         slot = b.offset(V(PTR, "%args"), int_const(len(args) * _SLOT_BYTES, I64), 1)
         status = b.load(PTR, slot, _SLOT_BYTES)
-    num_x, num_y = V(I64, "%wide.x"), V(I64, "%wide.y")
-    b.raw("%wide.x = zext i32 %num.x to i64")
-    b.raw("%wide.y = zext i32 %num.y to i64")
     b.raw("%any = icmp slt i64 %begin, %end")
-    b.raw("br i1 %any, label %head, label %leave")
+    b.raw("br i1 %any, label %start, label %leave")
+    first = _first_place(b)
+    b.raw("br label %head")
     b.label("head")
-    index = V(I64, "%index")
-    b.raw("%index = phi i64 [ %begin, %entry ], [ %next, %head ]")
-    x = b.binary("urem", index, num_x)
-    rest = b.binary("udiv", index, num_x)
-    y, z = b.binary("urem", rest, num_y), b.binary("udiv", rest, num_y)
-    places = [b.cast("trunc", value, I32) for value in (x, y, z)]
+    b.raw("%index = phi i64 [ %begin, %start ], [ %next, %head ]")
+    places = [V(I32, f"%{axis}") for axis in "xyz"]
+    for place, start in zip(places, first, strict=True):
+        b.raw(f"{place.ref} = phi i32 [ {start.ref}, %start ], [ {place.ref}.next, %head ]")
     passed = [*args, *places, *(V(I32, f"%num.{axis}") for axis in "xyz"), status]
     b.raw(f"call void @{symbol(kernel.name)}({', '.join(map(str, passed))})")
+    b.raw(_NEXT_PLACE)
     b.raw("%next = add nuw nsw i64 %index, 1")
     b.raw("%more = icmp slt i64 %next, %end")
     b.raw("br i1 %more, label %head, label %leave")
@@ -76,6 +74,30 @@ def _entry(kernel: Function, asserts: bool) -> str:
     b.raw("ret void")
     head = f"define void @{kernel.name}(ptr %args, i64 %begin, i64 %end, i32 %num.x, i32 %num.y, i32 %num.z) #0 {{"
     return "\n".join([head, "entry:", *b.lines, "}"])
+
+
+def _first_place(b: Builder) -> list[V]:
+    """Where in the grid the first program of the range is. Divided once: a small program is done in less than a
+    division takes."""
+    b.label("start")
+    index = V(I64, "%begin")
+    num_x, num_y = (b.cast("zext", V(I32, f"%num.{axis}"), I64) for axis in "xy")
+    rest = b.binary("udiv", index, num_x)
+    places = b.binary("urem", index, num_x), b.binary("urem", rest, num_y), b.binary("udiv", rest, num_y)
+    return [b.cast("trunc", place, I32) for place in places]
+
+
+# The next program's place in the grid.
+_NEXT_PLACE = """
+%x.more = add nuw i32 %x, 1
+%x.full = icmp eq i32 %x.more, %num.x
+%x.next = select i1 %x.full, i32 0, i32 %x.more
+%x.carry = zext i1 %x.full to i32
+%y.more = add nuw i32 %y, %x.carry
+%y.full = icmp eq i32 %y.more, %num.y
+%y.next = select i1 %y.full, i32 0, i32 %y.more
+%y.carry = zext i1 %y.full to i32
+%z.next = add nuw i32 %z, %y.carry"""
 
 
 def _argument(b: Builder, number: int, kernel: Function) -> V:

@@ -1,4 +1,4 @@
-"""Reductions and scans along one axis, with any associative combiner and any number of operands."""
+"""Reductions along one axis, with any associative combiner and any number of operands."""
 
 from __future__ import annotations
 
@@ -180,13 +180,14 @@ _SHORT = frozenset({"addf", "mulf", "addi", "andi", "ori", "xori", "maxsi", "min
 
 
 def _hiding_latency(plan: Plan, op: Op) -> Plan:
-    """The plan with twice as many independent accumulators where one step of the combiner takes long."""
-    block = op.regions[0].block
-    trips = plan.shape[op.attrs["axis"]] // plan.chunk(op.attrs["axis"])
-    if plan.vector_dim != op.attrs["axis"] or plan.unroll < 4 or trips < 8:
+    """The plan with as many independent accumulators as one step of the combiner takes cycles, or so."""
+    axis, block = op.attrs["axis"], op.regions[0].block
+    if plan.vector_dim != axis or plan.unroll == 1:
         return plan
     short = len(block.ops) == 2 and block.ops[0].name in _SHORT
-    return plan if short else replace(plan, unroll=2 * plan.unroll)
+    wanted = 4 if short else 8
+    enough = plan.shape[axis] // plan.width >= 8 * wanted
+    return replace(plan, unroll=max(plan.unroll, wanted)) if enough else plan
 
 
 _NEUTRAL_FLOATS = {
@@ -208,45 +209,3 @@ def _neutral(op: Op) -> V | None:
         return int_const(least if name == "maxsi" else -least - 1, type)
     table: Mapping[str, float] = _NEUTRAL_FLOATS if type.is_float else _NEUTRAL_INTS
     return const(table[name], type) if name in table else None
-
-
-def scan(low: Sweeper, op: Op) -> None:
-    """Running combination along the axis, from its start or, reversed, from its end."""
-    low.flush()
-    axis, shape = op.attrs["axis"], shape_of(op.operands[0].type)
-    inputs = [low.in_scratch(operand) for operand in op.operands]
-    outputs = [low.scratch(result) for result in op.results]
-    last = len(shape) - 1
-    vector_dim = last if axis != last and shape[last] > 1 else None
-    width = min(low.target.lanes, shape[last]) if vector_dim is not None else 0
-    plan = Plan((*shape[:axis], 1, *shape[axis + 1 :]), vector_dim, width, 1)
-    size = shape[axis]
-
-    def at(index: Index, position: V) -> Index:
-        place = low.b.sub(int_const(size - 1, I64), position) if op.attrs.get("reverse") else position
-        return (*index[:axis], Uniform(place), *index[axis + 1 :])
-
-    def body(index: Index) -> None:
-        def values(position: V) -> list[V]:
-            return [
-                to_vector(low.b, buffers.read(low.b, source, at(index, position), width), width) for source in inputs
-            ]
-
-        def keep(position: V, found: Sequence[V]) -> None:
-            for output, value in zip(outputs, found, strict=True):
-                lanes: Lanes = Vector(value) if value.type.lanes else Uniform(value)
-                buffers.write(low.b, output, at(index, position), lanes, width)
-
-        def advance(position: V, carried: list[V]) -> list[V]:
-            following = low.b.add(position, int_const(1, I64))
-            found = low.combine(op.regions[0], [*carried, *values(following)])
-            keep(following, found)
-            return found
-
-        start = values(int_const(0, I64))
-        keep(int_const(0, I64), start)
-        if size > 1:
-            low.b.counted_loop(size - 1, 1, start, advance)
-
-    low.sweep(plan, [], body)
-    low.buffers.update(zip(op.results, outputs, strict=True))

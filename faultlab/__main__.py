@@ -1,4 +1,4 @@
-"""`python -m faultlab`: plant faults, run clean models, print and write the table; or what watching costs."""
+"""`python -m faultlab`: plant faults, run clean models, print and write the table; or measure what checking costs."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ def main() -> None:
     if options.overhead:
         _overhead(options.out)
         return
+    if options.memory:
+        _memory(options.out)
+        return
     # The models are small: a second thread costs more than it does.
     torch.set_num_threads(1)
     cases = chosen_cases(options.faults, options.clean, options.only)
@@ -39,6 +42,16 @@ def _overhead(folder: Path | None) -> None:
         print(row.line())
     if folder is not None:
         (folder / "check-overhead.json").write_text(as_rows(rows), encoding="utf-8")
+
+
+def _memory(folder: Path | None) -> None:
+    # Our operators come with it, and what the peak is to count should be there from the start.
+    from faultlab.memory import as_row, measure as measure_peak
+
+    row = measure_peak()
+    print(row.line())
+    if folder is not None:
+        (folder / "check-memory.json").write_text(as_row(row), encoding="utf-8")
 
 
 def _write(outcomes: list[Outcome], folder: Path) -> None:
@@ -55,6 +68,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="only cases whose name, family or type contains this")
     parser.add_argument("--out", type=Path, default=None, help="folder for check-lab.md and check-lab.json")
     parser.add_argument("--overhead", action="store_true", help="only measure what watching costs")
+    parser.add_argument("--memory", action="store_true", help="only measure what checking a large model takes")
     parser.add_argument("--verbose", action="store_true", help="print every case that is not right")
     return parser.parse_args()
 

@@ -46,7 +46,8 @@ def _overhead(folder: Path | None) -> None:
 
 def _memory(folder: Path | None) -> None:
     # Our operators come with it, and what the peak is to count should be there from the start.
-    from faultlab.memory import as_row, measure as measure_peak
+    from faultlab.memory import as_row
+    from faultlab.memory import measure as measure_peak
 
     row = measure_peak()
     print(row.line())

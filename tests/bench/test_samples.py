@@ -41,6 +41,7 @@ def test_integer_operators_are_measured_once() -> None:
 
 
 X = torch.randn(64, 64)
+CONV = (X.view(1, 4, 32, 32), torch.randn(4, 1, 3, 3), None, [2, 2], [1, 1], [1, 1], False, [0, 0], 4)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,8 @@ X = torch.randn(64, 64)
         ("mul.Tensor", (X, torch.tensor(2.0)), "float32, contiguous, size class 6"),
         ("mul.Tensor", (X.bfloat16(), X), "bfloat16+float32, contiguous, size class 6"),
         ("sum.dim_IntList", (X, [-1]), "float32, rows, size class 6"),
+        ("sum.dim_IntList", (X[:, :8].contiguous(), [-1]), "float32, rows narrow, size class 4"),
+        ("convolution", CONV, "float32, 3x3 stride 2 depthwise, size class 8"),
         ("sum.dim_IntList", (X, [0]), "float32, columns, size class 6"),
         ("sum", (X,), "float32, all, size class 6"),
         ("mm", (X, X.t()), "float32, matrix, size class 10"),

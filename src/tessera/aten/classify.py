@@ -81,6 +81,8 @@ def _tensors(values: Any) -> Iterator[torch.Tensor]:
 
 # --- layouts and work by family ---
 
+_NARROW = 64
+
 Rule = Callable[[Given], tuple[str, float]]
 
 
@@ -116,12 +118,17 @@ def _along_dims(given: Given) -> tuple[str, float]:
     else:
         places = {d % x.dim() for d in (dims if isinstance(dims, list | tuple) else [dims])}
         where = "all" if len(places) == x.dim() else "rows" if x.dim() - 1 in places else "columns"
-    return where + ("" if _dense(x) else " strided"), x.numel()
+    return where + _narrow(x, where == "rows") + ("" if _dense(x) else " strided"), x.numel()
+
+
+def _narrow(x: torch.Tensor, along_rows: bool) -> str:
+    """Short rows leave most of a block of ours empty."""
+    return " narrow" if along_rows and x.dim() and x.shape[-1] < _NARROW else ""
 
 
 def _rows(given: Given) -> tuple[str, float]:
     x = given.tensors[0]
-    return "contiguous" if x.is_contiguous() else "strided", x.numel()
+    return ("contiguous" if x.is_contiguous() else "strided") + _narrow(x, True), x.numel()
 
 
 def _product(given: Given) -> tuple[str, float]:
@@ -142,17 +149,24 @@ def _outer(given: Given) -> tuple[str, float]:
 
 
 def _convolution(given: Given) -> tuple[str, float]:
-    """Of the input's pixels with all channels out; strides make it less, on both sides alike."""
-    weight = given.tensors[-1] if "grad_output" in given.values else given.tensors[1]
-    x = given.values["input"]
-    if given.values.get("groups", 1) > 1:
-        kind = "grouped"
-    elif all(size == 1 for size in weight.shape[2:]):
-        kind = "1x1"
-    else:
-        kind = "dense"
-    last = x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-    return kind + (" channels last" if last else ""), 2.0 * x.numel() / max(1, x.shape[1]) * weight.numel()
+    """The window and all that changes how it moves: a kernel that is fast for one may be slow for another.
+
+    Work is that of the input's pixels with all channels out; strides make it less, on both sides alike.
+    """
+    weight = given.tensors[2] if "grad_output" in given.values else given.tensors[1]
+    x, values = given.values["input"], given.values
+    words = ["x".join(map(str, weight.shape[2:]))]
+    if max(values["stride"], default=1) > 1:
+        words.append(f"stride {max(values['stride'])}")
+    if max(values["dilation"], default=1) > 1:
+        words.append("dilated")
+    if values["groups"] > 1:
+        words.append("depthwise" if values["groups"] == x.shape[1] else "grouped")
+    if values["transposed"]:
+        words.append("transposed")
+    if x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+        words.append("channels last")
+    return " ".join(words), 2.0 * x.numel() / max(1, x.shape[1]) * weight.numel()
 
 
 def _attention(given: Given) -> tuple[str, float]:

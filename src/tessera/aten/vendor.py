@@ -11,20 +11,13 @@ from typing import Any
 
 import torch
 
-from tessera.ops.table import VARIANTS
+from tessera.ops.table import VARIANTS, has_kernel
 
 KEY = "CPU"
-# Where an operator may have a kernel that is not written in terms of differentiable ones.
-_KEYS = (KEY, "CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional")
-
-
-def _has_kernel(full_name: str) -> bool:
-    return any(torch._C._dispatch_has_kernel_for_dispatch_key(full_name, key) for key in _KEYS)
-
 
 # Overloads of ours that the vendor has no kernel for on the CPU: a few operators are made of others there, and their
 # gradient of theirs. Asked before anything of ours is registered.
-WITHOUT_KERNEL = frozenset(name for name in VARIANTS if not _has_kernel(name))
+WITHOUT_KERNEL = frozenset(name for name in VARIANTS if not has_kernel(VARIANTS[name].overload))
 
 
 def vendor_of(full_name: str) -> Callable[..., Any]:

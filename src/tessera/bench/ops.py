@@ -20,7 +20,7 @@ from tessera.aten.classify import work_of
 from tessera.aten.policy import ALWAYS, Policy, make_policy
 from tessera.aten.switch import paused
 from tessera.bench.maker import NoSample
-from tessera.bench.markdown import significant
+from tessera.bench.markdown import significant, threads_text
 from tessera.bench.measure import NotTaken, Pair, all_ours, compare
 from tessera.bench.samples import DTYPES, SIZES, Sample, operators, samples
 from tessera.bench.select import fits
@@ -106,6 +106,9 @@ def _rows(sample: Sample, config: OpsConfig, policy: Policy) -> Iterator[Row]:
     for count in config.threads:
         torch.set_num_threads(count)
         only_this = policy.fresh(frozenset([full_name])) if policy.chooses else all_ours(sample.variant)
+        if only_this.standing(full_name, count).reason:
+            yield {**row, "skipped": f"PyTorch's own, by the policy: not registered on {threads_text(count)}"}
+            continue
         try:
             pair = compare(sample, config.effort, only_this)
         except NotTaken as error:
@@ -114,11 +117,7 @@ def _rows(sample: Sample, config: OpsConfig, policy: Policy) -> Iterator[Row]:
         if pair.ours is None:
             yield {**row, "skipped": pair.failure}
             return
-        times = {"threads": count, **_times(sample, pair)}
-        if policy.chooses:
-            # By the policy the same code runs on both sides where nothing is registered.
-            times["registered"] = not only_this.standing(full_name, count).reason
-        yield {**row, **times, **_compiled(sample, config)}
+        yield {**row, "threads": count, **_times(sample, pair), **_compiled(sample, config)}
 
 
 def _times(sample: Sample, pair: Pair) -> Row:

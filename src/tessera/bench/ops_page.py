@@ -13,13 +13,14 @@ Results = Mapping[str, Any]
 Row = Mapping[str, Any]
 
 NAME = "ops-cpu"
-LEAST, LEAST_MEAN = 0.7, 1.0
+# A call on our kernels is not to be slower than this, and one by a choice between ours and PyTorch's.
+LEAST, LEAST_CHOSEN, LEAST_MEAN = 0.7, 0.95, 1.0
 _WORST = 10
 # Time that a call of a few microseconds spends outside its kernel, on our side more than on PyTorch's.
 _OVERHEAD_US = 4.0
 _COLUMNS = (
     "family", "operator", "layout", "size", "dtype", "threads", "ours_us", "torch_us", "ratio", "rate", "unit",
-    "cpp_us", "cpp_ratio", "registered",
+    "cpp_us", "cpp_ratio",
 )  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def ops_page(results: Results) -> str:
         f"{results['compiler']}",
         results["about"],
         [
-            ("In short", _summary(rows)),
+            ("In short", _summary(rows, _least(results))),
             ("The worst ten", _worst(rows, results["roofs"])),
             ("By family", f"![Speed of each family relative to PyTorch's]({NAME}.svg)"),
             ("What the machine can do", _roofs(results["roofs"])),
@@ -80,29 +81,33 @@ def terminal(results: Results) -> Iterator[str]:
         times = f"ours {number(row['ours_us'])} µs, PyTorch {number(row['torch_us'])} µs, {ratio(row['ratio'])}"
         yield f"{where}: {times}; {cause(row, results['roofs'])}"
     for count, part in _grouped(rows, "threads"):
-        calls, mean, worst, below, faster = _means(part)
+        calls, mean, worst, below, faster = _means(part, _least(results))
         yield (
-            f"{threads_text(count)}: geometric mean {mean} of {calls} calls, worst {worst}, {below} below {LEAST:g}×, "
-            f"{faster} faster than PyTorch"
+            f"{threads_text(count)}: geometric mean {mean} of {calls} calls, worst {worst}, "
+            f"{below} below {_least(results):g}×, {faster} faster than PyTorch"
         )
 
 
-def _summary(rows: Sequence[Row]) -> str:
+def _least(results: Results) -> float:
+    return LEAST if results["policy"] == "always" else LEAST_CHOSEN
+
+
+def _summary(rows: Sequence[Row], least: float) -> str:
     """A line a type and size; the ratio is PyTorch's time divided by ours."""
     lines = []
     for count, of_threads in _grouped(rows, "threads"):
         for dtype, of_type in _grouped(of_threads, "dtype"):
             for size, part in _grouped(of_type, "size"):
-                lines.append([threads_text(count), dtype, size, *_means(part)])
-        lines.append([f"**{threads_text(count)}**", "", "", *_means(of_threads)])
-    lines.append(["**all**", "", "", *_means(rows)])
-    headings = ["", "type", "size", "calls:", "geometric mean:", "worst:", f"below {LEAST:g}×:", "faster than PyTorch:"]
+                lines.append([threads_text(count), dtype, size, *_means(part, least)])
+        lines.append([f"**{threads_text(count)}**", "", "", *_means(of_threads, least)])
+    lines.append(["**all**", "", "", *_means(rows, least)])
+    headings = ["", "type", "size", "calls:", "geometric mean:", "worst:", f"below {least:g}×:", "faster than PyTorch:"]
     return table(headings, lines)
 
 
-def _means(rows: Sequence[Row]) -> list[str]:
+def _means(rows: Sequence[Row], least: float) -> list[str]:
     ratios = [row["ratio"] for row in rows]
-    below, faster = sum(one < LEAST for one in ratios), sum(one >= 1 for one in ratios)
+    below, faster = sum(one < least for one in ratios), sum(one >= 1 for one in ratios)
     return [str(len(ratios)), ratio(geomean(ratios)), ratio(min(ratios)), str(below), f"{faster / len(ratios):.0%}"]
 
 

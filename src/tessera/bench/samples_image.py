@@ -88,35 +88,39 @@ def _unpooled(m: Maker) -> Call:
 # --- convolution ---
 
 
-def _convolutions(m: Maker) -> list[tuple[torch.Tensor, torch.Tensor, int, int]]:
-    """Image, weight, padding and groups: dense 3×3, 1×1, one channel a group, and dense with the channels last."""
+def _convolutions(m: Maker) -> list[Call]:
+    """The windows that models have: dense, pointwise, depthwise, strided, of a stem, of patches, along time."""
     channels = 32 if m.elements >= 2**14 else 4
-    side = m.side(2, of=max(1, m.elements // channels), least=4)
+    side = m.side(2, of=max(1, m.elements // channels), least=16)
     x = m.x(1, channels, side, side)
     last = x.contiguous(memory_format=torch.channels_last)
+    image = m.x(1, 3, *[m.side(2, of=max(1, m.elements // 3), least=16)] * 2)
+    sound = m.x(1, channels, max(16, m.elements // channels))
     dense = m.x(channels, channels, 3, 3)
     return [
-        (x, dense, 1, 1), (x, m.x(channels, channels, 1, 1), 0, 1), (x, m.x(channels, 1, 3, 3), 1, channels),
-        (last, dense.contiguous(memory_format=torch.channels_last), 1, 1),
+        _moved(x, dense, 1), _moved(x, m.x(channels, channels, 1, 1), 0),
+        _moved(x, m.x(channels, 1, 3, 3), 1, groups=channels), _moved(x, m.x(channels, 1, 7, 7), 3, groups=channels),
+        _moved(x, dense, 1, stride=2), _moved(x, m.x(channels, channels, 1, 1), 0, stride=2),
+        _moved(x, m.x(channels, channels, 2, 2), 0, stride=2), _moved(image, m.x(64, 3, 7, 7), 3, stride=2),
+        _moved(image, m.x(64, 3, 16, 16), 0, stride=16), _moved(sound, m.x(channels, channels, 3), 1),
+        _moved(sound, m.x(channels, channels, 3), 1, stride=2),
+        _moved(last, dense.contiguous(memory_format=torch.channels_last), 1),
     ]  # fmt: skip
 
 
-def _around(padding: int, groups: int) -> tuple[Any, ...]:
-    """What follows a convolution's bias: stride, padding, dilation, transposed, output padding, groups."""
-    return [1, 1], [padding, padding], [1, 1], False, [0, 0], groups
-
-
-def _convolution(m: Maker) -> list[Call]:
-    return [call(x, weight, None, *_around(padding, groups)) for x, weight, padding, groups in _convolutions(m)]
+def _moved(x: torch.Tensor, weight: torch.Tensor, padding: int, *, stride: int = 1, groups: int = 1) -> Call:
+    dims = x.dim() - 2
+    around = ([stride] * dims, [padding] * dims, [1] * dims, False, [0] * dims, groups)
+    return call(x, weight, None, *around)
 
 
 def _convolution_backward(m: Maker) -> list[Call]:
     if m.elements > 2**20:
         raise NoSample("its time is known from smaller ones")
     calls = []
-    for x, weight, padding, groups in _convolutions(m):
-        grad = torch.ones_like(x)
-        calls.append(call(grad, x, weight, None, *_around(padding, groups), [True, True, False]))
+    for one in _convolutions(m):
+        grad = torch.ones_like(torch.ops.aten.convolution(*one.args))
+        calls.append(call(grad, *one.args[:2], None, *one.args[3:], [True, True, False]))
     return calls
 
 
@@ -127,6 +131,6 @@ FAMILIES: tuple[Family, ...] = (
     ("upsample_* _upsample_*", _resampled),
     ("max_pool*", _largest),
     ("max_unpool*", _unpooled),
-    ("convolution", _convolution),
+    ("convolution", _convolutions),
     ("convolution_backward", _convolution_backward),
 )

@@ -23,8 +23,13 @@ def _whole(m: Maker) -> Call:
 
 
 def _along(m: Maker) -> list[Call]:
-    """Along the last dim, and along the first."""
-    return [call(m.x(), [-1]), call(m.x(), [0])]
+    """Along the last dim, also of short rows, and along the first."""
+    return [call(m.x(), [-1]), call(_narrow(m), [-1]), call(m.x(), [0])]
+
+
+def _narrow(m: Maker) -> torch.Tensor:
+    """Rows of 32, as of an image's places, a head's tokens or a few classes."""
+    return m.x(max(1, m.elements // 32), 32)
 
 
 def _along_one(m: Maker) -> list[Call]:
@@ -53,15 +58,15 @@ def _extremes(m: Maker) -> list[Call]:
 
 
 def _softmax(m: Maker) -> list[Call]:
-    return [call(m.x(), -1, False), call(m.x(), 0, False)]
+    return [call(m.x(), -1, False), call(_narrow(m), -1, False), call(m.x(), 0, False)]
 
 
-def _softmax_backward(m: Maker) -> Call:
-    return call(m.x(), torch.softmax(m.x().float(), -1).to(m.dtype), -1, m.dtype)
+def _softmax_backward(m: Maker) -> list[Call]:
+    return [call(x, torch.softmax(x.float(), -1).to(m.dtype), -1, m.dtype) for x in (m.x(), _narrow(m))]
 
 
-def _layer_norm(m: Maker) -> Call:
-    return call(m.x(), [m.columns], m.x(m.columns), m.x(m.columns), 1e-5)
+def _layer_norm(m: Maker) -> list[Call]:
+    return [call(x, [x.shape[1]], m.x(x.shape[1]), m.x(x.shape[1]), 1e-5) for x in (m.x(), _narrow(m))]
 
 
 def _layer_norm_backward(m: Maker) -> Call:
@@ -70,8 +75,8 @@ def _layer_norm_backward(m: Maker) -> Call:
     return call(m.x(), x, [m.columns], mean, rstd, weight, bias, [True, True, True])
 
 
-def _rms_norm(m: Maker) -> Call:
-    return call(m.x(), [m.columns], m.x(m.columns), 1e-6)
+def _rms_norm(m: Maker) -> list[Call]:
+    return [call(x, [x.shape[1]], m.x(x.shape[1]), 1e-6) for x in (m.x(), _narrow(m))]
 
 
 def _rms_norm_backward(m: Maker) -> Call:

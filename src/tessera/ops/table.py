@@ -141,7 +141,8 @@ def _same_arguments(base: Overload, other: Overload, parameters: Any) -> bool:
     return True
 
 
-def _has_kernel(overload: Overload) -> bool:
+def has_kernel(overload: Overload) -> bool:
+    """Whether a kernel for the CPU is registered that is not written in terms of differentiable operators."""
     return any(torch._C._dispatch_has_kernel_for_dispatch_key(overload._name, key) for key in _KEYS)
 
 
@@ -155,7 +156,7 @@ def _related(base: Overload, parameters: Any) -> list[Overload]:
         for other in others
         if other is not base
         and not other.is_view
-        and _has_kernel(other)
+        and has_kernel(other)
         and _same_arguments(base, other, parameters)
         and (_form(base) is not Form.SELF or len(_outs(other)) <= len(_written(base)))
     ]

@@ -37,7 +37,7 @@ class CaseResult:
     ours: int = 0
     vendor: dict[str, int] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
-    seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
     @property
     def failed(self) -> int:

@@ -23,6 +23,7 @@ from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import storage_type
 from tessera.ops.launch import launch
+from tessera.ops.nonzero import nonzero
 from tessera.ops.pointwise import zero_
 
 MOST_DIMS = 5
@@ -211,8 +212,22 @@ def _select_rows(x: torch.Tensor, index: torch.Tensor, shape: tuple[int, ...]) -
     return out
 
 
+def without_masks(self: torch.Tensor, indices: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
+    """`indices` with each boolean mask replaced by the coordinates at which it is true, one tensor a dim."""
+    found: list[torch.Tensor | None] = []
+    for t in indices:
+        if t is None or t.dtype is not torch.bool:
+            found.append(t)
+        elif t.dim() == 0 or tuple(t.shape) != tuple(self.shape[len(found) : len(found) + t.dim()]):
+            raise Declined("a mask of another shape")
+        else:
+            found += nonzero(t).unbind(1)
+    return found
+
+
 def index(self: torch.Tensor, indices: list[torch.Tensor | None]) -> torch.Tensor:
-    """self[indices] with integer tensors; None takes a dim whole."""
+    """self[indices] with integer tensors or boolean masks; None takes a dim whole."""
+    indices = without_masks(self, indices)
     picked = [d for d, t in enumerate(indices) if t is not None]
     tensors = [t for t in indices if t is not None]
     for t in tensors:

@@ -21,7 +21,7 @@ from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.functions import maximum, minimum
 from tessera.ops.generate import Operand, compute_type, run, storage_type
-from tessera.ops.index import checked, wrapped
+from tessera.ops.index import checked, without_masks, wrapped
 from tessera.ops.launch import launch
 from tessera.ops.pointwise import clamp_min, fill_
 
@@ -311,7 +311,8 @@ def index_put_(
     accumulate: bool = False,
     unsafe: bool = False,
 ) -> torch.Tensor:
-    """self[indices] = values, or += where equal indices add up; None takes a dim whole."""
+    """self[indices] = values, or += where equal indices add up; an index may be a boolean mask, None takes a dim."""
+    indices = without_masks(self, indices)
     dims = [d for d, t in enumerate(indices) if t is not None]
     given = [t for t in indices if t is not None]
     if not given or values.dtype is not self.dtype or len(indices) > self.dim():

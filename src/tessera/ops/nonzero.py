@@ -1,0 +1,77 @@
+"""Where a tensor is not 0.
+
+The elements that are not 0 are counted by block, the counts summed, and each one's place in the result is the sum
+before its block plus those before it in the block. The size of the result follows from values, so it is read.
+Source: torch.nonzero.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from tessera.ops import tiles
+from tessera.ops.generate import storage_type
+from tessera.ops.launch import launch
+from tessera.ops.move import cumsum
+
+BLOCK = 1024
+
+
+@triton.jit
+def count_true(x, counts, size, BLOCK: tl.constexpr):
+    """counts[b] = how many of block b are not 0; grid: (cdiv(size, BLOCK),)."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    v = tl.load(x + at, mask=at < size, other=0)
+    tl.store(counts + tl.program_id(0), tl.sum((v != 0).to(tl.int64), axis=0))
+
+
+@triton.jit
+def place_true(x, ends, out, size, BLOCK: tl.constexpr):
+    """out[k] = the place of the kth element that is not 0; `ends` are the running sums of counts."""
+    block = tl.program_id(0)
+    at = block.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    true = (tl.load(x + at, mask=at < size, other=0) != 0).to(tl.int64)
+    before = tl.load(ends + block) - tl.sum(true, axis=0)
+    tl.store(out + before + tl.cumsum(true, axis=0) - 1, at, mask=true != 0)
+
+
+@triton.jit
+def coordinate(places, out, num, size, inner, rank, BLOCK: tl.constexpr):
+    """out[k · rank] = the coordinate of each place along a dim of `size` whose elements lie `inner` apart."""
+    k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    place = tl.load(places + k, mask=k < num, other=0)
+    tl.store(out + k * rank, (place // inner) % size, mask=k < num)
+
+
+def true_places(x: torch.Tensor) -> torch.Tensor:
+    """Where a tensor that is seen as one row is not 0, as int64."""
+    storage_type(x.dtype)
+    flat, row = x.contiguous().view(-1), tiles.of(x.device)
+    size = flat.numel()
+    if size == 0:
+        return torch.empty((0,), dtype=torch.int64, device=x.device)
+    blocks = triton.cdiv(size, BLOCK)
+    counts = torch.empty((blocks,), dtype=torch.int64, device=x.device)
+    launch(count_true, (blocks,), flat, counts, size, BLOCK=BLOCK, num_warps=row.num_warps)
+    ends = cumsum(counts, 0)
+    out = torch.empty((int(ends[-1].item()),), dtype=torch.int64, device=x.device)
+    launch(place_true, (blocks,), flat, ends, out, size, BLOCK=BLOCK, num_warps=row.num_warps)
+    return out
+
+
+def nonzero(self: torch.Tensor) -> torch.Tensor:
+    """The coordinates of all elements that are not 0, as [how many, dims]."""
+    places = true_places(self)
+    num, rank = places.numel(), self.dim()
+    out = torch.empty((num, rank), dtype=torch.int64, device=self.device)
+    inner = 1
+    for dim in range(rank - 1, -1, -1):
+        if num:
+            launch(
+                coordinate, (triton.cdiv(num, BLOCK),), places, out[:, dim:], num, self.shape[dim], inner, rank,
+                BLOCK=BLOCK, num_warps=tiles.of(self.device).num_warps,
+            )  # fmt: skip
+        inner *= self.shape[dim]
+    return out

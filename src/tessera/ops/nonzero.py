@@ -38,11 +38,11 @@ def place_true(x, ends, out, size, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def coordinate(places, out, num, size, inner, rank, BLOCK: tl.constexpr):
-    """out[k · rank] = the coordinate of each place along a dim of `size` whose elements lie `inner` apart."""
+def coordinate(places, out, num, size, inner, BLOCK: tl.constexpr):
+    """out[k] = the coordinate of each place along a dim of `size` whose elements lie `inner` apart."""
     k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     place = tl.load(places + k, mask=k < num, other=0)
-    tl.store(out + k * rank, (place // inner) % size, mask=k < num)
+    tl.store(out + k, (place // inner) % size, mask=k < num)
 
 
 def true_places(x: torch.Tensor) -> torch.Tensor:
@@ -62,16 +62,16 @@ def true_places(x: torch.Tensor) -> torch.Tensor:
 
 
 def nonzero(self: torch.Tensor) -> torch.Tensor:
-    """The coordinates of all elements that are not 0, as [how many, dims]."""
+    """The coordinates of all elements that are not 0, as [how many, dims]; those of one dim lie side by side."""
     places = true_places(self)
     num, rank = places.numel(), self.dim()
-    out = torch.empty((num, rank), dtype=torch.int64, device=self.device)
+    out = torch.empty((rank, num), dtype=torch.int64, device=self.device)
     inner = 1
     for dim in range(rank - 1, -1, -1):
         if num:
             launch(
-                coordinate, (triton.cdiv(num, BLOCK),), places, out[:, dim:], num, self.shape[dim], inner, rank,
+                coordinate, (triton.cdiv(num, BLOCK),), places, out[dim], num, self.shape[dim], inner,
                 BLOCK=BLOCK, num_warps=tiles.of(self.device).num_warps,
             )  # fmt: skip
         inner *= self.shape[dim]
-    return out
+    return out.t()

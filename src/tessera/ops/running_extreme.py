@@ -32,8 +32,9 @@ def later_if_smaller(a, a_place, b, b_place):
 
 @triton.jit
 def running(
-    x, values, places, num, n, inner, PICK: tl.constexpr, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr
-):
+    x, values, places, num, n, inner,
+    LARGEST: tl.constexpr, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
     """Running extremes of rows; grid: (cdiv(num, ROWS),)."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     starts = row_starts(rows, n, inner)[:, None]
@@ -46,8 +47,12 @@ def running(
         # Lanes beyond the row repeat its last element, which changes no extreme.
         inside = tl.minimum(at, n - 1)
         v = tl.load(x + starts + inside * inner, mask=in_rows, other=0).to(COMPUTE)
-        v, p = tl.associative_scan((v, inside), 1, PICK)
-        v, p = PICK(best, place, v, p)
+        if LARGEST:
+            v, p = tl.associative_scan((v, inside), 1, later_if_larger)
+            v, p = later_if_larger(best, place, v, p)
+        else:
+            v, p = tl.associative_scan((v, inside), 1, later_if_smaller)
+            v, p = later_if_smaller(best, place, v, p)
         mask = in_rows & (at < n)
         tl.store(values + starts + at * inner, v.to(values.dtype.element_ty), mask=mask)
         tl.store(places + starts + at * inner, p, mask=mask)
@@ -56,9 +61,7 @@ def running(
         place = tl.sum(tl.where(last, p, 0), axis=1)[:, None]
 
 
-def running_extreme(
-    pick: object,
-) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor, int], None]:
+def running_extreme(largest: bool) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor, int], None]:
     """The entry that writes running extremes and their places into two tensors."""
 
     def entry(self: torch.Tensor, values: torch.Tensor, indices: torch.Tensor, dim: int) -> None:
@@ -71,12 +74,12 @@ def running_extreme(
         x = self.contiguous()
         compute, rows = compute_type(x.dtype), view(x, dim, longest=0)
         launch(
-            running, rows.grid, x, values, indices, rows.num, rows.n, rows.inner, PICK=pick,
+            running, rows.grid, x, values, indices, rows.num, rows.n, rows.inner, LARGEST=largest,
             COMPUTE=compute, ROWS=rows.block_rows, COLS=rows.block_cols, num_warps=rows.num_warps,
         )  # fmt: skip
 
     return entry
 
 
-cummax = running_extreme(later_if_larger)
-cummin = running_extreme(later_if_smaller)
+cummax = running_extreme(largest=True)
+cummin = running_extreme(largest=False)

@@ -70,9 +70,14 @@ class Trial:
         """Whether the sample calls an operator of ours."""
         return any(f"aten::{name}" in VARIANTS for name in self.record.calls)
 
+    @property
+    def random(self) -> bool:
+        """Whether the sample draws random numbers; some entries put the generator back afterwards."""
+        return self.theirs.random or any(map(_draws, self.record.calls))
+
     def torch_error(self) -> float:
         """The largest error of PyTorch's floating results, 0 where nothing measures it."""
-        if self.reference is None or self.theirs.error or self.theirs.random:
+        if self.reference is None or self.theirs.error or self.random:
             return 0.0
         pairs = [(a, b) for a, b in zip(*self._both(), strict=False) if a.is_floating_point() and a.shape == b.shape]
         return max((hold(mine, exact).torch_loss.error for mine, exact in pairs if mine.numel()), default=0.0)
@@ -97,7 +102,7 @@ class Trial:
         ):
             name = f"result {i}" if i < self.theirs.num_results else f"gradient {i - self.theirs.num_results}"
             wrong = layout_fault(mine, vendor, same_strides=i < self.theirs.num_results)
-            if not wrong and not self.theirs.random:
+            if not wrong and not self.random:
                 wrong = value_fault(mine, vendor, reference, noise)
                 wrong = "" if wrong and self._another_tie(mine, vendor) else wrong
                 wrong = "" if wrong and self._rounding_explains(i, mine, vendor, reference, noise) else wrong
@@ -173,6 +178,12 @@ def _pick_the_same(x: torch.Tensor, dim: int, mine: torch.Tensor, vendor: torch.
     return not bool(twice) and _same_bits(x.gather(dim, mine), x.gather(dim, vendor))
 
 
+def _draws(name: str) -> bool:
+    packet, _, overload = name.partition(".")
+    operator = getattr(getattr(torch.ops.aten, packet), overload or "default")
+    return torch.Tag.nondeterministic_seeded in operator.tags
+
+
 def tensors(value: Any) -> list[torch.Tensor]:
     return [leaf for leaf in tree_flatten(value)[0] if isinstance(leaf, torch.Tensor)]
 
@@ -225,8 +236,16 @@ def value_fault(ours: torch.Tensor, theirs: torch.Tensor, reference: torch.Tenso
     if theirs.dtype is torch.float64:
         return _double_fault(ours, theirs)
     least = NOISE_EPS * torch.finfo(theirs.dtype).eps
-    verdict = judge(ours, hold(theirs, reference), noise=max(noise, least))
+    verdict = judge(_without_overflow(ours, theirs, reference), hold(theirs, reference), noise=max(noise, least))
     return verdict.reason
+
+
+def _without_overflow(ours: torch.Tensor, theirs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """`ours` with PyTorch's elements where PyTorch overflows on the way to a number that the type holds, and ours is
+    that number."""
+    limits = torch.finfo(theirs.dtype)
+    right = torch.isclose(ours.double(), reference, rtol=NOISE_EPS * limits.eps, atol=0)
+    return torch.where(~theirs.isfinite() & (reference.abs() <= limits.max) & right, theirs, ours)
 
 
 def _double_fault(ours: torch.Tensor, theirs: torch.Tensor) -> str:
@@ -325,7 +344,7 @@ def run_ours(trial: Trial) -> None:
 
 def add_reference(trial: Trial) -> None:
     """The same in float64, on PyTorch's kernels, where it can be had."""
-    if trial.theirs.error is None and not trial.theirs.random:
+    if trial.theirs.error is None and not trial.random:
         reference = _run(trial.sample, lambda value: in_double(fresh(value)))
         trial.reference = reference if reference.error is None else None
 

@@ -6,7 +6,10 @@ table as well.
 
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -23,11 +26,17 @@ def register() -> torch.library.Library:
     with warnings.catch_warnings():
         # PyTorch warns once that kernels are overridden: that is what was asked for here.
         warnings.filterwarnings("ignore", message="Warning only once for all operators", category=UserWarning)
-        for full_name, variant in VARIANTS.items():
-            name, served = full_name.removeprefix("aten::"), implementation(variant, vendor_of(full_name))
+        for full_name in VARIANTS:
+            name, served = full_name.removeprefix("aten::"), _served(full_name)
             library.impl(name, served, KEY, with_keyset=True)  # type: ignore[no-untyped-call]
     _registered.append(library)
     return library
+
+
+@functools.cache
+def _served(full_name: str) -> Callable[..., Any]:
+    """What serves an overload; made once, because making them all is most of what switching costs."""
+    return implementation(VARIANTS[full_name], vendor_of(full_name))
 
 
 def is_registered() -> bool:

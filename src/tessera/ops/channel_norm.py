@@ -123,7 +123,8 @@ def native_batch_norm(
         if running_mean is None or running_var is None:
             raise Declined("a norm of this kind")
         rstd = each(inverse_deviation, (running_var, 1.0, eps), wide_type(input.dtype))
-        _normalise(input, *_all_spread(rank, running_mean, rstd), _spread(weight, rank), _spread(bias, rank), out)
+        by_mean, by_rstd = _all_spread(rank, running_mean, rstd)
+        _normalise(input, by_mean, by_rstd, _spread(weight, rank), _spread(bias, rank), out)
         return out, _nothing(input, kind), _nothing(input, kind)
     mean, total, rstd, count = _deviation(input, [0, *range(2, rank)], eps)
     _normalise(input, mean, rstd, _spread(weight, rank), _spread(bias, rank), out)
@@ -208,7 +209,8 @@ def native_batch_norm_backward(
 
 
 def _in_groups(x: torch.Tensor, group: int) -> torch.Tensor:
-    return x.unflatten(1, (group, -1))
+    apart: torch.Tensor = torch.unflatten(x, 1, (group, -1))
+    return apart
 
 
 def _of_channels(x: torch.Tensor | None, group: int, rank: int) -> torch.Tensor | None:
@@ -233,11 +235,12 @@ def native_group_norm(
     layout = torch.channels_last if input.dim() == 4 and is_channels_last(input) else torch.contiguous_format
     out = torch.empty(input.shape, dtype=input.dtype, device=input.device, memory_format=layout)
     if N == 0:
-        return out, *(torch.empty((N, group), dtype=kind, device=input.device) for _ in range(2))
+        mean, rstd = (torch.empty((N, group), dtype=kind, device=input.device) for _ in range(2))
+        return out, mean, rstd
     x = _in_groups(input, group)
     mean, _, rstd, _ = _deviation(x, list(range(2, x.dim())), eps)
-    parameters = (_of_channels(p, group, x.dim()) for p in (weight, bias))
-    _normalise(x, mean, rstd, *parameters, _in_groups(out, group))
+    scale, shift = (_of_channels(p, group, x.dim()) for p in (weight, bias))
+    _normalise(x, mean, rstd, scale, shift, _in_groups(out, group))
     return out, in_type(mean.view(N, group), kind), in_type(rstd.view(N, group), kind)
 
 

@@ -93,6 +93,26 @@ def special_erfcx(x):
 
 
 @triton.jit
+def lgamma(x):
+    return libdevice.lgamma(x)
+
+
+@triton.jit
+def i0(x):
+    return libdevice.cyl_bessel_i0(x)
+
+
+@triton.jit
+def special_i1(x):
+    return libdevice.cyl_bessel_i1(x)
+
+
+@triton.jit
+def special_ndtri(x):
+    return libdevice.normcdfinv(x)
+
+
+@triton.jit
 def trunc(x):
     return libdevice.trunc(x)
 

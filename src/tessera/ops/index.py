@@ -212,6 +212,14 @@ def _select_rows(x: torch.Tensor, index: torch.Tensor, shape: tuple[int, ...]) -
     return out
 
 
+def take_(self: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """self[index] of self as one row; negative indices count from the end."""
+    if index.dtype is not torch.int64 or (self.numel() == 0 and index.numel()):
+        raise Declined("an index of this kind")
+    flat = self.contiguous().view(-1)
+    return _take(flat, tuple(index.shape), (0,) * index.dim(), [(index, flat.numel(), 1)], wrap=True)
+
+
 def without_masks(self: torch.Tensor, indices: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
     """`indices` with each boolean mask replaced by the coordinates at which it is true, one tensor a dim."""
     found: list[torch.Tensor | None] = []

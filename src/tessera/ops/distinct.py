@@ -7,6 +7,8 @@ Source: torch.unique, torch.unique_consecutive.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -45,19 +47,36 @@ def close_groups(x, places, groups, out, inverse, ends, size, BLOCK: tl.constexp
     tl.store(ends + group, at + 1, mask=closes)
 
 
+def mark_opening(values: torch.Tensor, opens: torch.Tensor) -> None:
+    """opens[i] = element i of a row differs from the one before."""
+    _launch(open_groups, values, opens, values.numel())
+
+
+def write_groups(
+    values: torch.Tensor, places: torch.Tensor, groups: torch.Tensor, out: torch.Tensor, inverse: torch.Tensor,
+    ends: torch.Tensor,
+) -> None:  # fmt: skip
+    """What `close_groups` writes, of a row of elements."""
+    _launch(close_groups, values, places, groups, out, inverse, ends, values.numel())
+
+
+def _launch(kernel: Any, values: torch.Tensor, *args: Any) -> None:
+    row = tiles.of(values.device)
+    block = tiles.block(values.numel(), row.row)
+    launch(kernel, (triton.cdiv(values.numel(), block),), values, *args, BLOCK=block, num_warps=row.num_warps)
+
+
 def _grouped(values: torch.Tensor, places: torch.Tensor, shape: tuple[int, ...]) -> Found:
     """(one of each group, the group of each place, how many are in it) of a row of elements."""
-    size, row = values.numel(), tiles.of(values.device)
-    block = tiles.block(size, row.row)
-    grid = (triton.cdiv(size, block),)
+    size = values.numel()
     opens = torch.empty((size,), dtype=torch.bool, device=values.device)
-    launch(open_groups, grid, values, opens, size, BLOCK=block, num_warps=row.num_warps)
+    mark_opening(values, opens)
     groups = cumsum(opens, 0)
     num = int(groups[-1].item())
     out = torch.empty((num,), dtype=values.dtype, device=values.device)
     inverse, ends = (torch.empty((n,), dtype=torch.int64, device=values.device) for n in (size, num + 1))
     run(f.identity, (0,), tl.int64, torch.int64, ends[:1])
-    launch(close_groups, grid, values, places, groups, out, inverse, ends, size, BLOCK=block, num_warps=row.num_warps)
+    write_groups(values, places, groups, out, inverse, ends)
     return out, inverse.view(shape), run(f.sub, (ends[1:], ends[:-1]), tl.int64, torch.int64)
 
 

@@ -7,6 +7,8 @@ Source: torch.nonzero.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -45,33 +47,47 @@ def coordinate(places, out, num, size, inner, BLOCK: tl.constexpr):
     tl.store(out + k, (place // inner) % size, mask=k < num)
 
 
+def count_by_block(flat: torch.Tensor) -> torch.Tensor:
+    """How many elements of each block of a contiguous row are not 0."""
+    blocks = triton.cdiv(flat.numel(), BLOCK)
+    counts = torch.empty((blocks,), dtype=torch.int64, device=flat.device)
+    _launch(count_true, blocks, flat, counts, flat.numel())
+    return counts
+
+
+def write_places(flat: torch.Tensor, ends: torch.Tensor, out: torch.Tensor) -> None:
+    """Where a contiguous row is not 0, given the running sums of `count_by_block`."""
+    _launch(place_true, triton.cdiv(flat.numel(), BLOCK), flat, ends, out, flat.numel())
+
+
+def write_coordinates(places: torch.Tensor, shape: tuple[int, ...], out: torch.Tensor) -> None:
+    """out[d] = the coordinates along dim d of places in a tensor of `shape`."""
+    num, inner = places.numel(), 1
+    for dim in range(len(shape) - 1, -1, -1):
+        _launch(coordinate, triton.cdiv(num, BLOCK), places, out[dim], num, shape[dim], inner)
+        inner *= shape[dim]
+
+
+def _launch(kernel: Any, blocks: int, first: torch.Tensor, *args: Any) -> None:
+    launch(kernel, (blocks,), first, *args, BLOCK=BLOCK, num_warps=tiles.of(first.device).num_warps)
+
+
 def true_places(x: torch.Tensor) -> torch.Tensor:
     """Where a tensor that is seen as one row is not 0, as int64."""
     storage_type(x.dtype)
-    flat, row = x.contiguous().view(-1), tiles.of(x.device)
-    size = flat.numel()
-    if size == 0:
+    flat = x.contiguous().view(-1)
+    if flat.numel() == 0:
         return torch.empty((0,), dtype=torch.int64, device=x.device)
-    blocks = triton.cdiv(size, BLOCK)
-    counts = torch.empty((blocks,), dtype=torch.int64, device=x.device)
-    launch(count_true, (blocks,), flat, counts, size, BLOCK=BLOCK, num_warps=row.num_warps)
-    ends = cumsum(counts, 0)
+    ends = cumsum(count_by_block(flat), 0)
     out = torch.empty((int(ends[-1].item()),), dtype=torch.int64, device=x.device)
-    launch(place_true, (blocks,), flat, ends, out, size, BLOCK=BLOCK, num_warps=row.num_warps)
+    write_places(flat, ends, out)
     return out
 
 
 def nonzero(self: torch.Tensor) -> torch.Tensor:
     """The coordinates of all elements that are not 0, as [how many, dims]; those of one dim lie side by side."""
     places = true_places(self)
-    num, rank = places.numel(), self.dim()
-    out = torch.empty((rank, num), dtype=torch.int64, device=self.device)
-    inner = 1
-    for dim in range(rank - 1, -1, -1):
-        if num:
-            launch(
-                coordinate, (triton.cdiv(num, BLOCK),), places, out[dim], num, self.shape[dim], inner,
-                BLOCK=BLOCK, num_warps=tiles.of(self.device).num_warps,
-            )  # fmt: skip
-        inner *= self.shape[dim]
+    out = torch.empty((self.dim(), places.numel()), dtype=torch.int64, device=self.device)
+    if places.numel():
+        write_coordinates(places, tuple(self.shape), out)
     return out.t()

@@ -244,7 +244,7 @@ def _without_overflow(ours: torch.Tensor, theirs: torch.Tensor, reference: torch
     """`ours` with PyTorch's elements where PyTorch overflows on the way to a number that the type holds, and ours is
     that number."""
     limits = torch.finfo(theirs.dtype)
-    right = torch.isclose(ours.double(), reference, rtol=NOISE_EPS * limits.eps, atol=0)
+    right = torch.isclose(ours.double(), reference.double(), rtol=NOISE_EPS * limits.eps, atol=0)
     return torch.where(~theirs.isfinite() & (reference.abs() <= limits.max) & right, theirs, ours)
 
 

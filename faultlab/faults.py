@@ -305,16 +305,12 @@ ATTENTION = (
 )  # fmt: skip
 
 
-def _rotated(
-    part: Any, x: torch.Tensor, start: int, *, sign: float = 1.0, swapped: bool = False, base: float = 100.0
-) -> torch.Tensor:
+def _rotated(part: Any, x: torch.Tensor, start: int, *, sign: float = 1.0, base: float = 100.0) -> torch.Tensor:
     half = x.shape[-1] // 2
     rates = base ** (-torch.arange(half) / half)
     angle = (torch.arange(x.shape[-2]) + start)[:, None] * rates
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype) * sign
     a, b = x[..., :half], x[..., half:]
-    if swapped:
-        return torch.cat([b * cos + a * sin, a * cos - b * sin], -1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
 
@@ -329,8 +325,8 @@ ROTARY = (
         lambda part, right: lambda x, start: _rotated(part, x, start, sign=-1.0),
     ),
     _row(
-        "halves exchanged", "rotary", "permuted, shifted, wrong input", "cat",
-        lambda part, right: lambda x, start: _rotated(part, x, start, swapped=True),
+        "halves exchanged", "rotary", "permuted, shifted", "roll",
+        lambda part, right: lambda x, start: right(x.roll(x.shape[-1] // 2, -1), start),
     ),
     _row(
         "not rotated", "rotary", "missing operator, wrong input, other operator, scale",

@@ -7,128 +7,13 @@ that the check's answer is held against; the check never sees it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
-Compute = Callable[..., Any]
-ALL = ("float32", "bfloat16", "int8")
-FLOATS = ("float32", "bfloat16")
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A planted fault. make: from a part and its right work to the wrong work. backward: it shows in gradients only."""
-
-    name: str
-    role: str
-    kinds: frozenset[str]
-    operators: frozenset[str]
-    make: Callable[[Any, Compute], Compute]
-    dtypes: tuple[str, ...] = ALL
-    backward: bool = False
-
-
-def _row(
-    name: str, role: str, kinds: str, operators: str, make: Callable[[Any, Compute], Compute], **more: Any
-) -> Fault:
-    """kinds are separated by commas, operators by blanks."""
-    named = frozenset(f"aten.{operator}" for operator in operators.split())
-    return Fault(name, role, frozenset(kind.strip() for kind in kinds.split(",")), named, make, **more)
-
-
-# --- what can befall any result ---
-
-
-def _after(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any, Compute], Compute]:
-    return lambda part, right: lambda *args: change(right(*args))
-
-
-def _tail(count: int, value: float) -> Callable[[torch.Tensor], torch.Tensor]:
-    def change(x: torch.Tensor) -> torch.Tensor:
-        x = x.clone()
-        x[..., -count:] = value
-        return x
-
-    return change
-
-
-def _every(step: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    def change(x: torch.Tensor) -> torch.Tensor:
-        x = x.clone()
-        x[..., ::step] = x[..., ::step] * 1.5 + 0.1
-        return x
-
-    return change
-
-
-def _one(x: torch.Tensor) -> torch.Tensor:
-    x = x.clone()
-    x.view(-1)[x.numel() // 3] += 0.5
-    return x
-
-
-def _tile(x: torch.Tensor) -> torch.Tensor:
-    x = x.clone()
-    x[1:2, ..., 2:5] = x[1:2, ..., 2:5] * 0.5 + 0.3
-    return x
-
-
-def _clamped(x: torch.Tensor) -> torch.Tensor:
-    limit = float(x.abs().max()) * 0.6
-    return x.clamp(-limit, limit)
-
-
-def _short(x: torch.Tensor) -> torch.Tensor:
-    return x.to(torch.float8_e4m3fn).to(x.dtype)
-
-
-def _stale(part: Any, right: Compute) -> Compute:
-    kept: dict[str, torch.Tensor] = {}
-
-    def wrong(*args: Any) -> torch.Tensor:
-        now = right(*args)
-        before = kept.get("last")
-        kept["last"] = now
-        return now if before is None or before.shape != now.shape else before
-
-    return wrong
-
-
-def _race(part: Any, right: Compute) -> Compute:
-    generator = torch.Generator()
-    generator.seed()
-
-    def wrong(*args: Any) -> torch.Tensor:
-        out = right(*args)
-        noise = torch.rand(out.shape, generator=generator).to(out.dtype)
-        return out + 1e-2 * noise
-
-    return wrong
-
-
-WRITES = "copy_ fill_ mul add slice select index_put_ clone view as_strided"
-ANY = (
-    ("scaled by 1.001", "scale", "mul", _after(lambda x: x * 1.001)),
-    ("scaled twice", "scale", "mul", _after(lambda x: x * 2)),
-    ("other sign", "sign", "neg", _after(lambda x: -x)),
-    ("constant added", "offset", "add", _after(lambda x: x + 0.01)),
-    ("last columns zero", "edge", WRITES, _after(_tail(3, 0.0))),
-    ("uninitialised tail", "edge", WRITES, _after(_tail(2, 7.25))),
-    ("every 4th column", "stride", WRITES, _after(_every(4))),
-    ("one element", "single element", WRITES + " add_", _after(_one)),
-    ("a tile of the last dim", "block, edge", WRITES, _after(_tile)),
-    ("saturated", "saturated", "clamp", _after(_clamped)),
-    ("cast to float8", "short type", "_to_copy", _after(_short)),
-    ("moved by one", "shifted", "roll", _after(lambda x: x.roll(1, -1))),
-    ("reversed", "permuted", "flip", _after(lambda x: x.flip(-1))),
-    ("all zero", "zeroed", "zeros_like mul", _after(lambda x: x * 0)),
-    ("stale", "stale", "*", _stale),
-    ("race", "non-deterministic", "add mul rand _to_copy", _race),
-)
+from faultlab.anywhere import everywhere
+from faultlab.fault import FLOATS, Compute, Fault, row
 
 # --- linear layers ---
 
@@ -149,35 +34,35 @@ def _chunked(part: Any, right: Compute) -> Compute:
 
 
 LINEAR = (
-    _row(
+    row(
         "bias dropped", "linear", "missing operator, other operator", "addmm add mm view _unsafe_view",
         lambda part, right: lambda x: F.linear(x, part.weight), dtypes=FLOATS,
     ),
-    _row(
+    row(
         "weight transposed", "square linear", "transposed, weight", "t addmm mm linear",
         lambda part, right: lambda x: F.linear(x, part.weight.t(), part.bias), dtypes=FLOATS,
     ),
-    _row(
+    row(
         "bias added twice", "linear", "extra operator", "add",
         lambda part, right: lambda x: right(x) + part.bias,
     ),
-    _row(
+    row(
         "sum kept in a short type", "linear", "short type, other operator, accuracy, extra operator",
         "zeros add mm addmm _to_copy slice", _chunked, dtypes=FLOATS,
     ),
-    _row(
+    row(
         "a weight has another value", "weight", "weight", "addmm mm convolution _int_mm _to_copy mul",
         lambda part, right: right,
     ),
-    _row(
+    row(
         "channel scales dropped", "int8 linear", "missing operator, scale", "mul",
         lambda part, right: lambda x: _no_scale(part, x), dtypes=("int8",),
     ),
-    _row(
+    row(
         "inputs quantised without rounding", "int8 linear", "missing operator, other operator", "round clamp _to_copy",
         lambda part, right: lambda x: _no_round(part, x), dtypes=("int8",),
     ),
-    _row(
+    row(
         "quantised to 7 bits", "int8 linear", "saturated, scale, argument, index", "div clamp",
         lambda part, right: lambda x: _seven_bits(part, x), dtypes=("int8",),
     ),
@@ -228,18 +113,18 @@ def _root(part: Any, x: torch.Tensor, *, eps: float | None = None, dim: int = -1
 
 _NORMS = "native_layer_norm native_group_norm"
 NORM = (
-    _row("eps forgotten", "norm", "eps", _NORMS, lambda part, right: lambda x: _norm(part, x, eps=0.0)),
-    _row("eps too large", "norm", "eps", _NORMS, lambda part, right: lambda x: _norm(part, x, eps=1e-3)),
-    _row(
+    row("eps forgotten", "norm", "eps", _NORMS, lambda part, right: lambda x: _norm(part, x, eps=0.0)),
+    row("eps too large", "norm", "eps", _NORMS, lambda part, right: lambda x: _norm(part, x, eps=1e-3)),
+    row(
         "gain dropped", "norm", "missing operator, argument, wrong input", _NORMS,
         lambda part, right: lambda x: _norm(part, x, weight=None),
     ),
-    _row(
+    row(
         "eps forgotten in the root", "root norm", "missing operator, argument, eps", "add",
         lambda part, right: lambda x: _root(part, x, eps=0.0),
     ),
-    _row("mean over the wrong axis", "root norm", "axis", "mean", lambda part, right: lambda x: _root(part, x, dim=-2)),
-    _row(
+    row("mean over the wrong axis", "root norm", "axis", "mean", lambda part, right: lambda x: _root(part, x, dim=-2)),
+    row(
         "root taken twice", "root norm", "extra operator, other operator", "rsqrt mul add mean pow",
         lambda part, right: lambda x: right(right(x)),
     ),
@@ -270,69 +155,65 @@ def _softmax_short(part: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor)
 
 
 ATTENTION = (
-    _row(
+    row(
         "scores not scaled", "attention", "scale, missing operator, argument", "mul",
         lambda part, right: lambda q, k, v: _attention(part, q, k, v, scale=1.0),
     ),
-    _row(
+    row(
         "scale of another width", "attention", "scale", "mul",
         lambda part, right: lambda q, k, v: _attention(part, q, k, v, scale=q.shape[-1] ** -1.0),
     ),
-    _row(
+    row(
         "mask off by one", "causal attention", "mask", "triu masked_fill",
         lambda part, right: lambda q, k, v: _attention(part, q, k, v, diagonal=2),
     ),
-    _row(
+    row(
         "mask forgotten", "causal attention", "mask", "masked_fill triu",
         lambda part, right: lambda q, k, v: _attention(part, q, k, v, masked=False),
     ),
-    _row(
+    row(
         "softmax over the wrong axis", "encoder attention", "axis", "_softmax",
         lambda part, right: lambda q, k, v: _attention(part, q, k, v, dim=-2),
     ),
-    _row(
+    row(
         "heads swapped", "attention", "permuted, shifted", "index",
         lambda part, right: lambda q, k, v: _attention(part, q, k, v, heads=True),
     ),
-    _row(
+    row(
         "keys and values exchanged", "encoder attention", "wrong input, transposed", "bmm transpose expand view",
         lambda part, right: lambda q, k, v: right(q, v, k),
     ),
-    _row(
+    row(
         "softmax in a short type", "attention", "missing upcast, short type, other operator",
         "_softmax _to_copy exp amax sub sum div", lambda part, right: lambda q, k, v: _softmax_short(part, q, k, v),
     ),
 )  # fmt: skip
 
 
-def _rotated(
-    part: Any, x: torch.Tensor, start: int, *, sign: float = 1.0, swapped: bool = False, base: float = 100.0
-) -> torch.Tensor:
+def _rotated(part: Any, x: torch.Tensor, start: int, *, sign: float = 1.0, base: float = 100.0) -> torch.Tensor:
     half = x.shape[-1] // 2
     rates = base ** (-torch.arange(half) / half)
     angle = (torch.arange(x.shape[-2]) + start)[:, None] * rates
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype) * sign
     a, b = x[..., :half], x[..., half:]
-    if swapped:
-        return torch.cat([b * cos + a * sin, a * cos - b * sin], -1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
 
 _ANGLES = "add cos sin mul arange unsqueeze slice pow"
 ROTARY = (
-    _row(
+    row(
         "angles of another base", "rotary", "argument", "pow reciprocal mul",
         lambda part, right: lambda x, start: _rotated(part, x, start, base=1000.0),
     ),
-    _row(
+    row(
         "rotated the other way", "rotary", "sign, extra operator, scale", "mul sin neg",
         lambda part, right: lambda x, start: _rotated(part, x, start, sign=-1.0),
     ),
-    _row(
-        "halves exchanged", "rotary", "permuted, shifted, wrong input", "cat",
-        lambda part, right: lambda x, start: _rotated(part, x, start, swapped=True),
+    row(
+        "halves exchanged", "rotary", "permuted, shifted", "roll",
+        lambda part, right: lambda x, start: right(x.roll(x.shape[-1] // 2, -1), start),
     ),
-    _row(
+    row(
         "not rotated", "rotary", "missing operator, wrong input, other operator, scale",
         _ANGLES + " cat sub", lambda part, right: lambda x, start: x,
     ),
@@ -349,15 +230,15 @@ def _slot(part: Any, x: torch.Tensor, start: int, *, move: int = 0, late: bool =
 
 
 CACHE = (
-    _row(
+    row(
         "written to the next slot", "cache", "index, shifted", "copy_ slice",
         lambda part, right: lambda x, start: _slot(part, x, start, move=1 if start else 0),
     ),
-    _row(
+    row(
         "not written", "cache", "missing operator, stale, zeroed, edge", "copy_ slice",
         lambda part, right: lambda x, start: _slot(part, x, start, late=bool(start)),
     ),
-    _row(
+    row(
         "one slot short", "cache", "edge, other operator, extra operator, wrong input, index", "slice cat",
         lambda part, right: lambda x, start: _one_short(part, right, x, start),
     ),
@@ -372,88 +253,88 @@ def _one_short(part: Any, right: Compute, x: torch.Tensor, start: int) -> torch.
 # --- the rest ---
 
 OTHER = (
-    _row("residual dropped", "residual", "missing operator", "add", lambda part, right: lambda x, y: y),
-    _row(
+    row("residual dropped", "residual", "missing operator", "add", lambda part, right: lambda x, y: y),
+    row(
         "branch dropped", "residual", "missing operator", "add", lambda part, right: lambda x, y: x,
     ),
-    _row("branch added twice", "residual", "extra operator", "add", lambda part, right: lambda x, y: x + y + y),
-    _row("residual from the branch", "residual", "wrong input", "add", lambda part, right: lambda x, y: y + y),
-    _row("subtracted", "residual", "other operator", "sub add", lambda part, right: lambda x, y: x - y),
-    _row(
+    row("branch added twice", "residual", "extra operator", "add", lambda part, right: lambda x, y: x + y + y),
+    row("residual from the branch", "residual", "wrong input", "add", lambda part, right: lambda x, y: y + y),
+    row("subtracted", "residual", "other operator", "sub add", lambda part, right: lambda x, y: x - y),
+    row(
         "the other GELU", "activation", "variant", "gelu",
         lambda part, right: lambda x: F.gelu(x, approximate="tanh"),
     ),
-    _row("ReLU for GELU", "activation", "other operator", "relu gelu", lambda part, right: F.relu),
-    _row("activation forgotten", "activation", "missing operator", "gelu", lambda part, right: lambda x: x),
-    _row("activation twice", "activation", "extra operator", "gelu", lambda part, right: lambda x: right(right(x))),
-    _row(
+    row("ReLU for GELU", "activation", "other operator", "relu gelu", lambda part, right: F.relu),
+    row("activation forgotten", "activation", "missing operator", "gelu", lambda part, right: lambda x: x),
+    row("activation twice", "activation", "extra operator", "gelu", lambda part, right: lambda x: right(right(x))),
+    row(
         "ids off by one", "embedding", "extra operator, argument, other operator", "add embedding remainder",
         lambda part, right: lambda ids: right((ids + 1) % 50),
     ),
-    _row(
+    row(
         "expert weights not renormalised", "router", "missing operator, scale", "div sum",
         lambda part, right: lambda x: _route(part, x, renormalised=False),
     ),
-    _row(
+    row(
         "top 2 of the wrong end", "router", "argument, index", "topk",
         lambda part, right: lambda x: _route(part, x, largest=False),
     ),
-    _row(
+    row(
         "experts moved by one", "mixture", "shifted, permuted, index, extra operator", "gather add remainder expand",
         lambda part, right: lambda outputs, top, chosen: right(outputs, top, (chosen + 1) % outputs.shape[1]),
     ),
-    _row(
+    row(
         "expert weights exchanged", "mixture", "permuted, shifted", "flip",
         lambda part, right: lambda outputs, top, chosen: right(outputs, top.flip(-1), chosen),
     ),
-    _row(
+    row(
         "padding moved", "conv", "geometry, argument, missing operator, extra operator, other operator, shifted",
         "convolution constant_pad_nd slice pad", lambda part, right: lambda x: right(F.pad(x, (1, -1, 0, 0))),
     ),
-    _row(
+    row(
         "kernel flipped", "conv", "permuted, weight", "flip convolution",
         lambda part, right: lambda x: _flipped(part, x), dtypes=FLOATS,
     ),
-    _row(
+    row(
         "kernel transposed", "conv", "transposed, weight", "transpose convolution",
         lambda part, right: lambda x: _turned(part, x), dtypes=FLOATS,
     ),
-    _row(
+    row(
         "dilated", "unit conv", "geometry", "convolution",
         lambda part, right: lambda x: F.conv2d(x, part.weight, part.bias, padding=2, dilation=2), dtypes=FLOATS,
     ),
-    _row(
+    row(
         "height and width exchanged", "upsample", "transposed", "transpose",
         lambda part, right: lambda x: right(x.transpose(-1, -2)),
     ),
-    _row(
+    row(
         "bilinear for nearest", "upsample", "other operator", "upsample_bilinear2d upsample_nearest2d",
         lambda part, right: lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
     ),
-    _row(
+    row(
         "skip in the wrong order", "skip", "shifted, wrong input, permuted", "cat",
         lambda part, right: lambda x, skip: right(skip, x),
     ),
-    _row("skip forgotten", "skip", "wrong input", "cat", lambda part, right: lambda x, skip: right(x, x)),
-    _row(
+    row("skip forgotten", "skip", "wrong input", "cat", lambda part, right: lambda x, skip: right(x, x)),
+    row(
         "sine and cosine exchanged", "clock", "shifted, permuted, wrong input", "cat roll",
         lambda part, right: lambda time: right(time).roll(part.width // 2, -1),
     ),
-    _row("time dropped", "clock", "zeroed, missing operator", "mul", lambda part, right: lambda time: right(time) * 0),
-    _row("maximum for mean", "pool", "other operator", "amax mean", lambda part, right: lambda x: x.amax((2, 3))),
-    _row(
+    row("time dropped", "clock", "zeroed, missing operator", "mul", lambda part, right: lambda time: right(time) * 0),
+    row("maximum for mean", "pool", "other operator", "amax mean", lambda part, right: lambda x: x.amax((2, 3))),
+    row(
         "pooled over one axis", "pool", "axis, other operator", "mean select",
         lambda part, right: lambda x: x.mean(2)[:, :, 0],
     ),
-    _row(
+    row(
         "edges the other way", "aggregate", "wrong input", "index_add index",
         lambda part, right: lambda x, source, target: right(x, target, source),
     ),
-    _row(
+    row(
         "sum for mean", "aggregate", "missing operator", "div",
         lambda part, right: lambda x, source, target: torch.zeros_like(x).index_add(0, target, x[source]),
     ),
-    _row(
+    row(
         "last edge lost", "aggregate", "index, edge, missing operator, extra operator, shape", "slice index index_add",
         lambda part, right: lambda x, source, target: right(x, source[:-1], target[:-1]),
     ),
@@ -476,42 +357,4 @@ def _turned(part: Any, x: torch.Tensor) -> torch.Tensor:
     return F.conv2d(x, part.weight.transpose(-1, -2), part.bias, part.stride, padding=1)
 
 
-# --- in gradients only ---
-
-
-def _gradient(change: Callable[[torch.Tensor], torch.Tensor | None]) -> Callable[[Any, Compute], Compute]:
-    class Wrong(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-            return x.view_as(x)
-
-        @staticmethod
-        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor | None:
-            return change(gradient)
-
-    return lambda part, right: lambda *args: Wrong.apply(right(*args))
-
-
-GRADIENTS = (
-    ("gradient scaled by 1.001", "scale", "mul", _gradient(lambda g: g * 1.001)),
-    ("gradient of the other sign", "sign", "neg", _gradient(lambda g: -g)),
-    ("gradient clipped", "saturated", "clamp", _gradient(_clamped)),
-    ("gradient's last columns lost", "edge", WRITES, _gradient(_tail(2, 0.0))),
-    ("gradient moved by one", "shifted", "roll", _gradient(lambda g: g.roll(1, -1))),
-    ("gradient in a short type", "short type", "_to_copy", _gradient(lambda g: g.to(torch.float8_e5m2).to(g.dtype))),
-    ("gradient zero", "zeroed", "mul", _gradient(lambda g: g * 0)),
-)
-
-
-def _expand() -> tuple[Fault, ...]:
-    rows = []
-    for role in ("linear", "norm", "root norm", "activation", "conv", "rotary", "aggregate", "mixture", "pool"):
-        for name, kinds, operators, make in ANY:
-            rows.append(_row(f"{role}: {name}", role, kinds, operators, make))
-    for role in ("linear", "activation", "conv", "residual", "norm", "root norm"):
-        for name, kinds, operators, make in GRADIENTS:
-            rows.append(_row(f"{role}: {name}", role, kinds, operators, make, dtypes=FLOATS, backward=True))
-    return tuple(rows)
-
-
-FAULTS: tuple[Fault, ...] = (*LINEAR, *NORM, *ATTENTION, *ROTARY, *CACHE, *OTHER, *_expand())
+FAULTS: tuple[Fault, ...] = (*LINEAR, *NORM, *ATTENTION, *ROTARY, *CACHE, *OTHER, *everywhere())

@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from torch import nn
 
 from faultlab.cases import Case, Prepared
 from tessera.accuracy.call import Call, floating_tensors
@@ -52,7 +53,7 @@ def run_case(case: Case) -> Outcome:
     """Check one case."""
     prepared = case.prepare()
     # On models of its own: what they keep from call to call must not meet the check.
-    void = not case.clean and not case.backward and not _has_effect(case.prepare())
+    void = not case.clean and not _has_effect(case.prepare(), backward=case.backward)
     start = perf_counter()
     result = check(
         prepared.candidate,
@@ -87,18 +88,26 @@ def _spellings(operators: frozenset[str]) -> frozenset[str]:
     return operators | frozenset(f"{name}_" for name in operators)
 
 
-def _has_effect(prepared: Prepared) -> bool:
-    """Whether a plain second call of the candidate differs from the reference's at all."""
+def _has_effect(prepared: Prepared, *, backward: bool) -> bool:
+    """Whether anything that a plain second call of the candidate gives differs from the reference's at all."""
     right = prepared.reference if prepared.reference is not None else prepared.candidate
     call = Call.of(prepared.inputs)
-    with torch.no_grad():
-        call.rolled().run(right)
-        expected = call.run(right)
-        try:
-            with prepared.context():
-                call.rolled().run(prepared.candidate)
-                got = call.run(prepared.candidate)
-        except RuntimeError:  # A fault that ends the run certainly has an effect.
-            return True
-    pairs = zip(floating_tensors(got), floating_tensors(expected), strict=True)
-    return any(a.shape != b.shape or not torch.equal(a, b) for (_, a), (_, b) in pairs)
+    expected = _given(right, call, backward=backward)
+    try:
+        with prepared.context():
+            got = _given(prepared.candidate, call, backward=backward)
+    except RuntimeError:  # A fault that ends the run certainly has an effect.
+        return True
+    return any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+def _given(model: nn.Module, call: Call, *, backward: bool) -> list[torch.Tensor]:
+    """The outputs of a second call, and the gradients of the weights if they are asked for."""
+    call.rolled().run(model)
+    outputs = [tensor for _, tensor in floating_tensors(call.run(model, gradients=backward))]
+    if not backward:
+        return outputs
+    model.zero_grad()
+    torch.stack([output.double().square().sum() for output in outputs]).sum().backward()  # type: ignore[no-untyped-call]
+    gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+    return [*outputs, *(gradient.clone() for gradient in gradients)]

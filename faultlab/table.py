@@ -43,7 +43,7 @@ def as_json(outcomes: list[Outcome]) -> str:
 
 def as_markdown(outcomes: list[Outcome]) -> str:
     """The tables for the docs."""
-    lines = ["# The fault lab", "", "Made by `python -m faultlab --out docs/results`.", ""]
+    lines = ["# The fault lab", "", "Made by `python -m faultlab --faults 520 --clean 300 --out docs/results`.", ""]
     lines += [summary(outcomes).replace("\n", "\n\n"), "", "## By family and type", ""]
     lines += _table(outcomes, "family, type", lambda row: f"{row.family}, {row.dtype}")
     lines += ["", "## By fault", ""]

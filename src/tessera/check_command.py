@@ -18,7 +18,7 @@ from torch import nn
 
 from tessera.accuracy.call import Call
 from tessera.accuracy.capture.store import read_dump
-from tessera.accuracy.check import check
+from tessera.accuracy.check import View, check
 from tessera.accuracy.dumps import OWN, Tensors, compare, dump
 from tessera.accuracy.report.page import render
 from tessera.accuracy.result import CheckResult
@@ -32,6 +32,7 @@ from tessera.core.errors import UsageError, unknown_name
 Context = Callable[[], AbstractContextManager[object]]
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _TENSORS = ("none", "slices", "whole")
+_VIEWS = ("both", "isolated")
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -49,6 +50,7 @@ class Options:
     tokens: int = 32
     budget: str = "2GiB"
     tensors: str = "none"
+    view: str = "both"
     script: Path | None = None
     report: Path | None = None
     json: Path | None = None
@@ -56,6 +58,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.tensors not in _TENSORS:
             raise unknown_name("choice of tensors", self.tensors, _TENSORS)
+        if self.view not in _VIEWS:
+            raise unknown_name("view", self.view, _VIEWS)
 
 
 def run_check(options: Options, console: Console) -> bool:
@@ -102,6 +106,7 @@ def _check(name: str, options: Options) -> CheckResult:
         steps=options.steps,
         context=made.context,
         native=made.native,
+        view=cast(View, options.view),
     )
 
 

@@ -132,6 +132,9 @@ def check(
     tokens: Annotated[int, typer.Option(help="Tokens in one sequence.")] = 32,
     budget: Annotated[str, typer.Option(help="What a dump may take, as in 500MiB or 2GiB.")] = "2GiB",
     tensors: Annotated[str, typer.Option(help="Full tensors in a dump: none, slices or whole.")] = "none",
+    view: Annotated[
+        str, typer.Option(help="both: whole runs and every operator on its own inputs; isolated: the latter alone.")
+    ] = "both",
     script: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a script that reproduces the fault alone.")
     ] = None,
@@ -155,7 +158,8 @@ def check(
 
     options = Options(
         words=tuple(words), reference=reference, candidate=candidate, backward=backward, steps=steps, dtype=dtype,
-        batch=batch, tokens=tokens, budget=budget, tensors=tensors, script=script, report=report, json=json_file,
+        batch=batch, tokens=tokens, budget=budget, tensors=tensors, view=view, script=script, report=report,
+        json=json_file,
     )  # fmt: skip
     raise typer.Exit(0 if run_check(options, Console()) else 1)
 

@@ -128,6 +128,11 @@ def test_a_measure_tells_norms_distances_and_every_bit(size: int, dtype: torch.d
     assert value.digest not in (value_of(last_bit).digest, value_of(exchanged).digest)
 
 
+def test_a_single_element_of_a_larger_tensor_is_measured() -> None:
+    table = torch.arange(16).view(2, 8)
+    assert value_of(table[1:, 3]).norm == value_of(torch.tensor([11])).norm == 11
+
+
 def test_the_same_fault_in_one_column_of_two_rows_is_no_zero() -> None:
     """Its signs may cancel only where both fall into one bucket, as columns of a usual width never do."""
     right = torch.zeros(2, 64, dtype=torch.float64)

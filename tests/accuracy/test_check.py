@@ -179,3 +179,32 @@ def test_the_isolated_view_judges_kernels_and_no_programs() -> None:
     assert result.ok and all(layer.isolated in (0, None) and layer.error is None for layer in result.layers)
     with pytest.raises(UsageError, match="the isolated view judges kernels, not programs"):
         check(model, x, reference=encoder(), view="isolated")
+
+
+class Joined(nn.Module):
+    """A branch whose shape is mended by an addition, and a line that needs that shape."""
+
+    def __init__(self, added: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear, self.add = nn.Linear(8, 1), Adding(added)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.add(x, self.linear(x)) @ torch.eye(8, dtype=x.dtype)
+
+
+class Adding(nn.Module):
+    def __init__(self, added: bool) -> None:
+        super().__init__()
+        self.added = added
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x + y if self.added else y
+
+
+def test_a_run_that_ends_early_is_explained_by_what_differs_before() -> None:
+    result = check(Joined(False), torch.randn(3, 8), reference=Joined(True))
+    assert result.verdict == "failed" and result.culprit is not None
+    assert (result.culprit.module, result.culprit.operator) == ("add", "aten.add")
+    assert result.reason.startswith("the candidate's run ended early: RuntimeError: mat1 and mat2")
+    assert "first difference: aten.add in add" in result.reason

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from tessera.accuracy.capture.keep import Keep
-from tessera.accuracy.capture.records import Edge, ModuleCall, Op, Trace
+from tessera.accuracy.capture.records import Edge, Final, ModuleCall, Op, Trace
 from tessera.accuracy.capture.value import Value, close
 from tessera.accuracy.compare.align import align
 from tessera.accuracy.compare.blame import Comparison, Finding, Known, Site
@@ -25,6 +25,7 @@ from tessera.accuracy.result import CheckResult, Class, Culprit, Exhibit, Layer,
 # Between two float64 runs of one computation: far above what float64 rounds, far below any fault worth the name.
 DOUBLE_TOLERANCE = 1e-9
 
+_STALE = Pattern(kind="stale", where="equals a result of the previous call", sure=True)
 _VIEWS = (".t", ".transpose", ".view", ".permute", ".expand", ".unsqueeze", ".slice", ".select", ".detach")
 
 
@@ -71,13 +72,33 @@ Found = dict[str, Any]
 
 
 def _failed(evidence: Evidence, zoom: Zoom) -> Found | None:
-    ours = evidence.ours
+    """A run that ended early: by what differs before, for where it ends is seldom where it went wrong."""
+    ours, theirs = evidence.ours, evidence.theirs
     if not ours.error:
         return None
+    reason = f"the candidate's run ended early: {' '.join(ours.error.split())[:200]}"
+    before = None if ours is theirs else _first_difference(ours, theirs, zoom)
+    if before is not None:
+        return {**before, "verdict": "failed", "reason": f"{reason}; first difference: {before['reason']}"}
     last = ours.ops[-1] if ours.ops else None
-    where = " ".join(ours.error.split())[:200]
-    culprit = None if last is None else _culprit(last, "failed", f"after this operator: {where}")
-    return {"verdict": "failed", "reason": f"the candidate's run ended early: {where}", "culprit": culprit}
+    culprit = None if last is None else _culprit(last, "failed", f"after this operator: {reason}")
+    return {"verdict": "failed", "reason": reason, "culprit": culprit}
+
+
+def _first_difference(ours: Trace, theirs: Trace, zoom: Zoom) -> Found | None:
+    """The reason for the first module output that differs."""
+    left, right = replace(ours, finals=_module_ends(ours)), replace(theirs, finals=_module_ends(theirs))
+    comparison = Comparison(left, right, align(left, right, _same_own), _same_own)
+    finding = comparison.find()
+    return None if finding is None else _described(finding, comparison, zoom, False, "failed")
+
+
+def _module_ends(trace: Trace) -> list[Final]:
+    ends = []
+    for name, call, value in _outputs(trace):
+        makers = (op.index for op in reversed(trace.ops[: call.last]) if any(value is made for made in op.results))
+        ends.append(Final(f"module {name}", value, next(makers, None)))
+    return ends
 
 
 # --- does it give the same twice? ---
@@ -202,6 +223,10 @@ def _returned_by(finding: Finding, comparison: Comparison, zoom: Zoom, double: b
     """Where an operator reads what no operator of this run made: who should have made it, and whether it is old."""
     if finding.cause not in ("input", "output") or finding.expected is None:
         return finding, None
+    if finding.cause == "output" and finding.op is None:
+        ends = [final.value for final in comparison.candidate.finals if f"of {final.name}" == finding.detail]
+        old = bool(ends) and ends[0] in Known(zoom.previous(double), comparison.same)
+        return finding, _STALE if old else None
     if finding.got is None or finding.wanted is None or finding.got.side == "output":
         return finding, None
     ours = comparison.candidate.ops[finding.got.op].inputs[finding.got.position]
@@ -214,7 +239,7 @@ def _returned_by(finding: Finding, comparison: Comparison, zoom: Zoom, double: b
     finding = replace(finding, op=maker if maker is not None else finding.op, expected=theirs.producer)
     before = zoom.previous(double)
     if ours.value in Known(before, comparison.same):
-        return finding, Pattern(kind="stale", where="equals a result of the previous call", sure=True)
+        return finding, _STALE
     return finding, None
 
 
@@ -224,7 +249,7 @@ def _earlier(finding: Finding, comparison: Comparison, ours: int, theirs: int) -
     maker = comparison.pairs.of_reference.get(theirs)
     if finding.cause != "input" or maker is None or maker <= ours:
         return finding, None
-    if (read.module, read.name) != (wanted.module, wanted.name):
+    if (read.module, read.name, read.arguments) != (wanted.module, wanted.name, wanted.arguments):
         return finding, None
     pattern = Pattern(kind="stale", where="an earlier result of this operator is used instead", sure=True)
     return replace(finding, op=maker, expected=theirs), pattern

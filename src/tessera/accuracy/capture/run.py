@@ -92,7 +92,8 @@ def watch(
         inputs = {f"input {name}": tensor for call in calls for name, tensor in call.tensors().items()}
         recorder = Recorder(tape, names_of(model, inputs), observers, sink)
         with recorder.watching(model):
-            recorder.trace.error = error or _attempt(_Run(model, job, calls, recorder).go)
+            # Also if the previous call failed: what was recorded until then shows why.
+            recorder.trace.error = _attempt(_Run(model, job, calls, recorder).go) or error
         recorder.trace.dtype = "float64" if setup.double else str(main_type(model)).removeprefix("torch.")
         return recorder.trace
 

@@ -113,7 +113,9 @@ def _flat(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.layout != torch.strided:
         tensor = tensor.to_dense()
     flat = tensor.resolve_conj().resolve_neg().contiguous().flatten().cpu()
-    return torch.view_as_real(flat).flatten() if flat.is_complex() else flat
+    flat = torch.view_as_real(flat).flatten() if flat.is_complex() else flat
+    # A single element counts as contiguous whatever its stride is.
+    return flat.as_strided(flat.shape, (1,)) if flat.numel() == 1 else flat
 
 
 class _Sums:

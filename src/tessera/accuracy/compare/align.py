@@ -42,7 +42,7 @@ def align(candidate: Trace, reference: Trace, same: Same) -> Pairs:
     pairs = Pairs()
     for first, second in _common(left, right):
         pairs.join(first, second)
-    _join_by_value(candidate, reference, pairs, same)
+    _join_by_value(candidate, reference, pairs, same, named)
     return pairs
 
 
@@ -73,8 +73,13 @@ def _common(left: list[_Key], right: list[_Key]) -> list[tuple[int, int]]:
     return pairs + [(len(left) - end + k, len(right) - end + k) for k in range(end)]
 
 
-def _join_by_value(candidate: Trace, reference: Trace, pairs: Pairs, same: Same) -> None:
-    """Join operators without a partner, or with one that made something else, to those that made the same."""
+def _join_by_value(candidate: Trace, reference: Trace, pairs: Pairs, same: Same, named: bool) -> None:
+    """Join operators without a partner, or with one that made something else, to those that made the same.
+
+    Where modules have the same names, an operator with a partner gets another one of its module only if what it had
+    finds one too: then two operators ran in the other order. Otherwise that it made what another one should have made
+    is a fault to be found.
+    """
 
     def settled(index: int, other: int | None) -> bool:
         return other is not None and same_results(candidate.ops[index], reference.ops[other], same)
@@ -84,11 +89,24 @@ def _join_by_value(candidate: Trace, reference: Trace, pairs: Pairs, same: Same)
         partner = pairs.of_reference.get(op.index)
         if partner is None or not settled(partner, op.index):
             open_reference[_key(op, False)].append(op)
+
+    def replaceable(op: Op, row: Op) -> bool:
+        former = pairs.of_reference.get(row.index)
+        rows = [] if former is None else open_reference[_key(candidate.ops[former], False)]
+        return row.module == op.module and (
+            former is None
+            or any(other is not row and same_results(candidate.ops[former], other, same) for other in rows)
+        )
+
     for op in candidate.ops:
         if settled(op.index, pairs.of_candidate.get(op.index)):
             continue
         rows = open_reference.get(_key(op, False), [])
-        match = next((row for row in rows if same_results(op, row, same)), None)
+        bound = named and op.index in pairs.of_candidate
+        if bound and reshapes(op):
+            # Which part of a tensor it shows is its work, and not whose numbers these are.
+            continue
+        match = next((row for row in rows if same_results(op, row, same) and (not bound or replaceable(op, row))), None)
         if match is not None:
             rows.remove(match)
             pairs.join(op.index, match.index)
@@ -98,3 +116,10 @@ def same_results(candidate: Op, reference: Op, same: Same) -> bool:
     """Whether two operators made the same, also in the buffers behind what they wrote."""
     ours, theirs = candidate.results, reference.results
     return len(ours) == len(theirs) and all(same(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def reshapes(op: Op) -> bool:
+    """Whether an operator computes nothing: it looks at its input in another way, or hands out memory."""
+    return "empty" in op.name or op.short_name.endswith(
+        (".view", ".slice", ".select", ".expand", ".unsqueeze", ".as_strided", "._unsafe_view")
+    )

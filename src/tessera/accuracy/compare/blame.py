@@ -15,7 +15,7 @@ from typing import Literal
 
 from tessera.accuracy.capture.records import Edge, Final, Op, Trace
 from tessera.accuracy.capture.value import Value
-from tessera.accuracy.compare.align import Pairs, Same, same_results
+from tessera.accuracy.compare.align import Pairs, Same, reshapes, same_results
 
 Cause = Literal["result", "argument", "extra", "missing", "replaced", "input", "weight", "output"]
 # How far a chain of operators without partners is followed.
@@ -162,7 +162,7 @@ class Comparison:
             return replace(base, cause="extra", op=self._first_foreign(added).index, expected=None)
         if not added:
             # The last one is what the rest led to: of a mask that is made and applied, the application.
-            telling = [op for op in left_out if not _reshapes(op)] or left_out
+            telling = [op for op in left_out if not reshapes(op)] or left_out
             return replace(base, cause="missing", op=None, expected=telling[-1].index)
         twins = [(a, b) for a in added for b in left_out if a.name == b.name and len(a.inputs) == len(b.inputs)]
         for ours, theirs in twins:
@@ -178,7 +178,7 @@ class Comparison:
         known = self.known
         assert known is not None
         foreign = [op for op in ops if any(value not in known for value in op.results)] or ops
-        return next((op for op in foreign if not _reshapes(op)), foreign[0])
+        return next((op for op in foreign if not reshapes(op)), foreign[0])
 
     def _wiring(self, ours: Edge, theirs: Edge) -> str:
         return f"reads {_origin(ours, self.candidate)} where the reference reads {_origin(theirs, self.reference)}"
@@ -230,13 +230,6 @@ def _chain(edge: Edge, trace: Trace, partners: dict[int, int]) -> list[Op]:
             found[producer] = trace.ops[producer]
             waiting += trace.ops[producer].inputs
     return [found[index] for index in sorted(found)]
-
-
-def _reshapes(op: Op) -> bool:
-    """Whether an operator computes nothing: it looks at its input in another way, or hands out memory."""
-    return "empty" in op.name or op.short_name.endswith(
-        (".view", ".slice", ".select", ".expand", ".unsqueeze", ".as_strided", "._unsafe_view")
-    )
 
 
 def _origin(edge: Edge, trace: Trace) -> str:

@@ -55,6 +55,8 @@ _NUMBER = re.compile(r"-?[0-9.]+(e-?[0-9]+)?")
 _LARGEST_EPS = 1e-2
 # Patterns that say less than the operators' difference does.
 _WEAK = frozenset({"values", "block"})
+# Likewise where an operator is missing.
+_LESS = frozenset({"edge", "shape"})
 
 
 def name_kind(
@@ -72,7 +74,7 @@ def name_kind(
         return _joined(by_argument, seen)
     if finding.cause == "weight":
         return _joined(Pattern(kind="weight", where=f"{finding.detail} differs", sure=True), seen)
-    if seen is not None and seen.kind not in _WEAK and not (finding.cause == "missing" and seen.kind == "edge"):
+    if seen is not None and seen.kind not in _WEAK and not (finding.cause == "missing" and seen.kind in _LESS):
         return _joined(seen, _by_structure(finding, ours, theirs), kind=seen.kind)
     structure = _by_structure(finding, ours, theirs)
     # Something was added that changes a part of a tensor: which part says more than what it was done with.

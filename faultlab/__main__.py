@@ -1,4 +1,4 @@
-"""`python -m faultlab`: plant faults, run clean models, print and write the table."""
+"""`python -m faultlab`: plant faults, run clean models, print and write the table; or measure what checking costs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from faultlab.cases import Case, clean, faulty
 from faultlab.judge import Outcome, run_case
+from faultlab.overhead import as_rows, measure
 from faultlab.table import as_json, as_markdown, summary
 
 _SEED = 11
@@ -22,11 +23,36 @@ _WRITE_EVERY = 25
 def main() -> None:
     """Run the lab as the options say."""
     options = _options()
+    if options.overhead:
+        _overhead(options.out)
+        return
+    if options.memory:
+        _memory(options.out)
+        return
     # The models are small: a second thread costs more than it does.
     torch.set_num_threads(1)
     cases = chosen_cases(options.faults, options.clean, options.only)
     outcomes = _run(cases, options.verbose, options.out)
     Console().print(summary(outcomes))
+
+
+def _overhead(folder: Path | None) -> None:
+    rows = [measure(dtype) for dtype in (torch.float32, torch.bfloat16)]
+    for row in rows:
+        print(row.line())
+    if folder is not None:
+        (folder / "check-overhead.json").write_text(as_rows(rows), encoding="utf-8")
+
+
+def _memory(folder: Path | None) -> None:
+    # Our operators come with it, and what the peak is to count should be there from the start.
+    from faultlab.memory import as_row
+    from faultlab.memory import measure as measure_peak
+
+    row = measure_peak()
+    print(row.line())
+    if folder is not None:
+        (folder / "check-memory.json").write_text(as_row(row), encoding="utf-8")
 
 
 def _write(outcomes: list[Outcome], folder: Path) -> None:
@@ -42,6 +68,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--clean", type=int, default=300, help="how many clean runs")
     parser.add_argument("--only", default="", help="only cases whose name, family or type contains this")
     parser.add_argument("--out", type=Path, default=None, help="folder for check-lab.md and check-lab.json")
+    parser.add_argument("--overhead", action="store_true", help="only measure what watching costs")
+    parser.add_argument("--memory", action="store_true", help="only measure what checking a large model takes")
     parser.add_argument("--verbose", action="store_true", help="print every case that is not right")
     return parser.parse_args()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -103,11 +104,42 @@ def test_distances_are_told_from_sketches() -> None:
 
 
 def test_values_that_are_no_numbers_are_counted_and_left_out() -> None:
-    value = value_of(torch.tensor([1.0, float("nan"), float("inf"), 2.0]))
+    value = value_of(torch.tensor([1.0, float("nan"), float("inf"), 2.0], dtype=torch.float64))
     assert (value.nans, value.infs, value.largest) == (1, 1, 2.0)
     assert not value.finite
     huge = torch.full((128,), torch.finfo(torch.float64).max, dtype=torch.float64)
     assert close(value_of(huge), value_of(huge.clone()), 1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("size", [1, 61, 1000, 100_000])
+def test_a_measure_tells_norms_distances_and_every_bit(size: int, dtype: torch.dtype) -> None:
+    tensor = torch.randn(size, generator=torch.Generator().manual_seed(size)).to(dtype)
+    moved = tensor.double() + torch.linspace(1, 2, size).double()
+    value = value_of(tensor)
+    assert value.norm == pytest.approx(float(tensor.double().norm()), rel=1e-6)
+    estimate = distance(value_of(tensor.double()), value_of(moved))
+    assert estimate == pytest.approx(float((moved - tensor.double()).norm()), rel=0.6)
+    assert value_of(tensor.clone()).digest == value.digest
+    last_bit = tensor.clone()
+    last_bit.view(torch.uint8)[size // 2 * tensor.element_size()] ^= 1
+    exchanged = tensor.clone()
+    exchanged[0], exchanged[-1] = tensor[-1], tensor[0] + (size == 1)
+    assert value.digest not in (value_of(last_bit).digest, value_of(exchanged).digest)
+
+
+def test_the_same_fault_in_one_column_of_two_rows_is_no_zero() -> None:
+    """Its signs may cancel only where both fall into one bucket, as columns of a usual width never do."""
+    right = torch.zeros(2, 64, dtype=torch.float64)
+    for column in range(64):
+        wrong = right.clone()
+        wrong[:, column] = 1.0
+        assert distance(value_of(right), value_of(wrong)) == pytest.approx(2**0.5)
+
+
+def test_numbers_whose_squares_float32_does_not_hold_are_measured() -> None:
+    for size in (1e-25, 1e25):
+        assert value_of(torch.full((100,), size)).norm == pytest.approx(10 * size)
 
 
 def test_how_a_model_fails_is_part_of_the_record() -> None:

@@ -171,3 +171,11 @@ def test_a_candidate_that_fails_is_a_verdict() -> None:
     result = check(with_fault(fails), tokens(), reference=encoder())
     assert result.verdict == "failed"
     assert "no such kernel" in result.reason
+
+
+def test_the_isolated_view_judges_kernels_and_no_programs() -> None:
+    model, x = encoder(), tokens()
+    result = check(model, x, view="isolated")
+    assert result.ok and all(layer.isolated in (0, None) and layer.error is None for layer in result.layers)
+    with pytest.raises(UsageError, match="the isolated view judges kernels, not programs"):
+        check(model, x, reference=encoder(), view="isolated")

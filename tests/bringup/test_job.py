@@ -151,6 +151,8 @@ def test_a_wrong_kernel_is_not_ready_and_the_first_wrong_layer_is_named(
     check_schema(data)
     assert (data["verdict"], data["accuracy"]["ok"]) == ("not ready", False)
     assert [row["ok"] for row in data["accuracy"]["layers"]] == [True, False, False, False]
+    assert data["check"]["verdict"] == "wrong"
+    assert (data["check"]["culprit"]["module"], data["check"]["culprit"]["operator"]) == ("1", "aten.gelu")
     assert 'class="wrong"' in paths["report"].read_text()
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from tessera.accuracy.judge import Judgement
 from tessera.accuracy.layers import LayerCheck, LayerResult
+from tessera.accuracy.result import CheckResult, Verdict
 from tessera.bringup.result import Answer, Operators, Search, Speed, VendorCalls
 from tessera.bringup.verdict import reasons_against
 
@@ -26,7 +27,7 @@ def search(*, cosine: float = 1.0, agrees: bool = True) -> Search:
 
 
 def test_ready_also_with_vendor_operators() -> None:
-    assert reasons_against(GOOD, OPERATORS, search(), "float32") == ()
+    assert reasons_against(GOOD, None, OPERATORS, search(), "float32") == ()
 
 
 @pytest.mark.parametrize(
@@ -46,12 +47,12 @@ def test_ready_also_with_vendor_operators() -> None:
     ],
 )
 def test_reasons(accuracy: LayerCheck, operators: Operators | None, found: Search | None, said: str) -> None:
-    (reason,) = reasons_against(accuracy, operators, found, "float32")
+    (reason,) = reasons_against(accuracy, None, operators, found, "float32")
     assert reason.startswith(said)
 
 
 def test_the_cosine_is_a_rule_for_float32_only() -> None:
-    assert reasons_against(GOOD, OPERATORS, search(cosine=0.9998), "bfloat16") == ()
+    assert reasons_against(GOOD, None, OPERATORS, search(cosine=0.9998), "bfloat16") == ()
 
 
 @pytest.mark.parametrize(
@@ -59,3 +60,13 @@ def test_the_cosine_is_a_rule_for_float32_only() -> None:
 )
 def test_speed_in_words(ratio: float, words: str) -> None:
     assert Speed(vendor_ms=1, ours_ms=1, ratio=ratio, first_ms=1, rounds=3).words == words
+
+
+@pytest.mark.parametrize("verdict", ["wrong", "non-finite", "suspicious", "layout", "clean"])
+def test_an_operator_that_is_wrong_on_its_own_inputs_is_a_reason_and_a_suspicion_is_none(verdict: Verdict) -> None:
+    checked = CheckResult(verdict=verdict, reason="aten.gelu in mlp (model.py:3): scale; twice what it should be")
+    reasons = reasons_against(GOOD, checked, OPERATORS, search(), "float32")
+    if verdict in ("wrong", "non-finite"):
+        assert reasons == (f"an operator is {verdict} on its own inputs: {checked.reason}",)
+    else:
+        assert reasons == ()

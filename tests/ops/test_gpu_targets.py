@@ -22,6 +22,7 @@ from tessera import ops
 from tessera.ops import (
     attention,
     convolution,
+    distinct,
     foreach,
     functions,
     functions_activation,
@@ -32,15 +33,21 @@ from tessera.ops import (
     loss,
     matmul,
     move,
+    nonzero,
     optimizer,
     pointwise,
     pool,
+    random,
     rearrange,
     reduce,
     resample,
+    running_extreme,
     scatter,
+    search,
     softmax,
+    sort,
     tiles,
+    whole_products,
 )
 from tessera.ops import launch as launching
 
@@ -103,6 +110,20 @@ CALLS: list[Callable[[], Any]] = [
     lambda: attention.flash_attention_for_cpu(heads, heads, heads, attn_mask=torch.zeros(2, 1, 40, 40)),
     lambda: attention.flash_attention_for_cpu_backward(
         heads, heads, heads[:, :2], heads[:, :2], heads, torch.zeros(2, 4, 40), 0.0, True
+    ),
+    lambda: sort.sort(x),
+    lambda: distinct.mark_opening(rows, torch.empty(48, dtype=torch.bool)),
+    lambda: distinct.write_groups(rows, rows, rows, rows, rows, rows),
+    lambda: search.searchsorted(vector, x),
+    lambda: nonzero.count_by_block(vector),
+    lambda: nonzero.write_places(x > 0, rows, rows),
+    lambda: nonzero.write_coordinates(rows, (6, 8), torch.empty((2, 48), dtype=torch.int64)),
+    lambda: running_extreme.cummax(x, torch.empty_like(x), torch.empty_like(x, dtype=torch.int64), 1),
+    lambda: random.normal_(x.clone()),
+    lambda: random.uniform_(torch.empty(9, dtype=torch.float64)),
+    lambda: random.random_to_(rows.clone(), 10),
+    lambda: whole_products.whole_product(
+        rows.view(1, 6, 8), rows.view(1, 8, 6), None, torch.empty(1, 6, 6, dtype=torch.int64), 1, 1
     ),
     lambda: index.index_select(half, 0, rows),
     lambda: index.gather(x, 1, rows[:, None]),

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
@@ -37,6 +38,8 @@ from tessera.accuracy.result import CheckResult
 from tessera.core.errors import UsageError
 
 Context = Callable[[], AbstractContextManager[object]]
+View = Literal["both", "isolated"]
+_ISOLATED = "no operator loses more on its own inputs than PyTorch's own kernels do"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,7 @@ def check(
     optimizer: MakeOptimizer = plain_descent,
     context: Context = nullcontext,
     native: Context = nullcontext,
+    view: View = "both",
 ) -> CheckResult:
     """Judge a candidate against a reference and name the operator that is wrong.
 
@@ -95,9 +99,16 @@ def check(
         steps: judge that many steps of training with `optimizer`.
         context: makes the context in which the candidate's kernels run, entered outside of the check's own watching.
         native: makes the context in which PyTorch's own kernels run while `context` is open.
+        view: `both`: runs from end to end, whose errors accumulate, and every operator on its own inputs; `isolated`:
+            the latter alone. It makes one run and widens one operator at a time, so a model that fills half of the
+            memory can be checked.
 
-    Errors: `UsageError` if the reference cannot be run on the inputs.
+    Errors: `UsageError` if the reference cannot be run on the inputs, or if one is given for the isolated view.
     """
+    if view == "isolated":
+        if reference is not None:
+            raise UsageError("the isolated view judges kernels, not programs; leave out the reference or view both")
+        return _isolated(_plan(candidate, inputs, candidate, backward, steps, optimizer, context), native)
     if isinstance(reference, (str, Path)):
         plan = _plan(candidate, inputs, candidate, backward, steps, optimizer, context)
         return against_dump(_live(plan, native), plan, Path(reference), Call.of(inputs))
@@ -133,6 +144,17 @@ def _judged(plan: Plan, native: Context, *, alone: bool) -> CheckResult:
         notes=tuple(f"no float64 run: {_line(trace.error)}" for trace in (theirs_double,) if trace.error),
     )
     return conclude(evidence, plan)
+
+
+def _isolated(plan: Plan, native: Context) -> CheckResult:
+    """One run, in which every operator is judged on the inputs that it got."""
+    judge = KernelJudge(native)
+    ours = plan.watch_candidate(double=False, observers=[judge])
+    evidence = Evidence(
+        ours=ours, again=ours, theirs=ours, ours_double=None, theirs_double=None, kernels=judge.verdicts
+    )
+    result = conclude(evidence, plan)
+    return replace(result, reason=_ISOLATED) if result.ok else result
 
 
 def _live(plan: Plan, native: Context) -> Evidence:

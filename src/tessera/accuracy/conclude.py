@@ -360,6 +360,7 @@ def _layers(evidence: Evidence) -> list[Layer]:
                 ratio=None if error is None or theirs is None else _finite(error / max(theirs, unit(value))),
                 verdict=_worst(evidence.kernels, call),
                 operators=call.last - call.first,
+                isolated=_worst_ratio(evidence.kernels, call),
             )
         )
     return rows
@@ -382,6 +383,11 @@ def _by_name(trace: Trace | None) -> dict[str, Value]:
 def _worst(kernels: Mapping[int, KernelVerdict], call: ModuleCall) -> Class:
     inside = [kernels[index].verdict for index in range(call.first, call.last) if index in kernels]
     return max(inside, key=_WORST.index, default="exact")
+
+
+def _worst_ratio(kernels: Mapping[int, KernelVerdict], call: ModuleCall) -> float | None:
+    inside = [kernels[index].ratio for index in range(call.first, call.last) if index in kernels]
+    return _finite(max(inside)) if inside else None
 
 
 def _finite(number: float | None) -> float | None:

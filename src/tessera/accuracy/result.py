@@ -49,7 +49,8 @@ class Layer:
     """One output of one module call.
 
     error: the candidate's relative error against float64, free-running. reference_error: PyTorch's own there. ratio: of
-    the two, floored by the type's rounding. verdict: the worst of the operators in it, each on its own inputs.
+    the two, floored by the type's rounding. isolated: the largest such ratio of an operator in it on the inputs that it
+    got. verdict: the worst of the operators in it, likewise.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Layer:
     ratio: float | None
     verdict: Class
     operators: int = 0
+    isolated: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

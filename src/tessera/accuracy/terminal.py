@@ -53,12 +53,13 @@ def _facts(result: CheckResult) -> Iterator[tuple[str, str]]:
 def _layers(layers: Sequence[Layer]) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("layer", overflow="fold")
-    for heading in ("error", "PyTorch's", "ratio"):
+    for heading in ("error", "PyTorch's", "ratio", "isolated"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("operators in it", no_wrap=True)
-    shown = sorted(layers, key=lambda layer: layer.ratio or 0, reverse=True)[:_MOST_ROWS]
+    shown = sorted(layers, key=lambda layer: layer.ratio or layer.isolated or 0, reverse=True)[:_MOST_ROWS]
     for layer in (layer for layer in layers if any(layer is row for row in shown)):
-        numbers = [_number(layer.error, ".2g"), _number(layer.reference_error, ".2g"), _number(layer.ratio, ".2f")]
+        numbers = [_number(layer.error, ".2g"), _number(layer.reference_error, ".2g")]
+        numbers += [_number(layer.ratio, ".2f"), _number(layer.isolated, ".2f")]
         colour = COLOURS.get(layer.verdict, "red")
         table.add_row(escape(layer.name), *numbers, f"[{colour}]{layer.verdict}[/]")
     if len(layers) > len(shown):

@@ -15,7 +15,9 @@ from typing import TypeVar
 import torch
 from rich.console import Console
 
+from tessera.accuracy.check import check
 from tessera.accuracy.layers import LayerCheck, check_layers, first_line
+from tessera.accuracy.result import CheckResult
 from tessera.bringup.config import BringupConfig
 from tessera.bringup.files import check_writable, write_atomically
 from tessera.bringup.kernels import Kernels, OurKernels, switched_on
@@ -72,6 +74,7 @@ def _bring_up(config: BringupConfig, kernels: Kernels, stages: Stages) -> Bringu
     first_s = attempts.run("first run on our kernels", lambda: _seconds(lambda: _run_ours(subject, kernels)))
     stages.enter("accuracy of every layer")
     accuracy = check_layers(subject.model, subject.call, lambda: switched_on(kernels))
+    checked = attempts.run("every operator on its own inputs", lambda: _check(subject, kernels))
     operators: Operators | None = None
     speed: Speed | None = None
     search: Search | None = None
@@ -93,7 +96,8 @@ def _bring_up(config: BringupConfig, kernels: Kernels, stages: Stages) -> Bringu
         operators=operators,
         speed=speed,
         search=search,
-        reasons=(*attempts.failures, *reasons_against(accuracy, operators, search, config.dtype)),
+        reasons=(*attempts.failures, *reasons_against(accuracy, checked, operators, search, config.dtype)),
+        check=checked,
         notes=tuple(_notes(subject, accuracy, busy)),
         versions=_versions(),
         command=command_line(config),
@@ -118,6 +122,16 @@ class _Attempts:
         except Exception as error:  # Kernels may fail in any way.
             self.failures.append(f"{stage} failed: {type(error).__name__}: {first_line(error)}")
             return None
+
+
+def _check(subject: Subject, kernels: Kernels) -> CheckResult:
+    return check(
+        subject.model,
+        subject.call,
+        context=lambda: switched_on(kernels),
+        native=kernels.paused,
+        view="isolated",
+    )
 
 
 def _run_ours(subject: Subject, kernels: Kernels) -> None:

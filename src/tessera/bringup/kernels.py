@@ -28,13 +28,18 @@ class Record(Protocol):
 
 
 class Kernels(Protocol):
-    """The switch. `use()` records and costs time for it; `enable()` and `disable()` do not."""
+    """The switch. `use()` records and costs time for it; `enable()` and `disable()` do not.
+
+    Within `paused()` PyTorch's own kernels serve, whatever is on.
+    """
 
     def enable(self) -> None: ...
 
     def disable(self) -> None: ...
 
     def use(self) -> AbstractContextManager[Record]: ...
+
+    def paused(self) -> AbstractContextManager[None]: ...
 
 
 class OurKernels:
@@ -61,6 +66,12 @@ class OurKernels:
         from tessera.aten import switch
 
         return switch.use("always")
+
+    def paused(self) -> AbstractContextManager[None]:
+        """PyTorch's own for a block."""
+        from tessera.aten import switch
+
+        return switch.paused()
 
 
 @contextmanager

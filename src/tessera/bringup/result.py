@@ -2,17 +2,19 @@
 
 JSON keys: `chip`, `model`, `operators` (`calls`, `ours`, `vendor`: list of `name`, `calls`, `reason`), `accuracy`
 (`layers`: list of `name`, `error`, `torch_error`, `ratio`, `ok`; `ok`), `speed` (`vendor_ms`, `ours_ms`, `ratio`),
-`verdict`; and more keys beside them, named as the fields below. Infinite errors are `null`.
+`check` (`verdict`, `culprit`), `verdict`; and more keys beside them, named as the fields below. Infinite errors are
+`null`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tessera.accuracy.layers import LayerCheck
+from tessera.accuracy.result import CheckResult
 
 READY = "ready"
 NOT_READY = "not ready"
@@ -123,6 +125,7 @@ class BringupResult:
     speed: Speed | None
     search: Search | None
     reasons: tuple[str, ...]
+    check: CheckResult | None = None
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     command: str = ""
@@ -140,7 +143,8 @@ class BringupResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data under the keys of the module's text."""
-        data = {name: value for name, value in asdict(self).items() if name != "accuracy"}
+        plain = replace(self, check=None)
+        data = {name: value for name, value in asdict(plain).items() if name != "accuracy"}
         data["accuracy"] = {
             "ok": self.accuracy.ok,
             "layers": [_layer_as_dict(asdict(layer)) for layer in self.accuracy.layers],
@@ -151,6 +155,7 @@ class BringupResult:
         # Empty sections rather than null: who reads `operators.vendor` need not ask how far the run got.
         data["operators"] = data["operators"] or {"calls": 0, "ours": 0, "vendor": [], "times": []}
         data["speed"] = data["speed"] or {"vendor_ms": None, "ours_ms": None, "ratio": None}
+        data["check"] = {"verdict": None, "culprit": None} if self.check is None else _check_as_dict(self.check)
         if self.search is not None:
             data["search"]["agrees"] = self.search.agrees
         data["verdict"] = self.verdict
@@ -159,6 +164,11 @@ class BringupResult:
     def to_json(self) -> str:
         """The result as JSON text, ending in a newline."""
         return json.dumps(_finite(self.as_dict()), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _check_as_dict(check: CheckResult) -> dict[str, Any]:
+    """The verdict on the operators, each on its own inputs, and the first that is to blame."""
+    return {"verdict": check.verdict, "culprit": None if check.culprit is None else asdict(check.culprit)}
 
 
 def _layer_as_dict(layer: dict[str, Any]) -> dict[str, Any]:

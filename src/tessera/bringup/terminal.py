@@ -13,11 +13,13 @@ from rich.table import Table
 
 from tessera.accuracy.judge import ERROR_LIMIT
 from tessera.accuracy.layers import LayerCheck
+from tessera.accuracy.result import CheckResult
+from tessera.accuracy.terminal import COLOURS
 from tessera.bringup.figures import model_facts, ms, threads
 from tessera.bringup.result import BringupResult
 
 # Of the job's stages, for the bar; what comes after the accuracy is skipped if the run failed.
-_NUM_STAGES = 8
+_NUM_STAGES = 9
 # Operators on the vendor's kernels that are listed here; the report and the JSON have them all.
 _NUM_VENDOR = 6
 
@@ -71,6 +73,8 @@ def _rows(result: BringupResult) -> Iterator[tuple[str, list[str]]]:
     yield "model", [escape(result.model), escape(", ".join(model_facts(result)))]
     yield "operators", [escape(line) for line in _operators(result)]
     yield "accuracy", _accuracy(result)
+    if result.check is not None:
+        yield "check", [_check(result.check)]
     yield "speed", list(_speed(result))
     if result.search is not None:
         agrees = "ranked as PyTorch does" if result.search.agrees else "[red]not ranked as PyTorch does[/]"
@@ -102,6 +106,11 @@ def _accuracy(result: BringupResult) -> list[str]:
     good = sum(layer.judgement.ok for layer in layers)
     lines = [f"{good} of {len(layers)} layers inside the rule", _worst(result.accuracy)]
     return [escape(line) if result.accuracy.ok else f"[red]{escape(line)}[/]" for line in lines]
+
+
+def _check(check: CheckResult) -> str:
+    colour = COLOURS.get(check.verdict, "red")
+    return f"[{colour}]{check.verdict}[/]: {escape(check.reason)}"
 
 
 def _worst(check: LayerCheck) -> str:

@@ -8,20 +8,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tessera.accuracy.layers import LayerCheck
+from tessera.accuracy.result import CheckResult
 from tessera.bringup.result import Operators, Search
 
 # Of a float32 embedding to PyTorch's: noise is 1e-12 off one, and 1e-4 already is an angle of almost one degree.
 LEAST_COSINE = 0.9999
+# Of the check's verdicts, those that say that an operator is wrong. A run that failed is a reason of its own.
+_WRONG = ("wrong", "non-finite", "overflow", "non-deterministic")
 
 
 def reasons_against(
-    accuracy: LayerCheck, operators: Operators | None, search: Search | None, dtype: str
+    accuracy: LayerCheck,
+    checked: CheckResult | None,
+    operators: Operators | None,
+    search: Search | None,
+    dtype: str,
 ) -> tuple[str, ...]:
     """Why the model is not ready, most telling first; empty if it is."""
-    return tuple(_reasons(accuracy, operators, search, dtype))
+    return tuple(_reasons(accuracy, checked, operators, search, dtype))
 
 
-def _reasons(accuracy: LayerCheck, operators: Operators | None, search: Search | None, dtype: str) -> Iterator[str]:
+def _reasons(
+    accuracy: LayerCheck,
+    checked: CheckResult | None,
+    operators: Operators | None,
+    search: Search | None,
+    dtype: str,
+) -> Iterator[str]:
     if accuracy.candidate_error:
         yield f"the run on our kernels failed: {accuracy.candidate_error}"
     fault = accuracy.first_fault
@@ -31,6 +44,8 @@ def _reasons(accuracy: LayerCheck, operators: Operators | None, search: Search |
             f"{wrong} of {len(accuracy.layers)} layers are outside the accuracy rule, "
             f"first {fault.name} ({fault.kind}): {fault.judgement.reason}"
         )
+    if checked is not None and checked.verdict in _WRONG:
+        yield f"an operator is {checked.verdict} on its own inputs: {checked.reason}"
     if operators is not None and operators.ours == 0:
         yield "no operator call ran on our kernels"
     if search is not None and not search.agrees:

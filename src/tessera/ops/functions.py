@@ -153,6 +153,11 @@ def add_scaled(x, y, alpha):
 
 
 @triton.jit
+def add_product(x, y, z):
+    return x + y * z
+
+
+@triton.jit
 def sub_scaled(x, y, alpha):
     return x - alpha * y
 

@@ -93,6 +93,26 @@ def special_erfcx(x):
 
 
 @triton.jit
+def lgamma(x):
+    return libdevice.lgamma(x)
+
+
+@triton.jit
+def i0(x):
+    return libdevice.cyl_bessel_i0(x)
+
+
+@triton.jit
+def special_i1(x):
+    return libdevice.cyl_bessel_i1(x)
+
+
+@triton.jit
+def special_ndtri(x):
+    return libdevice.normcdfinv(x)
+
+
+@triton.jit
 def trunc(x):
     return libdevice.trunc(x)
 
@@ -182,6 +202,12 @@ def special_log_ndtr(x):
 
 
 @triton.jit
+def _erf_less(y, size):
+    """erf(y) - size of numbers that are not negative, without cancellation near 1."""
+    return tl.where(size > 0.5, (1.0 - size) - libdevice.erfc(y), tl.erf(y) - size)
+
+
+@triton.jit
 def erfinv(x):
     size = tl.abs(x)
     z = x * x
@@ -193,8 +219,10 @@ def erfinv(x):
         (1.637067800 * w + 3.543889200) * w + 1.0
     )
     y = tl.where(size <= 0.7, near, tl.where(x < 0, -far, far))
-    y = y - (tl.erf(y) - x) * 0.886226925452758 * tl.exp(y * y)
-    y = y - (tl.erf(y) - x) * 0.886226925452758 * tl.exp(y * y)
+    y = tl.abs(y)
+    y = y - _erf_less(y, size) * 0.886226925452758 * tl.exp(y * y)
+    y = y - _erf_less(y, size) * 0.886226925452758 * tl.exp(y * y)
+    y = tl.where(x < 0, -y, y)
     return tl.where(size < 1, y, tl.where(size == 1, x * float("inf"), float("nan"))).to(x.dtype)
 
 

@@ -22,6 +22,7 @@ from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import storage_type
 from tessera.ops.launch import launch, raising
+from tessera.ops.nonzero import nonzero
 from tessera.ops.pointwise import zero_
 
 MOST_DIMS = 5
@@ -214,8 +215,30 @@ def _select_rows(x: torch.Tensor, index: torch.Tensor, shape: tuple[int, ...]) -
     return out
 
 
+def take_(self: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """self[index] of self as one row; negative indices count from the end."""
+    if index.dtype is not torch.int64 or (self.numel() == 0 and index.numel()):
+        raise Declined("an index of this kind")
+    flat = self.contiguous().view(-1)
+    return _take(flat, tuple(index.shape), (0,) * index.dim(), [(index, flat.numel(), 1)], wrap=True)
+
+
+def without_masks(self: torch.Tensor, indices: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
+    """`indices` with each boolean mask replaced by the coordinates at which it is true, one tensor a dim."""
+    found: list[torch.Tensor | None] = []
+    for t in indices:
+        if t is None or t.dtype is not torch.bool:
+            found.append(t)
+        elif t.dim() == 0 or tuple(t.shape) != tuple(self.shape[len(found) : len(found) + t.dim()]):
+            raise Declined("a mask of another shape")
+        else:
+            found += nonzero(t).unbind(1)
+    return found
+
+
 def index(self: torch.Tensor, indices: list[torch.Tensor | None]) -> torch.Tensor:
-    """self[indices] with integer tensors; None takes a dim whole."""
+    """self[indices] with integer tensors or boolean masks; None takes a dim whole."""
+    indices = without_masks(self, indices)
     picked = [d for d, t in enumerate(indices) if t is not None]
     tensors = [t for t in indices if t is not None]
     for t in tensors:

@@ -18,8 +18,12 @@ from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.launch import launch
 from tessera.ops.pointwise import zero_
+from tessera.ops.whole_products import whole_product
 
-_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_TYPES = (
+    torch.float32, torch.bfloat16, torch.float16, torch.float64,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8,
+)  # fmt: skip
 
 
 @triton.jit
@@ -104,6 +108,11 @@ def _product(
         bias = None
     if k == 0 and bias is None:
         return zero_(out, out=out)
+    if not a.dtype.is_floating_point:
+        if int(alpha) != alpha or int(beta) != beta:
+            raise Declined("a fractional number for an integer result")
+        whole_product(a, b, bias, out, int(alpha), int(beta))
+        return out
     scaled = not (alpha == 1 and (beta == 1 or bias is None))
     if m == 1 and b.stride(1) == 1 and k > 1:
         _launch_one_row(a, b, bias, out, float(alpha), float(beta), scaled)
@@ -162,9 +171,9 @@ def _launch_one_row(
 
 
 def _check(a: torch.Tensor, b: torch.Tensor, rank: int) -> None:
-    """Decline what is not a product of two matrices of one floating type; the vendor words the error."""
+    """Decline what is not a product of two matrices of one type; the vendor words the error."""
     if a.dtype not in _TYPES:
-        raise Declined("matrix products of integers")
+        raise Declined("matrix products of this type")
     if a.dtype is not b.dtype or a.dim() != rank or b.dim() != rank or a.shape[-1] != b.shape[-2]:
         raise Declined("operands that do not fit a matrix product")
     if rank == 3 and a.shape[0] != b.shape[0]:

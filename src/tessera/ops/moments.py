@@ -24,11 +24,12 @@ def squared_difference(x, y):
     return (x - y) * (x - y)
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
+def wide_type(dtype: torch.dtype) -> torch.dtype:
+    """The type in which elements of `dtype` are summed."""
     return torch.float64 if dtype is torch.float64 else torch.float32
 
 
-def _each(fn: Any, operands: tuple[Operand, ...], dtype: torch.dtype) -> torch.Tensor:
+def each(fn: Any, operands: tuple[Operand, ...], dtype: torch.dtype) -> torch.Tensor:
     """`fn` in `dtype`, a floating type that is wide enough to sum in."""
     return run(fn, operands, compute_type(dtype), dtype)
 
@@ -39,44 +40,45 @@ def _variance(
     """(variance, mean) in the type that sums are kept in."""
     if not self.is_floating_point():
         raise Declined("defined for floating types only")
-    wide = _wide(self.dtype)
+    wide = wide_type(self.dtype)
     mean = reduce.mean(self, dim, True, dtype=wide)
-    total = reduce.sum_(_each(squared_difference, (self, mean), wide), dim, keepdim)
+    total = reduce.sum_(each(squared_difference, (self, mean), wide), dim, keepdim)
     count = self.numel() // max(1, mean.numel()) if self.numel() else 0
     free = max(0.0, count - (1 if correction is None else correction))
     if self.numel() == 0 or free == 0:
         raise Declined("a variance of too few elements")
-    return _each(f.true_div, (total, float(free)), wide), mean if keepdim else mean.view(total.shape)
+    return each(f.true_div, (total, float(free)), wide), mean if keepdim else mean.view(total.shape)
 
 
-def _as(x: torch.Tensor, dtype: torch.dtype, fn: Any = f.identity) -> torch.Tensor:
+def in_type(x: torch.Tensor, dtype: torch.dtype, fn: Any = f.identity) -> torch.Tensor:
+    """`fn` of a wide `x`, rounded to `dtype`."""
     return run(fn, (x,), compute_type(x.dtype), dtype)
 
 
 def var(
     self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
 ) -> torch.Tensor:
-    return _as(_variance(self, dim, correction, keepdim)[0], self.dtype)
+    return in_type(_variance(self, dim, correction, keepdim)[0], self.dtype)
 
 
 def std(
     self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
 ) -> torch.Tensor:
-    return _as(_variance(self, dim, correction, keepdim)[0], self.dtype, f.sqrt)
+    return in_type(_variance(self, dim, correction, keepdim)[0], self.dtype, f.sqrt)
 
 
 def var_mean(
     self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     variance, mean = _variance(self, dim, correction, keepdim)
-    return _as(variance, self.dtype), _as(mean, self.dtype)
+    return in_type(variance, self.dtype), in_type(mean, self.dtype)
 
 
 def std_mean(
     self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     variance, mean = _variance(self, dim, correction, keepdim)
-    return _as(variance, self.dtype, f.sqrt), _as(mean, self.dtype)
+    return in_type(variance, self.dtype, f.sqrt), in_type(mean, self.dtype)
 
 
 def vector_norm(
@@ -93,18 +95,18 @@ def vector_norm(
         raise Declined("defined for floating types only")
     if self.numel() == 0 or not torch.can_cast(self.dtype, result):
         raise Declined("a norm of no elements")
-    wide = _wide(torch.promote_types(self.dtype, result))
+    wide = wide_type(torch.promote_types(self.dtype, result))
     if ord == 2:
-        return _as(reduce.sum_(_each(f.square, (self,), wide), dim, keepdim), result, f.sqrt)
+        return in_type(reduce.sum_(each(f.square, (self,), wide), dim, keepdim), result, f.sqrt)
     if ord == 0:
-        return reduce.sum_(_each(f.ne, (self, 0.0), wide), dim, keepdim, dtype=result)
-    size = _each(f.abs_, (self,), wide)
+        return reduce.sum_(each(f.ne, (self, 0.0), wide), dim, keepdim, dtype=result)
+    size = each(f.abs_, (self,), wide)
     if ord == 1:
         return reduce.sum_(size, dim, keepdim, dtype=result)
     if math.isinf(ord):
-        return _as((reduce.amax if ord > 0 else reduce.amin)(size, dim, keepdim), result)
-    total = reduce.sum_(_each(f.power, (size, float(ord)), wide), dim, keepdim)
-    return _as(_each(f.power, (total, 1.0 / ord), wide), result)
+        return in_type((reduce.amax if ord > 0 else reduce.amin)(size, dim, keepdim), result)
+    total = reduce.sum_(each(f.power, (size, float(ord)), wide), dim, keepdim)
+    return in_type(each(f.power, (total, 1.0 / ord), wide), result)
 
 
 def nansum(

@@ -12,6 +12,7 @@ import math
 import torch
 import triton
 import triton.language as tl
+from triton.language.extra import libdevice
 
 from tessera.ops import functions as f
 from tessera.ops import tiles
@@ -34,13 +35,13 @@ def count(out, size, start: tl.float64, step: tl.float64, COMPUTE: tl.constexpr,
 
 
 @triton.jit
-def spread(out, steps, start: tl.float64, end: tl.float64, step: tl.float64, log_base: tl.float64,
+def spread(out, steps, start: tl.float64, end: tl.float64, step: tl.float64, base: tl.float64,
            LOG: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
-    """out[i]: `steps` numbers from start to end, counted from the nearer end; LOG: 2^(log_base · that)."""
+    """out[i]: `steps` numbers from start to end, counted from the nearer end; LOG: base to the power of that."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     value = tl.where(at < steps // 2, start + at.to(tl.float64) * step, end - (steps - 1 - at).to(tl.float64) * step)
     if LOG:
-        value = tl.exp2(value * log_base)
+        value = libdevice.pow(tl.zeros([BLOCK], tl.float64) + base, value)
     tl.store(out + at, value.to(out.dtype.element_ty), mask=at < steps)
 
 
@@ -178,19 +179,22 @@ def _number(value: Operand) -> float:
 
 def linspace(start: Operand, end: Operand, steps: int, *, out: torch.Tensor) -> torch.Tensor:
     """`steps` numbers from start to end, both included, into `out`, which is given its size."""
-    return _spaced(_number(start), _number(end), steps, 0.0, False, out)
+    return _spaced(_number(start), _number(end), steps, 1.0, False, out)
 
 
 def logspace(start: Operand, end: Operand, steps: int, base: float = 10.0, *, out: torch.Tensor) -> torch.Tensor:
     """base to the power of `steps` numbers from start to end."""
     if base <= 0:
         raise Declined("powers of a base that is not positive")
-    return _spaced(_number(start), _number(end), steps, math.log2(base), True, out)
+    return _spaced(_number(start), _number(end), steps, base, True, out)
 
 
-def _spaced(start: float, end: float, steps: int, log_base: float, log: bool, out: torch.Tensor) -> torch.Tensor:
-    if steps < 0 or not out.is_floating_point():
+def _spaced(start: float, end: float, steps: int, base: float, log: bool, out: torch.Tensor) -> torch.Tensor:
+    """Of whole numbers the ends are cut off before, and the results after."""
+    if steps < 0 or out.dtype is torch.bool:
         raise Declined("a range of this type")
+    if not out.is_floating_point():
+        start, end = float(math.trunc(start)), float(math.trunc(end))
     if out.numel() != steps:
         out.resize_((steps,))
     if not out.is_contiguous():
@@ -202,7 +206,7 @@ def _spaced(start: float, end: float, steps: int, log_base: float, log: bool, ou
             end = start
         step = (end - start) / (steps - 1) if steps > 1 else 0.0
         launch(
-            spread, (triton.cdiv(steps, block),), out, steps, start, end, step, log_base, LOG=log, BLOCK=block,
+            spread, (triton.cdiv(steps, block),), out, steps, start, end, step, base, LOG=log, BLOCK=block,
             num_warps=row.num_warps,
         )  # fmt: skip
     return out

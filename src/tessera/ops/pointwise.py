@@ -154,6 +154,8 @@ def masked_fill_(
         raise Declined("the mask is not boolean")
     if isinstance(value, torch.Tensor) and (value.dim() or not torch.can_cast(value.dtype, self.dtype)):
         raise Declined("the value is not a scalar of the tensor's type")
+    if isinstance(value, complex):
+        raise Declined("no kernel for complex types")
     if isinstance(value, float):
         number_fits(value, self.dtype)
     return run(f.masked_fill, (self, mask, value), compute_type(self.dtype), self.dtype, out)
@@ -184,14 +186,19 @@ def clamp_max(self: torch.Tensor, max: Operand, *, out: torch.Tensor | None = No
 
 def gelu(self: torch.Tensor, *, approximate: str = "none", out: torch.Tensor | None = None) -> torch.Tensor:
     """x · Φ(x), or its approximation by tanh."""
-    return only_floating(f.gelu if approximate == "none" else f.gelu_tanh)(self, out=out)
+    return only_floating(_approximated(approximate, f.gelu, f.gelu_tanh))(self, out=out)
+
+
+def _approximated(approximate: str, exact: Any, by_tanh: Any) -> Any:
+    if approximate not in ("none", "tanh"):
+        raise Declined("an approximation that is not there")
+    return exact if approximate == "none" else by_tanh
 
 
 def gelu_backward(
     grad_output: torch.Tensor, self: torch.Tensor, *, approximate: str = "none", out: torch.Tensor | None = None
 ) -> torch.Tensor:
-    fn = f.gelu_backward if approximate == "none" else f.gelu_tanh_backward
-    return only_floating(fn)(grad_output, self, out=out)
+    return only_floating(_approximated(approximate, f.gelu_backward, f.gelu_tanh_backward))(grad_output, self, out=out)
 
 
 def copy_(self: torch.Tensor, src: Operand, non_blocking: bool = False, *, out: torch.Tensor) -> torch.Tensor:

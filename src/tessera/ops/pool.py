@@ -20,7 +20,6 @@ from tessera.ops import scatter, tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type
 from tessera.ops.launch import launch
-from tessera.ops.layout import is_channels_last
 from tessera.ops.pointwise import zero_
 from tessera.ops.resample import pooled_size
 
@@ -79,11 +78,11 @@ def _parts(n: int, m: int) -> Windows:
 
 def _pool(x: torch.Tensor, windows: list[Windows]) -> tuple[torch.Tensor, torch.Tensor]:
     num = len(windows)
-    if x.dim() not in (num + 1, num + 2) or is_channels_last(x) or any(n == 0 for n in x.shape[1:]):
-        raise Declined("an input of another rank or memory format")
+    if x.dim() not in (num + 1, num + 2) or any(n == 0 for n in x.shape[1:]):
+        raise Declined("an input of another rank, or of no elements")
     if x.dtype is torch.bool:
         raise Declined("not defined for booleans")
-    x, sizes = x.contiguous(), [len(first) for first, _, _ in windows]
+    given, x, sizes = x, x.contiguous(), [len(first) for first, _, _ in windows]
     y = torch.empty((*x.shape[: x.dim() - num], *sizes), dtype=x.dtype, device=x.device)
     places = torch.empty(y.shape, dtype=torch.int64, device=x.device)
     if y.numel() == 0:
@@ -99,7 +98,12 @@ def _pool(x: torch.Tensor, windows: list[Windows]) -> tuple[torch.Tensor, torch.
         *(1,) * (3 - num), *x.shape[x.dim() - num :], *(1,) * (3 - num), *sizes, *(step for _, _, step in padded),
         *most, COMPUTE=compute_type(x.dtype), BLOCK=block, num_warps=row.num_warps,
     )  # fmt: skip
-    return y, places
+    return _as_laid_out(y, given), _as_laid_out(places, given)
+
+
+def _as_laid_out(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """`x` in channels-last memory where `like` is."""
+    return x.contiguous(memory_format=torch._prims_common.suggest_memory_format(like))
 
 
 def _list(value: int | Sequence[int], num: int) -> list[int]:
@@ -173,11 +177,11 @@ def adaptive_max_pool_backward(num: int) -> Callable[..., torch.Tensor]:
 
 
 def _pool_gradient(grad: torch.Tensor, x: torch.Tensor, indices: torch.Tensor, num: int) -> torch.Tensor:
-    if is_channels_last(x) or not x.is_floating_point() or grad.dtype is not x.dtype:
-        raise Declined("an input of another rank or memory format")
+    if not x.is_floating_point() or grad.dtype is not x.dtype:
+        raise Declined("operands of two types")
     kind = torch.float64 if x.dtype is torch.float64 else torch.float32
     dx = torch.empty(x.shape, dtype=kind, device=x.device)
-    return _by_place(grad.to(kind), indices, dx, num, add=True).to(x.dtype)
+    return _as_laid_out(_by_place(grad.to(kind), indices, dx, num, add=True).to(x.dtype), x)
 
 
 def max_unpool(num: int) -> Callable[..., torch.Tensor]:
@@ -186,12 +190,12 @@ def max_unpool(num: int) -> Callable[..., torch.Tensor]:
     def entry(
         self: torch.Tensor, indices: torch.Tensor, output_size: Sequence[int], *unused: Sequence[int]
     ) -> torch.Tensor:
-        if len(output_size) != num or self.dim() not in (num + 1, num + 2) or is_channels_last(self):
-            raise Declined("an input of another rank or memory format")
+        if len(output_size) != num or self.dim() not in (num + 1, num + 2):
+            raise Declined("an input of another rank, or of no elements")
         out = torch.empty((*self.shape[: self.dim() - num], *output_size), dtype=self.dtype, device=self.device)
         limit = math.prod(output_size)
         if indices.numel() and not bool(((indices >= 0) & (indices < limit)).all()):
             raise Declined("places outside the output")
-        return _by_place(self, indices, out, num, add=False)
+        return _as_laid_out(_by_place(self, indices, out, num, add=False), self)
 
     return entry

@@ -21,7 +21,7 @@ from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.functions import maximum, minimum
 from tessera.ops.generate import Operand, compute_type, run, storage_type
-from tessera.ops.index import checked, wrapped
+from tessera.ops.index import checked, without_masks, wrapped
 from tessera.ops.launch import launch
 from tessera.ops.pointwise import clamp_min, fill_
 
@@ -311,7 +311,8 @@ def index_put_(
     accumulate: bool = False,
     unsafe: bool = False,
 ) -> torch.Tensor:
-    """self[indices] = values, or += where equal indices add up; None takes a dim whole."""
+    """self[indices] = values, or += where equal indices add up; an index may be a boolean mask, None takes a dim."""
+    indices = without_masks(self, indices)
     dims = [d for d, t in enumerate(indices) if t is not None]
     given = [t for t in indices if t is not None]
     if not given or values.dtype is not self.dtype or len(indices) > self.dim():
@@ -346,3 +347,25 @@ def index_put_(
     return self
 
 
+def put_(self: torch.Tensor, index: torch.Tensor, source: torch.Tensor, accumulate: bool = False) -> torch.Tensor:
+    """self[index] = source of self as one row, or += where equal indices add up."""
+    if index.dtype is not torch.int64 or index.numel() != source.numel() or not self.is_contiguous():
+        raise Declined("an index of this kind")
+    if index.numel():
+        index_put_(self.view(-1), [index.reshape(-1)], source.reshape(-1), accumulate)
+    return self
+
+
+def unfold_backward(
+    grad_in: torch.Tensor, input_sizes: list[int], dim: int, size: int, step: int
+) -> torch.Tensor:
+    """The gradient of windows along `dim`: each element sums those of the windows that it stands in."""
+    out = torch.empty(input_sizes, dtype=grad_in.dtype, device=grad_in.device)
+    fill_(out, 0, out=out)
+    if not input_sizes or grad_in.numel() == 0:
+        raise Declined("windows of no elements")
+    dim %= len(input_sizes)
+    windows = grad_in.shape[dim]
+    places = torch.arange(windows, device=out.device).view(-1, 1) * step + torch.arange(size, device=out.device)
+    source = grad_in.movedim(-1, dim + 1).reshape(*out.shape[:dim], windows * size, *out.shape[dim + 1 :])
+    return index_add_(out, dim, places.view(-1), source)

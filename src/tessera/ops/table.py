@@ -261,12 +261,17 @@ def _writing_arguments(entry: Entry, overload: Overload, base: Overload) -> Entr
     if _form(overload) is Form.SELF:
         return entry
     places, names = _written(base), [a.name for a in _inputs(base)]
+    by_place = [a.name for a in _inputs(base) if not a.kwarg_only]
 
     def on_copies(*args: Any, **kwargs: Any) -> Any:
         outs = [kwargs.pop(name) for name in _outs(overload)]
         given = dict(zip(names, args, strict=False)) | kwargs
         copies = {names[i]: _copied(given.get(names[i])) for i in places}
-        found = entry(**(given | copies))
+        given |= copies
+        found = entry(
+            *(given[name] for name in by_place if name in given),
+            **{name: value for name, value in given.items() if name not in by_place},
+        )
         for out, result in zip(outs, copies.values(), strict=False):
             _give(out, result)
         if outs:

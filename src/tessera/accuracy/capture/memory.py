@@ -88,8 +88,7 @@ class Memory:
         """
         storage = storage_of(tensor)
         if storage not in self._held:
-            strided = tensor.layout == torch.strided
-            self._held[storage] = StorageWeakRef(tensor.untyped_storage()) if strided else tensor  # type: ignore[no-untyped-call]
+            self._held[storage] = _weak(tensor) if tensor.layout == torch.strided else tensor
         return storage
 
     def _reshaped(self, tensor: torch.Tensor, place: _Place, version: int) -> Value | None:
@@ -102,6 +101,10 @@ class Memory:
             return replace(known[1], shape=place.shape, stride=place.stride)
         self._known[plain] = (version, value := value_of(tensor))
         return value
+
+
+def _weak(tensor: torch.Tensor) -> object:
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 
 def storage_of(tensor: torch.Tensor) -> int:

@@ -8,6 +8,7 @@ whole, and a killed capture leaves `NAME.partial` with everything up to its last
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from tessera.accuracy.capture.records import Edge, Final, ModuleCall, Op, Trace
 from tessera.accuracy.capture.value import Value
 from tessera.core.errors import MissingDependency, UsageError
 
-FORMAT = 1
+FORMAT = 2
 INDEX = "index.sqlite"
 # Operators between two commits: what a kill can cost.
 _COMMIT_EVERY = 64
@@ -260,7 +261,8 @@ def _value_from(row: Sequence[Any]) -> Value:
         stride=tuple(json.loads(row[3])),
         digest=row[4],
         norm=row[5],
-        largest=row[6],
+        # SQLite has no number that is none: it keeps nothing instead.
+        largest=math.nan if row[6] is None else row[6],
         nans=row[7],
         infs=row[8],
         sketch=np.frombuffer(row[9], dtype=np.float64),

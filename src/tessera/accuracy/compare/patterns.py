@@ -14,8 +14,8 @@ from itertools import pairwise, permutations
 
 import torch
 
-from tessera.accuracy.capture.value import BUCKETS
-
+# Fewer errors than this are too few to speak of their distribution.
+_MANY = 64
 # A relative difference below this is no difference between two runs in float64.
 _EQUAL = 1e-8
 
@@ -194,7 +194,7 @@ def _spread(got: torch.Tensor, expected: torch.Tensor) -> bool:
     """Whether errors have no preferred sign and no large element: rounding of inputs looks like that."""
     off = (got - expected).flatten()
     rms = float(off.square().mean().sqrt())
-    return off.numel() >= BUCKETS and abs(float(off.mean())) < 0.3 * rms and float(off.abs().max()) < 8 * rms
+    return off.numel() >= _MANY and abs(float(off.mean())) < 0.3 * rms and float(off.abs().max()) < 8 * rms
 
 
 # --- some elements of it ---

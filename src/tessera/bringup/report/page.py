@@ -69,6 +69,9 @@ def _tiles(result: BringupResult) -> Iterator[str]:
         ours, calls = result.operators.ours, result.operators.calls
         words = "operator calls on Tessera’s kernels" + (", the rest on PyTorch’s" if ours < calls else "")
         yield _tile("operators", f"{ours}/{calls}", words)
+    if result.check is not None:
+        words = "every operator on its own inputs" if result.check.ok else result.check.reason
+        yield _tile("check", result.check.verdict, words)
     if result.speed is not None:
         words = f"PyTorch’s speed: {ms(result.speed.ours_ms)} a call, PyTorch {ms(result.speed.vendor_ms)}"
         yield _tile("speed", f"{result.speed.ratio:.2f} ×", words)

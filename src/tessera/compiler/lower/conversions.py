@@ -22,6 +22,9 @@ def convert_float(b: Builder, value: V, to: LType) -> V:
     if value.type.scalar == "double" and to.bits == 16:
         # Twice rounded is what PyTorch does as well; a direct conversion would be a call for every element.
         value = b.cast("fptrunc", value, value.type.with_scalar("float"))
+    if to.scalar == "half" and not value.type.lanes:
+        # Of a scalar that was rounded from float64, LLVM would make one conversion after all.
+        value = b.intrinsic("arithmetic.fence", value.type, [value])
     return b.cast("fptrunc", value, to)
 
 

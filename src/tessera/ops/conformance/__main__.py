@@ -34,7 +34,8 @@ def conformance(
     dtype: Annotated[
         list[str] | None, typer.Option(metavar="TYPE", help="Run this type, or `errors`; may be repeated.")
     ] = None,
-    tenth: Annotated[bool, typer.Option("--tenth", help="Run a fixed tenth of all cases.")] = False,
+    tenth: Annotated[bool, typer.Option("--tenth", help="Run a few samples of a fixed tenth of all cases.")] = False,
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="How many processes run samples.")] = 1,
     timeout: Annotated[float, typer.Option(metavar="S", help="Seconds that one sample may take.")] = 120.0,
     keep: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep results here, and go on from those it holds.")
@@ -56,7 +57,7 @@ def conformance(
         if path is not None and not path.absolute().parent.is_dir():
             raise UsageError(f"{option} {path}: there is no folder {path.parent}; create it or choose another")
     cases = samples.cases(tuple(only or ()), tuple(dtype or ()), tenth)
-    results = _run_with_progress(cases, timeout, keep)
+    results = _run_with_progress(cases, timeout, keep, jobs)
     show.show(results, Console())
     if json_file is not None:
         json_file.write_text(json.dumps(show.as_data(results), indent=1) + "\n", encoding="utf-8")
@@ -65,14 +66,14 @@ def conformance(
     raise typer.Exit(1 if any(r.failures for r in results) else 0)
 
 
-def _run_with_progress(cases: list[Case], timeout_s: float, keep: Path | None) -> list[CaseResult]:
+def _run_with_progress(cases: list[Case], timeout_s: float, keep: Path | None, jobs: int) -> list[CaseResult]:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     times = (TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=len(cases))
         return session.run(
-            cases, timeout_s=timeout_s, keep=keep,
+            cases, timeout_s=timeout_s, keep=keep, jobs=jobs,
             tell=lambda result: progress.update(task, description=str(result.case), advance=1),
         )  # fmt: skip
 

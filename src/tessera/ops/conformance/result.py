@@ -12,10 +12,14 @@ ERRORS = "errors"  # stands in a case for the type: the entry's inputs that must
 
 @dataclass(frozen=True, order=True)
 class Case:
-    """One entry of the database ("add", "nn.functional.conv2d") in one type ("float32"), or its error inputs."""
+    """One entry of the database ("add", "nn.functional.conv2d") in one type ("float32"), or its error inputs.
+
+    `most`: of how many samples, spread evenly over all of the case; 0 stands for all.
+    """
 
     entry: str
     dtype: str
+    most: int = 0
 
     def __str__(self) -> str:
         return f"{self.entry} {self.dtype}"
@@ -37,7 +41,7 @@ class CaseResult:
     ours: int = 0
     vendor: dict[str, int] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
-    seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
     @property
     def failed(self) -> int:

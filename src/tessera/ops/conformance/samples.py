@@ -12,7 +12,7 @@ import functools
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ DTYPES = (
 # PyTorch's own kernels of these write outside an `out` whose batch dims are not in order: the result is wrong, and the
 # process ends later, in whatever comes next.
 OVERWRITING = frozenset({"tril", "triu"})
+MOST_OF_TENTH = 8
 Call = Callable[..., Any]
 
 
@@ -62,6 +63,9 @@ def database() -> dict[str, Any]:
 def cases(only: tuple[str, ...] = (), dtypes: tuple[str, ...] = (), tenth: bool = False) -> list[Case]:
     """The cases of the database; `only` are names of entries (with or without the variant), `tenth` is a fixed tenth.
 
+    Of a case in the tenth only a few samples are run: what a sample costs is the compiling of its kernels, and the next
+    ones tell little that is new.
+
     Errors: `UsageError` for a name or a type that is not there.
     """
     known = {dtype_name(d): d for d in DTYPES}
@@ -74,7 +78,7 @@ def cases(only: tuple[str, ...] = (), dtypes: tuple[str, ...] = (), tenth: bool 
         supported = [Case(name, n) for n, d in known.items() if d in op.supported_dtypes("cpu")]
         supported += [Case(name, ERRORS)] if op.error_inputs_func is not None else []
         found += [case for case in supported if not dtypes or case.dtype in dtypes]
-    return [case for case in found if not tenth or zlib.crc32(str(case).encode()) % 10 == 0]
+    return [replace(c, most=MOST_OF_TENTH) for c in found if zlib.crc32(str(c).encode()) % 10 == 0] if tenth else found
 
 
 def _check_known(option: str, given: tuple[str, ...], known: list[str]) -> None:
@@ -85,6 +89,14 @@ def _check_known(option: str, given: tuple[str, ...], known: list[str]) -> None:
             raise UsageError(f"{option} {name}: none of the {len(names)} known names; some near it: {', '.join(near)}")
 
 
+def chosen(case: Case) -> list[Sample]:
+    """The samples of a case: those that compute, or those that must raise, as many as the case wants."""
+    found = list(error_samples(case) if case.dtype == ERRORS else samples(case))
+    step = -(-len(found) // case.most) if case.most else 1
+    # Each turn begins one later, so that the forms of a sample, which follow each other, all have theirs.
+    return [sample for i, sample in enumerate(found) if (i - i // step) % step == 0]
+
+
 def samples(case: Case) -> Iterator[Sample]:
     """The samples of a case that computes, made with a fixed seed."""
     op, dtype = database()[case.entry], getattr(torch, case.dtype)
@@ -92,10 +104,16 @@ def samples(case: Case) -> Iterator[Sample]:
     differentiable = op.supports_autograd and dtype in op.supported_backward_dtypes("cpu")
     for i, given in enumerate(op.sample_inputs("cpu", dtype, requires_grad=differentiable)):
         yield from _forms(op, i, given, differentiable)
-        spread = given.noncontiguous()
-        yield Sample(f"{i} non-contiguous", op, (spread.input, *spread.args), spread.kwargs, gradients=differentiable)
+        if all(x.layout is torch.strided for x in _tensors((given.input, given.args, given.kwargs))):
+            spread = given.noncontiguous()
+            args = (spread.input, *spread.args)
+            yield Sample(f"{i} non-contiguous", op, args, spread.kwargs, gradients=differentiable)
         if hasattr(op, "ref") and i < 3 and _is_pointwise(op):
             yield from _layouts(op, f"{i}", given)
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_flatten(value)[0] if isinstance(leaf, torch.Tensor)]
 
 
 def _is_pointwise(op: Any) -> bool:

@@ -1,6 +1,7 @@
-"""Runs cases in a worker process, one after the other; a sample that ends the process is a failure of that sample.
+"""Runs cases in worker processes; a sample that ends its process is a failure of that sample.
 
-In:  cases, the seconds that a sample may take, and a file that results are kept in, so that a run can go on.
+In:  cases, the seconds that a sample may take, how many processes, and a file that results are kept in, so that a run
+     can go on.
 Out: the results, in the order of the cases.
 """
 
@@ -13,8 +14,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,7 +54,7 @@ class Worker:
     def _attempt(self, case: Case, skip: dict[int, str]) -> CaseResult | None:
         process = self._started()
         assert process.stdin is not None
-        order = {"entry": case.entry, "dtype": case.dtype, "skip": skip}
+        order = {"case": asdict(case), "skip": skip}
         process.stdin.write(json.dumps(order).encode() + b"\n")
         process.stdin.flush()
         at, who = -1, ""
@@ -124,14 +127,32 @@ class Kept:
                 file.write(json.dumps(result.as_dict()) + "\n")
 
 
-def run(cases: list[Case], *, timeout_s: float = 120.0, keep: Path | None = None, tell: Progress) -> list[CaseResult]:
-    """Run every case that `keep` does not hold yet; `tell` hears of each result."""
-    kept, worker = Kept(keep), Worker(timeout_s)
-    try:
-        for case in cases:
-            if case not in kept.found:
-                kept.add(worker.run(case))
+def run(
+    cases: list[Case], *, timeout_s: float = 120.0, keep: Path | None = None, jobs: int = 1, tell: Progress
+) -> list[CaseResult]:
+    """Run every case that `keep` does not hold yet, in so many processes; `tell` hears of each result."""
+    kept, lock = Kept(keep), threading.Lock()
+    waiting = iter([case for case in cases if case not in kept.found])
+    for case in cases:
+        if case in kept.found:
             tell(kept.found[case])
-    finally:
-        worker.close()
+
+    def work() -> None:
+        worker = Worker(timeout_s)
+        try:
+            while True:
+                with lock:
+                    case = next(waiting, None)
+                if case is None:
+                    return
+                result = worker.run(case)
+                with lock:
+                    kept.add(result)
+                    tell(result)
+        finally:
+            worker.close()
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for done in [pool.submit(work) for _ in range(jobs)]:
+            done.result()
     return [kept.found[case] for case in cases]

@@ -1,6 +1,6 @@
 """The process that runs samples, so that none of them can end the run.
 
-In:  lines of JSON on stdin: {"entry", "dtype", "skip"}, `skip` being the numbers of samples that ended a process
+In:  lines of JSON on stdin: {"case", "skip"}, `skip` being the numbers of samples that ended a process
      before, with what happened.
 Out: lines of JSON on stdout: {"at": number of a sample, "who": whose kernels start}, and at the end of a case
      {"result": …}.
@@ -13,44 +13,50 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
 from typing import Any, TextIO
 
 import torch
 
+from tessera.aten.switch import use
 from tessera.ops.conformance import judge, samples
-from tessera.ops.conformance.result import ERRORS, Case, CaseResult
+from tessera.ops.conformance.result import Case, CaseResult
 from tessera.ops.conformance.samples import Sample
 
 
 def run_case(case: Case, skip: dict[int, str], tell: TextIO) -> CaseResult:
     """Run and judge every sample of a case but those in `skip`, which failed by ending their process."""
-    started = time.perf_counter()
+    started = time.process_time()
     result = CaseResult(case=case)
-    trials = []
-    for number, sample in enumerate(_samples(case)):
+
+    def at(number: int, who: str) -> None:
+        print(json.dumps({"at": number, "who": who}), file=tell, flush=True)
+
+    trials = {}
+    for number, sample in enumerate(samples.chosen(case)):
         if number in skip:
             _count_ended(result, sample, skip[number])
             continue
-
-        def at(who: str, number: int = number) -> None:
-            print(json.dumps({"at": number, "who": who}), file=tell, flush=True)
-
-        at("PyTorch")
-        trial = judge.attempt(sample, at)
-        if trial is None:
-            result.unreached += 1
-        else:
-            trials.append(trial)
-    noise = max((trial.torch_error() for trial in trials), default=0.0)
-    for trial in trials:
-        _count(result, trial, noise)
-    result.seconds = time.perf_counter() - started
+        at(number, "PyTorch")
+        trials[number] = judge.expect(sample)
+    with use("always"):  # once for all samples, because switching registers every operator
+        for number, trial in trials.items():
+            at(number, "ours")
+            judge.run_ours(trial)
+    for number, trial in trials.items():
+        at(number, "PyTorch")
+        if trial.reached:
+            judge.add_reference(trial)
+    _count_all(result, list(trials.values()))
+    result.cpu_seconds = time.process_time() - started
     return result
 
 
-def _samples(case: Case) -> Iterator[Sample]:
-    return samples.error_samples(case) if case.dtype == ERRORS else samples.samples(case)
+def _count_all(result: CaseResult, trials: list[judge.Trial]) -> None:
+    reached = [trial for trial in trials if trial.reached]
+    result.unreached += len(trials) - len(reached)
+    noise = max((trial.torch_error() for trial in reached), default=0.0)
+    for trial in reached:
+        _count(result, trial, noise)
 
 
 def _count_ended(result: CaseResult, sample: Sample, why: str) -> None:
@@ -86,7 +92,7 @@ def main() -> None:
     for line in sys.stdin:
         order: dict[str, Any] = json.loads(line)
         skip = {int(number): why for number, why in order["skip"].items()}
-        result = run_case(Case(order["entry"], order["dtype"]), skip, tell)
+        result = run_case(Case(**order["case"]), skip, tell)
         print(json.dumps({"result": result.as_dict()}), file=tell, flush=True)
 
 

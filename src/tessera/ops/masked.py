@@ -1,0 +1,57 @@
+"""What a mask selects, and writing there: the elements where it is true, in order.
+
+masked_scatter: y[i] = source[r - 1] where the mask is true, r being how many of the mask are true up to i.
+Source: torch.masked_select, torch.Tensor.masked_scatter_.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from tessera.ops import functions as f
+from tessera.ops.declined import Declined
+from tessera.ops.generate import compute_type, run, storage_type
+from tessera.ops.index import index_select
+from tessera.ops.layout import broadcast_shape
+from tessera.ops.move import cumsum
+from tessera.ops.nonzero import true_places
+
+
+@triton.jit
+def one_less(rank):
+    return tl.maximum(rank - 1, 0)
+
+
+def _mask(mask: torch.Tensor) -> None:
+    if mask.dtype is not torch.bool:
+        raise Declined("the mask is not boolean")
+
+
+def masked_select(self: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The elements where the mask is true, in a row; both are broadcast."""
+    _mask(mask)
+    storage_type(self.dtype)
+    shape = broadcast_shape((tuple(self.shape), tuple(mask.shape)))
+    flat = self.expand(shape).contiguous().view(-1)
+    return index_select(flat, 0, true_places(mask.expand(shape)))
+
+
+def masked_scatter_(self: torch.Tensor, mask: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    """The elements of source, in order, to where the mask is true."""
+    _mask(mask)
+    if source.dtype is not self.dtype or broadcast_shape((tuple(self.shape), tuple(mask.shape))) != self.shape:
+        raise Declined("operands that do not fit")
+    wide = mask.expand(self.shape).contiguous().view(-1)
+    if wide.numel() == 0:
+        return self
+    rank = cumsum(wide, 0)
+    if int(rank[-1].item()) > source.numel():
+        raise Declined("more places than elements of the source")
+    if source.numel() == 0:
+        return self
+    before = run(one_less, (rank,), tl.int64, torch.int64)
+    given = index_select(source.contiguous().view(-1), 0, before).view(self.shape)
+    return run(f.where, (mask, given, self), compute_type(self.dtype), self.dtype, self)
+

@@ -1,0 +1,93 @@
+"""Where a tensor is not 0.
+
+The elements that are not 0 are counted by block, the counts summed, and each one's place in the result is the sum
+before its block plus those before it in the block. The size of the result follows from values, so it is read.
+Source: torch.nonzero.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from tessera.ops import tiles
+from tessera.ops.generate import storage_type
+from tessera.ops.launch import launch
+from tessera.ops.move import cumsum
+
+BLOCK = 1024
+
+
+@triton.jit
+def count_true(x, counts, size, BLOCK: tl.constexpr):
+    """counts[b] = how many of block b are not 0; grid: (cdiv(size, BLOCK),)."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    v = tl.load(x + at, mask=at < size, other=0)
+    tl.store(counts + tl.program_id(0), tl.sum((v != 0).to(tl.int64), axis=0))
+
+
+@triton.jit
+def place_true(x, ends, out, size, BLOCK: tl.constexpr):
+    """out[k] = the place of the kth element that is not 0; `ends` are the running sums of counts."""
+    block = tl.program_id(0)
+    at = block.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    true = (tl.load(x + at, mask=at < size, other=0) != 0).to(tl.int64)
+    before = tl.load(ends + block) - tl.sum(true, axis=0)
+    tl.store(out + before + tl.cumsum(true, axis=0) - 1, at, mask=true != 0)
+
+
+@triton.jit
+def coordinate(places, out, num, size, inner, BLOCK: tl.constexpr):
+    """out[k] = the coordinate of each place along a dim of `size` whose elements lie `inner` apart."""
+    k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    place = tl.load(places + k, mask=k < num, other=0)
+    tl.store(out + k, (place // inner) % size, mask=k < num)
+
+
+def count_by_block(flat: torch.Tensor) -> torch.Tensor:
+    """How many elements of each block of a contiguous row are not 0."""
+    blocks = triton.cdiv(flat.numel(), BLOCK)
+    counts = torch.empty((blocks,), dtype=torch.int64, device=flat.device)
+    _launch(count_true, blocks, flat, counts, flat.numel())
+    return counts
+
+
+def write_places(flat: torch.Tensor, ends: torch.Tensor, out: torch.Tensor) -> None:
+    """Where a contiguous row is not 0, given the running sums of `count_by_block`."""
+    _launch(place_true, triton.cdiv(flat.numel(), BLOCK), flat, ends, out, flat.numel())
+
+
+def write_coordinates(places: torch.Tensor, shape: tuple[int, ...], out: torch.Tensor) -> None:
+    """out[d] = the coordinates along dim d of places in a tensor of `shape`."""
+    num, inner = places.numel(), 1
+    for dim in range(len(shape) - 1, -1, -1):
+        _launch(coordinate, triton.cdiv(num, BLOCK), places, out[dim], num, shape[dim], inner)
+        inner *= shape[dim]
+
+
+def _launch(kernel: Any, blocks: int, first: torch.Tensor, *args: Any) -> None:
+    launch(kernel, (blocks,), first, *args, BLOCK=BLOCK, num_warps=tiles.of(first.device).num_warps)
+
+
+def true_places(x: torch.Tensor) -> torch.Tensor:
+    """Where a tensor that is seen as one row is not 0, as int64."""
+    storage_type(x.dtype)
+    flat = x.contiguous().view(-1)
+    if flat.numel() == 0:
+        return torch.empty((0,), dtype=torch.int64, device=x.device)
+    ends = cumsum(count_by_block(flat), 0)
+    out = torch.empty((int(ends[-1].item()),), dtype=torch.int64, device=x.device)
+    write_places(flat, ends, out)
+    return out
+
+
+def nonzero(self: torch.Tensor) -> torch.Tensor:
+    """The coordinates of all elements that are not 0, as [how many, dims]; those of one dim lie side by side."""
+    places = true_places(self)
+    out = torch.empty((self.dim(), places.numel()), dtype=torch.int64, device=self.device)
+    if places.numel():
+        write_coordinates(places, tuple(self.shape), out)
+    return out.t()

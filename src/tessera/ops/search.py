@@ -1,0 +1,92 @@
+"""Places in sorted rows, by binary search: searchsorted and bucketize.
+
+y = how many elements of the row are less than x (side "left"), or not greater than x (side "right").
+Source: torch.searchsorted, torch.bucketize.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from tessera.ops import tiles
+from tessera.ops.declined import Declined
+from tessera.ops.generate import Operand, compute_type
+from tessera.ops.launch import launch
+
+
+@triton.jit
+def find(
+    x, rows, order, out, num, n, length, bits, RIGHT: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr
+):
+    """out[r, i] = the place of x[r, i] in the sorted rows[r, :length]; grid: (rows, cdiv(n, BLOCK)).
+
+    `num` is 1 where one row serves all. `order` are the places of a row's elements in order, where it is not sorted.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    mask = at < n
+    v = tl.load(x + row * n + at, mask=mask, other=0).to(COMPUTE)
+    base = tl.where(num == 1, 0, row) * length
+    before = tl.zeros([BLOCK], tl.int64)
+    for bit in range(bits):
+        probe = before + (1 << (bits - 1 - bit))
+        inside = mask & (probe <= length)
+        place = probe - 1
+        if order is not None:
+            place = tl.load(order + base + place, mask=inside, other=0)
+        w = tl.load(rows + base + place, mask=inside, other=0).to(COMPUTE)
+        # A NaN is the largest number.
+        less = ((w <= v) | (v != v)) if RIGHT else ((w < v) | ((v != v) & (w == w)))
+        before = tl.where(inside & less, probe, before)
+    tl.store(out + row * n + at, before.to(out.dtype.element_ty), mask=mask)
+
+
+def searchsorted(
+    sorted_sequence: torch.Tensor,
+    self: Operand,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The places at which elements of self[…, n] keep sorted_sequence[…, length], or one row for all, in order."""
+    if side not in (None, "left", "right") or (right and side == "left"):
+        raise Declined("a side that is not there")
+    rows = sorted_sequence
+    if not isinstance(self, torch.Tensor):
+        self = torch.full((), self, dtype=rows.dtype, device=rows.device)
+    if self.dtype is not rows.dtype or rows.dim() == 0:
+        raise Declined("operands of two types")
+    if rows.dim() > 1 and (self.dim() != rows.dim() or self.shape[:-1] != rows.shape[:-1]):
+        raise Declined("rows that do not fit")
+    if sorter is not None and (sorter.shape != rows.shape or sorter.dtype is not torch.int64):
+        raise Declined("rows that do not fit")
+    if sorter is not None and sorter.numel() and not bool(((sorter >= 0) & (sorter < rows.shape[-1])).all()):
+        raise Declined("places outside the rows")
+    compute = compute_type(rows.dtype)
+    out = torch.empty(self.shape, dtype=torch.int32 if out_int32 else torch.int64, device=rows.device)
+    if out.numel() == 0:
+        return out
+    length = rows.shape[-1]
+    num = rows.numel() // length if length and rows.dim() > 1 else 1
+    n = out.numel() // num
+    row = tiles.of(rows.device)
+    block = tiles.block(n, row.row)
+    launch(
+        find, (num, triton.cdiv(n, block)), self.contiguous(), rows.contiguous(),
+        None if sorter is None else sorter.contiguous(), out, num, n, length, length.bit_length(),
+        RIGHT=right or side == "right", COMPUTE=compute, BLOCK=block, num_warps=row.num_warps,
+    )  # fmt: skip
+    return out
+
+
+def bucketize(
+    self: Operand, boundaries: torch.Tensor, *, out_int32: bool = False, right: bool = False
+) -> torch.Tensor:
+    """The bucket between the sorted boundaries that each element falls into."""
+    if boundaries.dim() != 1:
+        raise Declined("boundaries that are no row")
+    return searchsorted(boundaries, self, out_int32=out_int32, right=right)

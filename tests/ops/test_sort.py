@@ -1,0 +1,59 @@
+"""Sorting, the largest, distinct elements, running extremes, places in order."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import tessera
+from tests.ops.judged import assert_call, assert_calls, vendor_calls
+
+
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 1000, 5000])
+@pytest.mark.parametrize("descending", [False, True])
+def test_equal_elements_keep_their_order(n: int, descending: bool) -> None:
+    x = torch.randint(0, 7, (3, n)).float()
+    x[1, n // 2] = torch.nan
+    record = assert_call(torch.sort, x, stable=True, dim=1, descending=descending)
+    assert not vendor_calls(record)
+
+
+def test_any_dim_and_layout() -> None:
+    x = torch.randn(5, 70, 6)
+    given = [((y,), {"dim": dim}) for y in (x, x.permute(2, 0, 1), x[::2, ::3]) for dim in (0, 1, 2)]
+    assert not any(vendor_calls(record) for record in assert_calls(torch.sort, given))
+
+
+@pytest.mark.parametrize(("n", "k"), [(8, 2), (100, 100), (3000, 50), (3000, 1)])
+def test_the_largest(n: int, k: int) -> None:
+    x = torch.randn(4, n)
+    assert not vendor_calls(assert_call(torch.topk, x, k))
+    assert not vendor_calls(assert_call(torch.topk, x.t(), k, 0, largest=False))
+    assert not vendor_calls(assert_call(torch.kthvalue, x, k))
+
+
+def test_distinct_elements() -> None:
+    x = torch.randint(0, 50, (40, 30))
+    options = {"return_inverse": True, "return_counts": True}
+    assert not vendor_calls(assert_call(torch.unique, x, **options))
+    assert not vendor_calls(assert_call(torch.unique_consecutive, x // 25, **options))
+
+
+@pytest.mark.parametrize("call", [torch.cummax, torch.cummin])
+def test_running_extremes(call: object) -> None:
+    x = torch.randint(-9, 9, (3, 5000)).float()
+    x[1, 4000] = torch.nan
+    assert not vendor_calls(assert_call(call, x, 1))  # type: ignore[arg-type]
+    assert not vendor_calls(assert_call(call, x, 0))  # type: ignore[arg-type]
+
+
+def test_places_in_sorted_rows() -> None:
+    rows = torch.randn(4, 100).sort()[0]
+    for right in (False, True):
+        assert not vendor_calls(assert_call(torch.searchsorted, rows, rows[:, ::3].contiguous(), right=right))
+        assert not vendor_calls(assert_call(torch.bucketize, torch.randn(50), rows[0], right=right))
+
+
+def test_more_than_there_are_is_refused() -> None:
+    with tessera.use("always"), pytest.raises(RuntimeError, match="out of range"):
+        torch.topk(torch.randn(3), 4)

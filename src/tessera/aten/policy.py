@@ -40,6 +40,7 @@ LEFT_OUT = "left out by only or exclude"
 NOT_MEASURED = "the policy: not measured"
 NOT_WORTH = "the policy: PyTorch's was measured to be faster everywhere"
 TAKEN_OFF = "the policy: taken off, its calls were mostly PyTorch's"
+SEEDED = "the policy: a seed gives PyTorch's numbers"
 SLOWER = "the policy: PyTorch's was measured to be faster"
 
 
@@ -84,6 +85,8 @@ class Policy:
         if full_name in _GRADIENTS_ALONE:
             return self.standing(full_name.removesuffix("_backward"), threads)
         variant = VARIANTS[full_name]
+        if _draws(variant):
+            return Verdict(SEEDED)
         detail = self._refusal(measured_as(variant, self.table), threads)
         if not detail:
             return Verdict("")
@@ -116,6 +119,15 @@ class Policy:
         if key not in self._refusals:
             self._refusals[key] = self.table.refusal(operator, threads)
         return self._refusals[key]
+
+
+def _draws(variant: Variant) -> bool:
+    """Whether a call draws random numbers: which ones must not depend on whose kernel is faster.
+
+    Attention draws for dropout alone, which our entry declines.
+    """
+    drops = any(a.name == "dropout_p" for a in variant.arguments)
+    return torch.Tag.nondeterministic_seeded in variant.overload.tags and not drops
 
 
 def measured_as(variant: Variant, table: Table) -> str:

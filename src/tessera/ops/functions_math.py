@@ -108,11 +108,6 @@ def special_i1(x):
 
 
 @triton.jit
-def special_ndtri(x):
-    return libdevice.normcdfinv(x)
-
-
-@triton.jit
 def trunc(x):
     return libdevice.trunc(x)
 

@@ -8,6 +8,7 @@ Source: torch._foreach_*.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -149,6 +150,19 @@ def unary(fn: Any, single: Entry) -> Entry:
         return over(fn, single, [self], [], out)
 
     return entry
+
+
+def without_booleans(entry: Entry) -> Entry:
+    """`entry`, for an operator that PyTorch does not define on booleans."""
+
+    @functools.wraps(entry)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        lists = (a for a in args if isinstance(a, list | tuple))
+        if any(isinstance(x, torch.Tensor) and x.dtype is torch.bool for one in lists for x in one):
+            raise Declined("not defined for booleans")
+        return entry(*args, **kwargs)
+
+    return checked
 
 
 def with_list(fn: Any, single: Entry) -> Entry:

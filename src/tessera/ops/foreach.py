@@ -157,8 +157,8 @@ def without_booleans(entry: Entry) -> Entry:
 
     @functools.wraps(entry)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        lists = (a for a in args if isinstance(a, list | tuple))
-        if any(isinstance(x, torch.Tensor) and x.dtype is torch.bool for one in lists for x in one):
+        given = (x for a in args for x in (a if isinstance(a, list | tuple) else [a]))
+        if any(x.dtype is torch.bool if isinstance(x, torch.Tensor) else isinstance(x, bool) for x in given):
             raise Declined("not defined for booleans")
         return entry(*args, **kwargs)
 

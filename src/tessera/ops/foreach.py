@@ -8,6 +8,7 @@ Source: torch._foreach_*.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -149,6 +150,19 @@ def unary(fn: Any, single: Entry) -> Entry:
         return over(fn, single, [self], [], out)
 
     return entry
+
+
+def without_booleans(entry: Entry) -> Entry:
+    """`entry`, for an operator that PyTorch does not define on booleans."""
+
+    @functools.wraps(entry)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        given = (x for a in args for x in (a if isinstance(a, list | tuple) else [a]))
+        if any(x.dtype is torch.bool if isinstance(x, torch.Tensor) else isinstance(x, bool) for x in given):
+            raise Declined("not defined for booleans")
+        return entry(*args, **kwargs)
+
+    return checked
 
 
 def with_list(fn: Any, single: Entry) -> Entry:

@@ -103,16 +103,6 @@ def i0(x):
 
 
 @triton.jit
-def special_i1(x):
-    return libdevice.cyl_bessel_i1(x)
-
-
-@triton.jit
-def special_ndtri(x):
-    return libdevice.normcdfinv(x)
-
-
-@triton.jit
 def trunc(x):
     return libdevice.trunc(x)
 

@@ -113,6 +113,8 @@ def whole(fn: Any) -> Entry:
     """floor and ceil: integers are their own result."""
 
     def entry(self: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
+        if self.dtype is torch.bool:
+            raise Declined("not defined for booleans")
         return apply(fn if self.is_floating_point() else f.identity, (self,), Promotion.SAME, out)
 
     return entry

@@ -109,12 +109,6 @@ def joined(high, low):
 
 
 @triton.jit
-def put(out, base, value, size, BLOCK: tl.constexpr):
-    at = base + tl.arange(0, BLOCK)
-    tl.store(out + at, value.to(out.dtype.element_ty), mask=at < size)
-
-
-@triton.jit
 def draw(
     out, seed, size, a: tl.float64, b: tl.float64,
     FN: tl.constexpr, KIND: tl.constexpr, DIGITS: tl.constexpr, BLOCK: tl.constexpr,
@@ -124,29 +118,39 @@ def draw(
     Grid: (cdiv(size, 4 · BLOCK),), and with more digits than 24 half as many elements a program.
     """
     first = tl.program_id(0).to(tl.int64) * BLOCK
-    w, x, y, z = words(seed, first + tl.arange(0, BLOCK))
+    lane = tl.arange(0, BLOCK)
+    w, x, y, z = words(seed, first + lane)
     a = tl.cast(a, KIND)
     b = tl.cast(b, KIND)
     if DIGITS > 24:
         value, other = FN(joined(w, x), joined(y, z), a, b, DIGITS)
-        put(out, first * 2, value, size, BLOCK)
-        put(out, first * 2 + BLOCK, other, size, BLOCK)
+        at = first * 2 + lane
+        tl.store(out + at, value.to(out.dtype.element_ty), mask=at < size)
+        at = first * 2 + BLOCK + lane
+        tl.store(out + at, other.to(out.dtype.element_ty), mask=at < size)
     else:
         value, other = FN(w, x, a, b, DIGITS)
-        put(out, first * 4, value, size, BLOCK)
-        put(out, first * 4 + BLOCK, other, size, BLOCK)
+        at = first * 4 + lane
+        tl.store(out + at, value.to(out.dtype.element_ty), mask=at < size)
+        at = first * 4 + BLOCK + lane
+        tl.store(out + at, other.to(out.dtype.element_ty), mask=at < size)
         value, other = FN(y, z, a, b, DIGITS)
-        put(out, first * 4 + 2 * BLOCK, value, size, BLOCK)
-        put(out, first * 4 + 3 * BLOCK, other, size, BLOCK)
+        at = first * 4 + 2 * BLOCK + lane
+        tl.store(out + at, value.to(out.dtype.element_ty), mask=at < size)
+        at = first * 4 + 3 * BLOCK + lane
+        tl.store(out + at, other.to(out.dtype.element_ty), mask=at < size)
 
 
 @triton.jit
 def draw_whole(out, seed, size, low: tl.int64, span: tl.int64, BLOCK: tl.constexpr):
     """low + (64 bits mod span). Grid: (cdiv(size, 2 · BLOCK),)."""
     first = tl.program_id(0).to(tl.int64) * BLOCK
-    w, x, y, z = words(seed, first + tl.arange(0, BLOCK))
-    put(out, first * 2, in_span(joined(w, x), low, span), size, BLOCK)
-    put(out, first * 2 + BLOCK, in_span(joined(y, z), low, span), size, BLOCK)
+    lane = tl.arange(0, BLOCK)
+    w, x, y, z = words(seed, first + lane)
+    at = first * 2 + lane
+    tl.store(out + at, in_span(joined(w, x), low, span).to(out.dtype.element_ty), mask=at < size)
+    at = first * 2 + BLOCK + lane
+    tl.store(out + at, in_span(joined(y, z), low, span).to(out.dtype.element_ty), mask=at < size)
 
 
 @triton.jit

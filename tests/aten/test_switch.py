@@ -38,11 +38,11 @@ def test_operators_without_a_row_are_the_vendors() -> None:
 
 
 def test_a_declined_call_is_the_vendors_with_its_reason() -> None:
-    x = torch.ones(2, 2, dtype=torch.int64)
+    x = torch.ones(2, 2, dtype=torch.complex64)
     with tessera.use("always") as record:
         product = x @ x
     assert product.tolist() == [[2, 2], [2, 2]]
-    assert record.calls["mm"].reasons == {"matrix products of integers": 1}
+    assert record.calls["mm"].reasons == {"matrix products of this type": 1}
 
 
 def test_composites_are_counted_by_what_they_call() -> None:
@@ -124,3 +124,11 @@ def test_a_number_that_pytorch_passes_as_a_tensor_reaches_the_vendors_kernel():
     x = torch.randn(6, dtype=torch.complex64)
     with tessera.use("always"):
         assert torch.equal(x.mean(), x.sum() / 6)
+
+
+@pytest.mark.parametrize("other", [True, torch.tensor(True)])
+def test_a_difference_with_a_boolean_is_refused_as_pytorch_does(other: bool | torch.Tensor) -> None:
+    with tessera.use("always"):
+        for call in (lambda: torch.ones(3) - other, lambda: torch._foreach_sub([torch.ones(3)], other)):
+            with pytest.raises(RuntimeError, match="with a bool tensor is not supported"):
+                call()

@@ -41,7 +41,8 @@ def _with_numbers(kernel: Callable[..., Any], places: list[int]) -> Callable[...
     """`kernel`, for which a number in the place of a tensor becomes one.
 
     PyTorch's own C++ passes numbers as tensors that are marked as numbers, and hands them to a Python kernel as numbers
-    again. A 0-dim tensor of the type that the call promotes to has the same result.
+    again. A 0-dim tensor of the type that the call promotes to has the same result; a boolean stays one, for some operators
+    refuse it.
     """
 
     def call(keys: Any, *args: Any, **kwargs: Any) -> Any:
@@ -50,7 +51,8 @@ def _with_numbers(kernel: Callable[..., Any], places: list[int]) -> Callable[...
             tensors = [x for x in args if isinstance(x, torch.Tensor)]
             given = list(args)
             for i in numbers:
-                dtype = torch.result_type(tensors[0], given[i]) if tensors else None
+                promoted = tensors and not isinstance(given[i], bool)
+                dtype = torch.result_type(tensors[0], given[i]) if promoted else None
                 given[i] = torch.tensor(given[i], dtype=dtype)
             args = tuple(given)
         return kernel(keys, *args, **kwargs)

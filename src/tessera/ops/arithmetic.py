@@ -17,7 +17,7 @@ from tessera.ops import functions_integer as integer
 from tessera.ops import functions_math as m
 from tessera.ops.declined import Declined
 from tessera.ops.generate import Operand, Promotion, apply, common_type, compute_type, run, types
-from tessera.ops.pointwise import number_fits
+from tessera.ops.pointwise import not_boolean, number_fits
 
 Entry = Callable[..., torch.Tensor]
 Out = torch.Tensor | None
@@ -86,8 +86,7 @@ def shift(fn: Any) -> Entry:
 def rsub(self: Operand, other: Operand, *, alpha: Operand = 1, out: Out = None) -> torch.Tensor:
     """other - alpha · self; PyTorch rejects booleans."""
     result = common_type((self, other))
-    if any(isinstance(x, torch.Tensor) and x.dtype is torch.bool for x in (self, other)):
-        raise Declined("subtraction of booleans")
+    not_boolean(self, other)
     castable(result, out)
     if alpha == 1:
         return apply(m.reversed_sub, (self, other), Promotion.SAME, out)

@@ -157,7 +157,7 @@ def without_booleans(entry: Entry) -> Entry:
 
     @functools.wraps(entry)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        given = (x for a in args for x in (a if isinstance(a, list | tuple) else [a]))
+        given = (x for a in (*args, *kwargs.values()) for x in (a if isinstance(a, list | tuple) else [a]))
         if any(x.dtype is torch.bool if isinstance(x, torch.Tensor) else isinstance(x, bool) for x in given):
             raise Declined("not defined for booleans")
         return entry(*args, **kwargs)

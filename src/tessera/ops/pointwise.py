@@ -53,10 +53,15 @@ def add(self: Operand, other: Operand, *, alpha: Operand = 1, out: torch.Tensor 
     return _scaled(f.add, f.add_scaled, self, other, alpha, out)
 
 
+def not_boolean(*operands: Operand) -> None:
+    """Decline a difference of booleans, which PyTorch rejects."""
+    if any(x.dtype is torch.bool if isinstance(x, torch.Tensor) else isinstance(x, bool) for x in operands):
+        raise Declined("subtraction of booleans")
+
+
 def sub(self: Operand, other: Operand, *, alpha: Operand = 1, out: torch.Tensor | None = None) -> torch.Tensor:
     """self - alpha · other; PyTorch rejects booleans."""
-    if any(isinstance(x, torch.Tensor) and x.dtype is torch.bool for x in (self, other)):
-        raise Declined("subtraction of booleans")
+    not_boolean(self, other)
     return _scaled(f.sub, f.sub_scaled, self, other, alpha, out)
 
 

@@ -41,8 +41,8 @@ def _with_numbers(kernel: Callable[..., Any], places: list[int]) -> Callable[...
     """`kernel`, for which a number in the place of a tensor becomes one.
 
     PyTorch's own C++ passes numbers as tensors that are marked as numbers, and hands them to a Python kernel as numbers
-    again. A 0-dim tensor of the type that the call promotes to has the same result; a boolean stays one, for some operators
-    refuse it.
+    again. A 0-dim tensor of the type that the call promotes to has the same result; a boolean stays one, for some
+    operators refuse it.
     """
 
     def call(keys: Any, *args: Any, **kwargs: Any) -> Any:

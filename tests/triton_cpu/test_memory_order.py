@@ -221,3 +221,48 @@ def test_what_is_stored_reads_a_sum_of_rows_that_were_loaded_before():
     for out in (torch.empty_like(y), y):
         scale[(4,)](x, y, out, 7, R=2, C=64)
         assert torch.equal(out, expected)
+
+
+@triton.jit
+def centre(x, y, n, BLOCK: tl.constexpr):
+    row, at = tl.program_id(0), tl.arange(0, BLOCK)
+    value = tl.load(x + row * n + at, mask=at < n, other=0.0)
+    off = tl.where(at < n, value - tl.sum(value, axis=0) / n, 0.0)
+    tl.store(y + row * n + at, off / tl.sqrt(tl.sum(off * off, axis=0)), mask=at < n)
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 16, 300, -1, -16])
+def test_a_row_is_read_three_times_and_written_over_itself(ahead):
+    memory = torch.randn(1000)
+    x, y = memory[16:316], memory[16 + ahead : 316 + ahead]
+    off = x.double() - x.double().mean()
+    expected = off / off.norm()
+    centre[(1,)](x, y, 300, BLOCK=512)
+    torch.testing.assert_close(y.double(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 7), (5, 300), (64, 2048), (3, 40000)])
+def test_rows_that_are_read_several_times_follow_each_other(shape):
+    x = torch.randn(shape)
+    y = torch.empty_like(x)
+    compiled = centre[(shape[0],)](x, y, shape[1], BLOCK=triton.next_power_of_2(shape[1]))
+    off = x.double() - x.double().mean(1, keepdim=True)
+    torch.testing.assert_close(y.double(), off / off.norm(dim=1, keepdim=True), rtol=1e-4, atol=1e-5)
+    assert ("llvm.prefetch" in compiled.asm["llir"]) == (shape[1] >= 300)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int8, torch.int64, torch.bool])
+@pytest.mark.parametrize("start", [0, 1, 16])
+def test_stores_past_the_caches_write_what_others_write(dtype, start):
+    @triton.jit
+    def copy(x, y, n, BLOCK: tl.constexpr):
+        at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        tl.store(y + at, tl.load(x + at, mask=at < n), mask=at < n, cache_modifier=".cs")
+        if tl.program_id(0) == 0:
+            tl.store(y - 1, tl.load(x), cache_modifier=".cs")
+
+    n = 5003
+    x, y = (torch.randn(n) * 50).to(dtype), torch.zeros(n + 100, dtype=dtype)
+    compiled = copy[(triton.cdiv(n, 1024),)](x, y[start + 1 :], n, BLOCK=1024)
+    assert "!nontemporal" in compiled.asm["llir"] and "fence" in compiled.asm["llir"]
+    assert torch.equal(y[start + 1 : start + 1 + n], x) and y[start] == x[0] and not y[start + 1 + n :].any()

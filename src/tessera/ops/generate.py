@@ -121,7 +121,9 @@ def run(
     strides = [next(steps) if isinstance(x, torch.Tensor) else () for x in operands] + [loops.strides[-1]]
     kinds = [_kind(x, step, compute) for x, step in zip(operands, strides, strict=False)]
     values = [_value(x, kind) for x, kind in zip(operands, kinds, strict=True)]
+    in_place = any(x is out for x in tensors)
     constants = {"FN": fn, "ARITY": len(operands), "COMPUTE": compute}
+    constants["STORE"] = "" if in_place else tiles.store_modifier(out)
     constants |= {f"KIND_{name}": kind for name, kind in zip("ABCD", kinds + [EACH] * len(fill), strict=True)}
     if loops.flat:
         _run_flat(values, fill, out, constants)

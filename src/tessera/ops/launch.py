@@ -38,7 +38,6 @@ _TYPES = {
 _INT32 = range(-(1 << 31), 1 << 31)
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
     """A kernel compiled for the types of its arguments.

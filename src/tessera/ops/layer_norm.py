@@ -40,7 +40,8 @@ def load_or(x, cols, mask, default, COMPUTE: tl.constexpr):
 @triton.jit
 def forward(
     x, weight, bias, y, mean, rstd, num, n, eps: tl.float64,
-    CENTERED: tl.constexpr, WHOLE: tl.constexpr, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+    CENTERED: tl.constexpr, WHOLE: tl.constexpr, COMPUTE: tl.constexpr, STORE: tl.constexpr,
+    ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     """[ROWS, COLS] of rows a program; grid: (cdiv(num, ROWS),)."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -58,7 +59,7 @@ def forward(
         scale = 1.0 / tl.sqrt(tl.sum(off * off, axis=1)[:, None] / n + tl.cast(eps, COMPUTE))
         w = load_or(weight, cols, cols < n, 1.0, COMPUTE)
         b = load_or(bias, cols, cols < n, 0.0, COMPUTE)
-        tl.store(y + starts + cols, (off * scale * w + b).to(y.dtype.element_ty), mask=mask)
+        tl.store(y + starts + cols, (off * scale * w + b).to(y.dtype.element_ty), mask=mask, cache_modifier=STORE)
     else:
         squares = tl.zeros([ROWS, 1], COMPUTE)
         for start in range(0, n, COLS):
@@ -80,7 +81,7 @@ def forward(
             w = load_or(weight, start + cols, cols < n - start, 1.0, COMPUTE)
             b = load_or(bias, start + cols, cols < n - start, 0.0, COMPUTE)
             result = (v - center) * scale * w + b
-            tl.store(y + starts + start + cols, result.to(y.dtype.element_ty), mask=mask)
+            tl.store(y + starts + start + cols, result.to(y.dtype.element_ty), mask=mask, cache_modifier=STORE)
     one = tl.zeros([1], tl.int32)[None, :]
     if CENTERED:
         tl.store(mean + rows[:, None] + one, center.to(mean.dtype.element_ty), mask=in_rows)
@@ -90,7 +91,7 @@ def forward(
 @triton.jit
 def backward_input(
     g, x, weight, mean, rstd, dx, num, n,
-    CENTERED: tl.constexpr, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+    CENTERED: tl.constexpr, COMPUTE: tl.constexpr, STORE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     """[ROWS, COLS] of rows a program; grid: (cdiv(num, ROWS),)."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -115,7 +116,7 @@ def backward_input(
         u *= load_or(weight, start + cols, cols < n - start, 1.0, COMPUTE)
         v = (tl.load(x + starts + start + cols, mask=mask, other=0.0).to(COMPUTE) - center) * scale
         result = scale * (u - sum_u / n - v * (sum_ux / n))
-        tl.store(dx + starts + start + cols, result.to(dx.dtype.element_ty), mask=mask)
+        tl.store(dx + starts + start + cols, result.to(dx.dtype.element_ty), mask=mask, cache_modifier=STORE)
 
 
 @triton.jit
@@ -179,8 +180,8 @@ def native_layer_norm(
     rows = _rows(x, n)
     launch(
         forward, rows.grid, x, _flat(weight), _flat(bias), y, mean, rstd, rows.num, n, eps,
-        CENTERED=True, WHOLE=rows.whole, COMPUTE=compute_type(x.dtype), ROWS=rows.block_rows, COLS=rows.block_cols,
-        num_warps=rows.num_warps,
+        CENTERED=True, WHOLE=rows.whole, COMPUTE=compute_type(x.dtype), STORE=tiles.store_modifier(y),
+        ROWS=rows.block_rows, COLS=rows.block_cols, num_warps=rows.num_warps,
     )  # fmt: skip
     return y, mean, rstd
 
@@ -232,7 +233,8 @@ def _backward(
     if dx is not None:
         launch(
             backward_input, rows.grid, g, x, _flat(weight), mean, rstd, dx, rows.num, n, CENTERED=mean is not None,
-            COMPUTE=compute, ROWS=rows.block_rows, COLS=rows.block_cols, num_warps=rows.num_warps,
+            COMPUTE=compute, STORE=tiles.store_modifier(dx), ROWS=rows.block_rows, COLS=rows.block_cols,
+            num_warps=rows.num_warps,
         )  # fmt: skip
     if dweight is not None or dbias is not None:
         cols = tiles.block(n, 64)
@@ -266,8 +268,8 @@ def fused_rms_norm(
     launch(
         forward, rows.grid, x, _flat(weight), None, y, None, rstd, rows.num, n,
         torch.finfo(wide).eps if eps is None else eps,
-        CENTERED=False, WHOLE=rows.whole, COMPUTE=compute_type(x.dtype), ROWS=rows.block_rows, COLS=rows.block_cols,
-        num_warps=rows.num_warps,
+        CENTERED=False, WHOLE=rows.whole, COMPUTE=compute_type(x.dtype), STORE=tiles.store_modifier(y),
+        ROWS=rows.block_rows, COLS=rows.block_cols, num_warps=rows.num_warps,
     )  # fmt: skip
     return y, rstd
 

@@ -43,7 +43,7 @@ def flat(
     a, b, c, d, out, size,
     FN: tl.constexpr, ARITY: tl.constexpr,
     KIND_A: tl.constexpr, KIND_B: tl.constexpr, KIND_C: tl.constexpr, KIND_D: tl.constexpr,
-    COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
+    COMPUTE: tl.constexpr, STORE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """out[i] = FN(a[i], b[i], …) for i < size; grid: (cdiv(size, BLOCK),)."""
     base = tl.program_id(0).to(tl.int64) * BLOCK
@@ -64,7 +64,7 @@ def flat(
                 x4 = flat_operand(d, base, offsets, mask, KIND_D, COMPUTE)
                 y = FN(x, x2, x3, x4)
     value = tl.cast(y, out.dtype.element_ty)
-    tl.store(out + base + offsets, value, mask=mask)
+    tl.store(out + base + offsets, value, mask=mask, cache_modifier=STORE)
 
 
 @triton.jit
@@ -97,7 +97,7 @@ def strided(
     a_0, a_1, a_2, a_3, b_0, b_1, b_2, b_3, c_0, c_1, c_2, c_3, d_0, d_1, d_2, d_3, out_0, out_1, out_2, out_3,
     FN: tl.constexpr, ARITY: tl.constexpr,
     KIND_A: tl.constexpr, KIND_B: tl.constexpr, KIND_C: tl.constexpr, KIND_D: tl.constexpr,
-    COMPUTE: tl.constexpr, OUTER: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+    COMPUTE: tl.constexpr, STORE: tl.constexpr, OUTER: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     """The same over a loop nest: `num_cols` of the innermost dim, `num_rows` = size_1 · size_2 · (the rest) outside it.
 
@@ -124,4 +124,4 @@ def strided(
                 y = FN(x, x2, x3, x4)
     start = place(rows, size_1, size_2, out_1, out_2, out_3, OUTER)
     value = tl.cast(y, out.dtype.element_ty)
-    tl.store(out + start[:, None] + (cols * out_0)[None, :], value, mask=mask)
+    tl.store(out + start[:, None] + (cols * out_0)[None, :], value, mask=mask, cache_modifier=STORE)

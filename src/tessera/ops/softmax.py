@@ -12,6 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
+from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type
 from tessera.ops.launch import launch
@@ -21,7 +22,8 @@ from tessera.ops.rows import row_starts, view
 @triton.jit
 def forward(
     x, y, num, n, inner,
-    LOG: tl.constexpr, WHOLE: tl.constexpr, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+    LOG: tl.constexpr, WHOLE: tl.constexpr, COMPUTE: tl.constexpr, STORE: tl.constexpr,
+    ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     """[ROWS, COLS] of rows a program; grid: (cdiv(num, ROWS),)."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -36,7 +38,7 @@ def forward(
         e = tl.exp(v)
         total = tl.sum(e, axis=1)[:, None]
         result = v - tl.log(total) if LOG else e / total
-        tl.store(y + at, result.to(y.dtype.element_ty), mask=mask)
+        tl.store(y + at, result.to(y.dtype.element_ty), mask=mask, cache_modifier=STORE)
     else:
         top = tl.full([ROWS, 1], -float("inf"), COMPUTE)
         total = tl.zeros([ROWS, 1], COMPUTE)
@@ -53,13 +55,14 @@ def forward(
             at = starts + (start + cols).to(tl.int64) * inner
             v = tl.load(x + at, mask=mask, other=-float("inf")).to(COMPUTE) - top
             result = v - tl.log(total) if LOG else tl.exp(v) / total
-            tl.store(y + at, result.to(y.dtype.element_ty), mask=mask)
+            tl.store(y + at, result.to(y.dtype.element_ty), mask=mask, cache_modifier=STORE)
 
 
 @triton.jit
 def backward(
     g, y, dx, num, n, inner,
-    LOG: tl.constexpr, WHOLE: tl.constexpr, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+    LOG: tl.constexpr, WHOLE: tl.constexpr, COMPUTE: tl.constexpr, STORE: tl.constexpr,
+    ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     """[ROWS, COLS] of rows a program; grid: (cdiv(num, ROWS),)."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -80,7 +83,7 @@ def backward(
         gv = tl.load(g + at, mask=mask, other=0.0).to(COMPUTE)
         yv = tl.load(y + at, mask=mask, other=0.0).to(COMPUTE)
         result = gv - tl.exp(yv) * total if LOG else (gv - total) * yv
-        tl.store(dx + at, result.to(dx.dtype.element_ty), mask=mask)
+        tl.store(dx + at, result.to(dx.dtype.element_ty), mask=mask, cache_modifier=STORE)
 
 
 def _forward(x: torch.Tensor, dim: int, half_to_float: bool, log: bool) -> torch.Tensor:
@@ -92,8 +95,8 @@ def _forward(x: torch.Tensor, dim: int, half_to_float: bool, log: bool) -> torch
     rows = view(x, dim)
     launch(
         forward, rows.grid, x.contiguous(), y, rows.num, rows.n, rows.inner,
-        LOG=log, WHOLE=rows.whole, COMPUTE=compute_type(x.dtype), ROWS=rows.block_rows, COLS=rows.block_cols,
-        num_warps=rows.num_warps,
+        LOG=log, WHOLE=rows.whole, COMPUTE=compute_type(x.dtype), STORE=tiles.store_modifier(y),
+        ROWS=rows.block_rows, COLS=rows.block_cols, num_warps=rows.num_warps,
     )  # fmt: skip
     return y
 
@@ -107,8 +110,8 @@ def _backward(g: torch.Tensor, y: torch.Tensor, dim: int, input_dtype: torch.dty
     rows = view(y, dim)
     launch(
         backward, rows.grid, g.contiguous(), y.contiguous(), dx, rows.num, rows.n, rows.inner,
-        LOG=log, WHOLE=rows.whole, COMPUTE=compute_type(y.dtype), ROWS=rows.block_rows, COLS=rows.block_cols,
-        num_warps=rows.num_warps,
+        LOG=log, WHOLE=rows.whole, COMPUTE=compute_type(y.dtype), STORE=tiles.store_modifier(dx),
+        ROWS=rows.block_rows, COLS=rows.block_cols, num_warps=rows.num_warps,
     )  # fmt: skip
     return dx
 

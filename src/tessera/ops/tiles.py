@@ -21,8 +21,8 @@ class Tiles:
     reductions) holds ·
     `longest_row`: rows up to this many elements are held whole, longer ones are walked in steps of `row` ·
     `mm`: rows, columns and depth of a matmul tile · `attention`: queries and keys of an attention tile · `min_dot`:
-    smallest side
-    that the chip's dot takes · `num_warps`: for the GPU compilers.
+    smallest side that the chip's dot takes · `num_warps`: for the GPU compilers · `streamed_bytes`: outputs from this
+    size on are written past the caches, which would not hold them until they are read; 0: none.
     """
 
     flat: int
@@ -32,6 +32,7 @@ class Tiles:
     attention: tuple[int, int]
     min_dot: int
     num_warps: int
+    streamed_bytes: int = 0
 
     def __post_init__(self) -> None:
         for size in (self.flat, self.row, self.longest_row, *self.mm, *self.attention, self.min_dot, self.num_warps):
@@ -40,7 +41,8 @@ class Tiles:
 
 TILES = {
     "cpu": Tiles(
-        flat=8192, row=2048, longest_row=65536, mm=(256, 128, 128), attention=(64, 64), min_dot=1, num_warps=1
+        flat=8192, row=2048, longest_row=65536, mm=(256, 128, 128), attention=(64, 64), min_dot=1, num_warps=1,
+        streamed_bytes=1 << 24,
     ),
     "cuda": Tiles(flat=1024, row=2048, longest_row=8192, mm=(64, 64, 32), attention=(64, 32), min_dot=16, num_warps=4),
     "hip": Tiles(flat=1024, row=2048, longest_row=8192, mm=(64, 64, 32), attention=(64, 32), min_dot=16, num_warps=4),
@@ -58,6 +60,12 @@ def of(device: torch.device) -> Tiles:
             f"no block sizes are known for device type {device.type!r}; known are {known}: add a row to TILES"
         )
     return TILES[device.type]
+
+
+def store_modifier(out: torch.Tensor) -> str:
+    """The cache modifier of stores to an output that the kernel does not read."""
+    least = of(out.device).streamed_bytes
+    return ".cs" if least and out.numel() * out.element_size() >= least else ""
 
 
 # What loading one row or column of a tile costs, in products: a small tile loads more for each product.

@@ -15,7 +15,7 @@ from tessera.compiler.lower import edges
 from tessera.compiler.lower.lanes import Uniform, ltype, size_bytes
 from tessera.compiler.lower.sweep import Sweeper
 from tessera.compiler.passes import reach
-from tessera.compiler.passes.placement import GUARDED, reads_in_place
+from tessera.compiler.passes.placement import reads_in_place
 from tessera.ir.nodes import Op, Value
 from tessera.ir.types import BlockType, PointerType, element_of, shape_of
 
@@ -26,11 +26,10 @@ def take_guarded(low: Sweeper, store: Op) -> list[Value]:
     for operand in store.operands:
         whole = reach.identity(len(shape_of(operand.type)))
         for visit in reach.visits(operand, whole, lambda visit: visit.value in low.buffers):
-            owner = visit.value.owner
-            if visit.value in low.pending and isinstance(owner, Op) and owner.placement == GUARDED:
+            if visit.value in low.guarded:
                 found[visit.value] = None
     for value in found:
-        del low.pending[value]
+        del low.guarded[value]
     return list(found)
 
 
@@ -45,7 +44,7 @@ def either_way(low: Sweeper, store: Op, guarded: Sequence[Value], write: Callabl
     b.branch(after)
     b.label(before)
     with low.conditional():
-        low.pending.update(dict.fromkeys(guarded))
+        low.guarded.update(dict.fromkeys(guarded))
         low.flush()
         write()
     b.branch(after)

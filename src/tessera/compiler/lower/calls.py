@@ -15,6 +15,8 @@ from tessera.ir.types import BlockType, Type
 
 GRID = tuple(V(I32, f"%{name}") for name in ("pid.x", "pid.y", "pid.z", "num.x", "num.y", "num.z"))
 STATUS = V(LType("ptr"), "%status")
+# What only the kernel itself is passed: where it remembers how the blocks of the program before began.
+STARTS = V(LType("ptr"), "%starts")
 
 
 def symbol(name: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from tessera.compiler.errors import LoweringError, fail
 from tessera.compiler.llvm.builder import I64, Builder, LType, V, const, int_const
-from tessera.compiler.lower import buffers, float8, memory
+from tessera.compiler.lower import ahead, buffers, float8, memory
 from tessera.compiler.lower import lanes as ln
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.calls import call_by_lane
@@ -39,6 +39,8 @@ class Evaluator:
         # Values that the sweep in progress also writes to scratch, and the index of its current trip.
         self.storing: dict[Value, Buffer] = {}
         self.trip: Index = ()
+        # Loads that the sweep in progress also prefetches for the next block, and how far that is.
+        self.moved: dict[Op, tuple[V, int]] = {}
         self._frames: list[dict[tuple[Value, int], Lanes]] = [{}]
         self._numbers: dict[Index, int] = {}
         self.globals: list[str] = []
@@ -327,6 +329,8 @@ def _load(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
     pointer, *rest = (ev.evaluate(operand, index) for operand in op.operands)
     mask = rest[0] if rest else None
     other = rest[1] if len(rest) > 1 else None
+    if op in ev.moved and not memory.is_nowhere(mask):
+        ahead.prefetch(ev.b, pointer, ev.moved[op])
     return memory.load(ev.b, pointer, mask, other, ltype(element_of(value.type)), ev.width)
 
 

@@ -8,13 +8,13 @@ from tessera.compiler.errors import Fault, LoweringError
 from tessera.compiler.llvm.builder import I32, I64, PTR, Builder, V, const, int_const
 from tessera.compiler.lower import diagnostics, dot, memory, reductions, scans, stores
 from tessera.compiler.lower.buffers import Buffer
-from tessera.compiler.lower.calls import GRID, STATUS, call, returned_type, symbol
+from tessera.compiler.lower.calls import GRID, STARTS, STATUS, call, returned_type, symbol
 from tessera.compiler.lower.elementwise import ROWS
 from tessera.compiler.lower.evaluate import unsupported
 from tessera.compiler.lower.lanes import Uniform, ltype
 from tessera.compiler.lower.memory import zero
 from tessera.compiler.lower.sweep import Sweeper
-from tessera.compiler.passes.placement import is_lazy
+from tessera.compiler.passes.placement import GUARDED, is_lazy
 from tessera.compiler.targets.rows import Target
 from tessera.ir.nodes import Block, Function, Location, Op, Value
 from tessera.ir.types import BlockType, Type, element_of
@@ -23,8 +23,9 @@ from tessera.ir.types import BlockType, Type, element_of
 class FunctionLowering(Sweeper):
     """The lowering of one function. `lower()` runs it. `calls.py` says what it is passed."""
 
-    def __init__(self, function: Function, target: Target) -> None:
+    def __init__(self, function: Function, target: Target, is_kernel: bool) -> None:
         super().__init__(Builder(target.has("avx512bf16")), function.name, target)
+        self.starts = 0 if is_kernel else None
         self.function = function
         self.returned: list[Buffer | None] = []
         self.faults: list[Fault] = []
@@ -37,7 +38,7 @@ class FunctionLowering(Sweeper):
         params = [self._parameter(number, arg) for number, arg in enumerate(self.function.args)]
         self.returned = [self._returned(number, type) for number, type in enumerate(self.function.result_types)]
         params += [str(buffer.pointer) for buffer in self.returned if buffer is not None]
-        params += map(str, [*GRID, STATUS])
+        params += map(str, [*GRID, STATUS] if self.starts is None else [*GRID, STATUS, STARTS])
         for position, block in enumerate(self.function.body.blocks):
             self._cfg_block(block, first=position == 0)
         self._place_phis()
@@ -120,7 +121,9 @@ class FunctionLowering(Sweeper):
     def op(self, op: Op) -> None:
         """Lower one operation: a sink at once, an expression when it is used, a scalar here."""
         if is_lazy(op):
-            if op.placement:
+            if op.placement == GUARDED:
+                self.guarded[op.result] = None
+            elif op.placement:
                 for result in op.results:
                     self.postpone(result)
             return

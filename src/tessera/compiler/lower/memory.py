@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tessera.compiler.llvm.builder import I1, Builder, LType, V, int_const
+from collections.abc import Callable
+
+from tessera.compiler.llvm.builder import I1, I64, Builder, LType, V, int_const
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, Vector, size_bytes, to_vector
 
 # Half precision moves as integers: where LLVM must take a masked access apart it would round every element through
@@ -10,6 +12,7 @@ from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, Vector, size_byte
 _HALVES = ("half", "bfloat")
 
 TRUE = int_const(1, I1)
+_LINE_BYTES = 64
 
 
 def _as_bits(b: Builder, lanes: Lanes) -> Lanes:
@@ -30,7 +33,7 @@ def load(b: Builder, pointer: Lanes, mask: Lanes | None, other: Lanes | None, ty
         bits = load(b, pointer, mask, None if other is None else _as_bits(b, other), type.with_scalar("i16"), width)
         return _cast(b, bits, type.scalar)
     mask = _simplify(mask)
-    if _nowhere(mask):
+    if is_nowhere(mask):
         return other if other is not None else Uniform(zero(type))
     if isinstance(pointer, Uniform) and not isinstance(mask, Vector):
         return Uniform(_load_scalar(b, pointer.value, mask, other, type))
@@ -45,10 +48,13 @@ def load(b: Builder, pointer: Lanes, mask: Lanes | None, other: Lanes | None, ty
     return Vector(_gather(b, to_vector(b, pointer, width), lanes, passed, align))
 
 
-def store(b: Builder, value: Lanes, pointer: Lanes, mask: Lanes | None, width: int) -> None:
-    """Write `value` at `pointer` where `mask` holds. Of several lanes at one address the last one stays."""
+def store(b: Builder, value: Lanes, pointer: Lanes, mask: Lanes | None, width: int, streaming: bool = False) -> None:
+    """Write `value` at `pointer` where `mask` holds. Of several lanes at one address the last one stays.
+
+    streaming: past the caches, where whole vectors are written.
+    """
     mask = _simplify(mask)
-    if _nowhere(mask):
+    if is_nowhere(mask):
         return
     value = _as_bits(b, value)
     if isinstance(pointer, Uniform) and not isinstance(mask, Vector) and isinstance(value, Uniform):
@@ -58,10 +64,11 @@ def store(b: Builder, value: Lanes, pointer: Lanes, mask: Lanes | None, width: i
     align = size_bytes(data.type)
     if _contiguous(pointer, data.type):
         assert isinstance(pointer, Ramp)
+        whole = _stream if streaming else Builder.store
         if mask is None:
-            b.store(data, pointer.base, align)
+            whole(b, data, pointer.base, align)
         else:
-            _store_contiguous(b, data, pointer.base, to_vector(b, mask, width), align)
+            _store_contiguous(b, data, pointer.base, to_vector(b, mask, width), align, whole)
         return
     lanes = to_vector(b, mask, width) if mask is not None else _all(width)
     _masked(b, "masked.scatter", data, to_vector(b, pointer, width), lanes, align)
@@ -81,14 +88,32 @@ def _load_contiguous(b: Builder, pointer: V, mask: V, passed: V, align: int) -> 
     return b.emit(passed.type, f"phi {passed.type} [ {plain.ref}, %{whole} ], [ {masked.ref}, %{part} ]")
 
 
-def _store_contiguous(b: Builder, data: V, pointer: V, mask: V, align: int) -> None:
+def _store_contiguous(
+    b: Builder, data: V, pointer: V, mask: V, align: int, store_whole: Callable[[Builder, V, V, int], None]
+) -> None:
     """A masked store, as a plain one where the whole vector is written."""
     whole, part, after = _whole_or_part(b, mask, "stored")
     b.label(whole)
-    b.store(data, pointer, align)
+    store_whole(b, data, pointer, align)
     b.branch(after)
     b.label(part)
     _masked(b, "masked.store", data, pointer, mask, align)
+    b.branch(after)
+    b.label(after)
+
+
+def _stream(b: Builder, data: V, pointer: V, align: int) -> None:
+    """A store that goes round the caches: the line is not read before it is overwritten, and pushes nothing else out.
+    Chips have it for aligned vectors."""
+    natural = min(data.type.lanes * size_bytes(data.type), _LINE_BYTES)
+    aligned, crooked, after = b.fresh("aligned"), b.fresh("crooked"), b.fresh("streamed")
+    rest = b.binary("and", b.cast("ptrtoint", pointer, I64), int_const(natural - 1, I64))
+    b.branch_rarely(b.icmp("ne", rest, int_const(0, I64)), crooked, aligned)
+    b.label(aligned)
+    b.raw(f"store {data}, {pointer}, align {natural}, !nontemporal !{{i32 1}}")
+    b.branch(after)
+    b.label(crooked)
+    b.store(data, pointer, align)
     b.branch(after)
     b.label(after)
 
@@ -140,7 +165,8 @@ def _simplify(mask: Lanes | None) -> Lanes | None:
     return None if isinstance(mask, Uniform) and mask.value.const not in (None, 0) else mask
 
 
-def _nowhere(mask: Lanes | None) -> bool:
+def is_nowhere(mask: Lanes | None) -> bool:
+    """A mask that never holds."""
     return isinstance(mask, Uniform) and mask.value.const == 0
 
 

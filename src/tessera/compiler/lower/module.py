@@ -8,13 +8,16 @@ begin ≤ i < end run in order, x fastest.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tessera.compiler.errors import LoweringError, internal
 from tessera.compiler.llvm.builder import F32, I8, I32, I64, PTR, Builder, V, int_const
-from tessera.compiler.lower.calls import symbol
+from tessera.compiler.lower.calls import STARTS, symbol
 from tessera.compiler.lower.function import FunctionLowering
 from tessera.compiler.lower.lanes import ltype
+from tessera.compiler.lower.stores import is_streaming
 from tessera.compiler.targets.rows import Target
-from tessera.ir.nodes import Function, Module
+from tessera.ir.nodes import Function, Module, Op
 from tessera.ir.types import element_of
 
 _SLOT_BYTES = 8
@@ -27,13 +30,13 @@ def lower_module(module: Module, target: Target) -> str:
         LoweringError: an operation cannot be lowered.
     """
     kernel = module.kernel
-    lowerings = [FunctionLowering(function, target) for function in module.functions]
+    lowerings = [FunctionLowering(function, target, function is kernel) for function in module.functions]
     bodies = [_lower(lowering) for lowering in lowerings]
     faults = dict.fromkeys(fault for lowering in lowerings for fault in lowering.faults)
     if faults:
         raise LoweringError(list(faults))
-    asserts = any(op.name == "assert" for function in module.functions for op in function.walk())
-    entry = _entry(kernel, asserts)
+    starts = sum(lowering.starts or 0 for lowering in lowerings)
+    entry = _entry(kernel, [op for function in module.functions for op in function.walk()], starts)
     declarations = sorted({line for lowering in lowerings for line in lowering.b.declarations.values()})
     constants = [line for lowering in lowerings for line in lowering.globals]
     attributes = 'attributes #0 = { nounwind "no-trapping-math"="true" }'
@@ -48,11 +51,13 @@ def _lower(lowering: FunctionLowering) -> str:
         raise internal(error, lowering.place) from error
 
 
-def _entry(kernel: Function, asserts: bool) -> str:
+def _entry(kernel: Function, ops: Sequence[Op], starts: int) -> str:
     b = Builder()
+    b.raw(f"{STARTS.ref} = alloca [{starts} x i64]")
+    b.raw(f"store [{starts} x i64] zeroinitializer, {STARTS}")
     args = [_argument(b, number, kernel) for number in range(len(kernel.args))]
     status = V(PTR, "null")
-    if asserts:
+    if any(op.name == "assert" for op in ops):
         slot = b.offset(V(PTR, "%args"), int_const(len(args) * _SLOT_BYTES, I64), 1)
         status = b.load(PTR, slot, _SLOT_BYTES)
     b.raw("%any = icmp slt i64 %begin, %end")
@@ -64,13 +69,16 @@ def _entry(kernel: Function, asserts: bool) -> str:
     places = [V(I32, f"%{axis}") for axis in "xyz"]
     for place, start in zip(places, first, strict=True):
         b.raw(f"{place.ref} = phi i32 [ {start.ref}, %start ], [ {place.ref}.next, %head ]")
-    passed = [*args, *places, *(V(I32, f"%num.{axis}") for axis in "xyz"), status]
+    passed = [*args, *places, *(V(I32, f"%num.{axis}") for axis in "xyz"), status, STARTS]
     b.raw(f"call void @{symbol(kernel.name)}({', '.join(map(str, passed))})")
     b.raw(_NEXT_PLACE)
     b.raw("%next = add nuw nsw i64 %index, 1")
     b.raw("%more = icmp slt i64 %next, %end")
     b.raw("br i1 %more, label %head, label %leave")
     b.label("leave")
+    if any(map(is_streaming, ops)):
+        # Stores that go round the caches also go round the order of others, such as that which says that all is done.
+        b.raw("fence seq_cst")
     b.raw("ret void")
     head = f"define void @{kernel.name}(ptr %args, i64 %begin, i64 %end, i32 %num.x, i32 %num.y, i32 %num.z) #0 {{"
     return "\n".join([head, "entry:", *b.lines, "}"])

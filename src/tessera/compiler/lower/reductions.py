@@ -32,7 +32,7 @@ class _Reduction:
         ]
 
     def run(self) -> None:
-        with self.low.filling(self.plan, self.op.operands), self.low.lanes(self.plan.width):
+        with self.low.walking(self.plan, self.op.operands):
             self._outer({})
         for result, output in zip(self.op.results, self.outputs, strict=True):
             if output is not None:

@@ -30,7 +30,8 @@ def store(low: Sweeper, op: Op) -> None:
 
     def body(index: Index) -> None:
         condition = low.evaluate(mask, index) if mask is not None else None
-        memory.store(low.b, low.evaluate(value, index), low.evaluate(pointer, index), condition, low.width)
+        written, place = low.evaluate(value, index), low.evaluate(pointer, index)
+        memory.store(low.b, written, place, condition, low.width, is_streaming(op))
 
     def write() -> None:
         assert isinstance(pointer.type, BlockType)
@@ -40,6 +41,11 @@ def store(low: Sweeper, op: Op) -> None:
         apart.either_way(low, op, guarded, write)
     else:
         write()
+
+
+def is_streaming(op: Op) -> bool:
+    """Does a store ask to go round the caches, as `.cs` does?"""
+    return op.name == "store" and op.attrs.get("cacheModifier") == "cs"
 
 
 _ORDERS = {"relaxed": "monotonic", "acquire": "acquire", "release": "release", "acq_rel": "acq_rel"}

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tessera.compiler.llvm.builder import I64, Builder, V, int_const
-from tessera.compiler.lower import buffers, edges
+from tessera.compiler.lower import ahead, buffers, edges
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.evaluate import Evaluator, Index, delinearise
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, ltype
@@ -52,6 +52,12 @@ class Sweeper(Evaluator):
         self.target = target
         # Values that belong in scratch and wait for the first sweep that reads them anyway.
         self.pending: dict[Value, None] = {}
+        # Loads that every sweep performs itself, until the store that could overtake them.
+        self.guarded: dict[Value, None] = {}
+        # How often sweeps performed a load so far, and of how many blocks the kernel remembers the start; None in a
+        # function, whose calls do not follow each other as the programs of a grid do.
+        self.performed: dict[Op, int] = {}
+        self.starts: int | None = None
         # What is known of masks and remainders all along the loop that is being written.
         self._facts: edges.Facts = {}
 
@@ -114,8 +120,14 @@ class Sweeper(Evaluator):
         if self._is_better_flat(plan, reads):
             self._walk_flat(plan.shape, reads, body)
             return
-        with self.filling(plan, reads), self.lanes(plan.width):
+        with self.walking(plan, reads):
             self._walk(plan, [], reads, body)
+
+    @contextmanager
+    def walking(self, plan: Plan, reads: Sequence[Value]) -> Iterator[None]:
+        """Inside, `plan` is walked and `reads` are evaluated."""
+        with self.filling(plan, reads), ahead.looking(self, plan, reads), self.lanes(plan.width):
+            yield
 
     def _is_better_flat(self, plan: Plan, reads: Sequence[Value]) -> bool:
         """Are rows shorter than a vector, as those of a sorting network, and is memory reached through scratch or a
@@ -299,10 +311,11 @@ class Sweeper(Evaluator):
         self.pending[value] = None
 
     def materialise(self, value: Value) -> None:
-        """Compute a pending value into scratch now."""
+        """Compute a value that waits into scratch now."""
         plan = self.plan(shape_of(value.type), [value])
         buffer = self.scratch(value)
-        del self.pending[value]
+        self.pending.pop(value, None)
+        self.guarded.pop(value, None)
         self.fill(buffer, value, plan)
         self.buffers[value] = buffer
 
@@ -336,8 +349,8 @@ class Sweeper(Evaluator):
 
     def flush(self) -> None:
         """Compute everything that waits: control flow or a write comes next."""
-        while self.pending:
-            self.materialise(next(iter(self.pending)))
+        while self.pending or self.guarded:
+            self.materialise(next(iter(self.pending or self.guarded)))
 
 
 _ZERO = Uniform(int_const(0, I64))

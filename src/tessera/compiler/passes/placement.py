@@ -48,7 +48,7 @@ _BARRIERS = frozenset({"debug_barrier", "gpu.barrier", "ttg.barrier"})
 _WRITES = _BARRIERS | {"store", "atomic_rmw", "atomic_cas", "call", "map_with_effects", "print"}
 
 
-# Where an operation's block is kept: in scratch, or there only if the store that reads it could overtake it.
+# Where an operation's block is kept: in scratch, or there only if the last store that reads it could overtake it.
 SCRATCH, GUARDED = "scratch", "scratch unless apart"
 
 
@@ -195,12 +195,14 @@ class _Placement:
         return False
 
     def _only_by_its_store(self, load: Op, sites: list[Op]) -> bool:
-        """Is a store the only sink of the load, and the only write that could overtake it? And are the addresses of
+        """Is a store the last sink of the load, and the only write that could overtake it? And are the addresses of
         both affine, so that they can be compared at run time?"""
-        if len(sites) != 1 or sites[0].name != "store" or not isinstance(load.operands[0].type, BlockType):
+        if not sites or not isinstance(load.operands[0].type, BlockType):
             return False
-        store = sites[0]
-        if not isinstance(store.operands[0].type, BlockType) or self.places[load].loops != self.places[store].loops:
+        store = max(sites, key=lambda site: self.places[site].number)
+        if store.name != "store" or not isinstance(store.operands[0].type, BlockType):
+            return False
+        if any(self.places[site].loops != self.places[load].loops for site in sites):
             return False
         between = range(self.places[load].number + 1, self.places[store].number)
         if any(self.places[write].number in between for write in self.writes):

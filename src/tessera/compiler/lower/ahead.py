@@ -1,0 +1,96 @@
+"""Prefetches what the next program, or the next trip of a loop, will read.
+
+A block that several sweeps read comes from memory in the first, which waits for it, and from the cache in the others,
+while memory rests. The second one prefetches the block that will follow: the same elements, moved as far as the start
+of this block has moved from that of the block before. So nothing need be known of how a kernel computes its addresses;
+a guess that is wrong costs its prefetches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tessera.compiler.llvm.builder import I32, I64, Builder, V, int_const
+from tessera.compiler.lower.calls import STARTS
+from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, ltype, size_bytes
+from tessera.compiler.passes import reach
+from tessera.compiler.passes.strides import step
+from tessera.ir.nodes import Op, Value
+from tessera.ir.types import BlockType, element_of, shape_of
+
+if TYPE_CHECKING:
+    from tessera.compiler.lower.sweep import Plan, Sweeper
+
+# Blocks of fewer bytes arrive sooner than a prefetch pays, larger ones push each other out of the second-level cache.
+# Up to `_NEAR` two of them and what is written fit the first level.
+_LEAST, _NEAR, _MOST = 512, 1 << 14, 1 << 18
+_SLOT_BYTES = 8
+
+
+@contextmanager
+def looking(low: Sweeper, plan: Plan, reads: Sequence[Value]) -> Iterator[None]:
+    """For the time of a walk that evaluates `reads`: loads that a walk before it performed too are prefetched for the
+    next block, in one walk each."""
+    loads = list(dict.fromkeys(_loads(low, plan, reads))) if low.starts is not None else []
+    low.moved = {load: _moved(low, load) for load in loads if low.performed.get(load) == 1}
+    try:
+        yield
+    finally:
+        low.moved = {}
+        for load in loads:
+            low.performed[load] = low.performed.get(load, 0) + 1
+
+
+def prefetch(b: Builder, pointer: Lanes, moved: tuple[V, int]) -> None:
+    """The elements at `pointer`, of the block that follows."""
+    if isinstance(pointer, Ramp):
+        distance, locality = moved
+        b.call(
+            "llvm.prefetch.p0", None,
+            [b.offset(pointer.base, distance, 1), int_const(0, I32), int_const(locality, I32), int_const(1, I32)],
+        )  # fmt: skip
+
+
+def _loads(low: Sweeper, plan: Plan, reads: Sequence[Value]) -> Iterator[Op]:
+    """The loads of blocks, not too small and not too large, whose every element the walk reads once and in order."""
+    long = {dim for dim, size in enumerate(plan.shape) if size > 1}
+    for value in reads:
+        if plan.vector_dim is None or shape_of(value.type) != plan.shape:
+            continue
+        for visit in reach.visits(value, reach.identity(len(plan.shape)), lambda visit: visit.value in low.buffers):
+            load = visit.value.owner
+            if not isinstance(load, Op) or load.name != "load" or visit.value in low.buffers:
+                continue
+            every = long <= set(visit.dims) and visit.dims[-1] == plan.vector_dim
+            if every and _in_order(load.operands[0]) and _LEAST <= _bytes(load) <= _MOST:
+                yield load
+
+
+def _in_order(pointer: Value) -> bool:
+    if not isinstance(pointer.type, BlockType):
+        return False
+    steps = [step(pointer, dim, usual=True) for dim in range(len(shape_of(pointer.type)))]
+    return steps[-1] == 1 and None not in steps
+
+
+def _bytes(load: Op) -> int:
+    return math.prod(shape_of(load.result.type)) * size_bytes(ltype(element_of(load.result.type)))
+
+
+def _moved(low: Sweeper, load: Op) -> tuple[V, int]:
+    """How many bytes the block of a load begins behind the one before it, and how near it is worth having."""
+    assert low.starts is not None
+    b, pointer = low.b, load.operands[0]
+    with low.lanes(0):
+        lanes = low.evaluate(pointer, (Uniform(int_const(0, I64)),) * len(shape_of(pointer.type)))
+    assert isinstance(lanes, Uniform)
+    slot = b.offset(STARTS, int_const(low.starts * _SLOT_BYTES, I64), 1)
+    low.starts += 1
+    now, before = b.cast("ptrtoint", lanes.value, I64), b.load(I64, slot, _SLOT_BYTES)
+    b.store(now, slot, _SLOT_BYTES)
+    # The first program knows of none before it.
+    distance = b.select(b.icmp("eq", before, int_const(0, I64)), int_const(0, I64), b.sub(now, before))
+    return distance, 3 if _bytes(load) <= _NEAR else 2

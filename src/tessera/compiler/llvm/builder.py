@@ -174,6 +174,16 @@ class Builder:
         weights = '!prof !{!"branch_weights", i32 1, i32 4000}'
         self.raw(f"br {condition}, label %{then}, label %{otherwise}, {weights}")
 
+    def either(self, condition: V, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
+        """Two ways that come together again."""
+        labels, after = (self.fresh("then"), self.fresh("else")), self.fresh("after")
+        self.branch_if(condition, *labels)
+        for label, way in zip(labels, (then, otherwise), strict=True):
+            self.label(label)
+            way()
+            self.branch(after)
+        self.label(after)
+
     def alloca(self, type: LType, count: int) -> V:
         """Scratch for `count` elements, allocated once at the function's entry: on the stack as far as `STACK_BYTES`
         go, then on the heap."""

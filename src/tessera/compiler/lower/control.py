@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from tessera.compiler.llvm.builder import V
+from tessera.compiler.lower import dot
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.function import FunctionLowering
+from tessera.compiler.lower.memory import TRUE
 from tessera.compiler.passes import reach
 from tessera.ir.nodes import Block, Op, Value
 from tessera.ir.types import BlockType, shape_of
@@ -19,7 +21,11 @@ def for_loop(low: FunctionLowering, op: Op) -> None:
     body = op.regions[0].block
     index, *carried = body.args
     lower, upper, by = (low.scalar(operand) for operand in op.operands[:3])
-    slots = enter(low, op.operands[3:], carried)
+    predicate = "ult" if op.attrs.get("unsigned") else "slt"
+    sums = _sums(low, body, op.operands[3:], carried)
+    slots = enter(low, op.operands[3:], carried, sums)
+    if sums:
+        _clear_unless(low, b.icmp(predicate, lower, upper), sums)
     head, inside, leave, before = b.fresh("for"), b.fresh("body"), b.fresh("end"), b.current
     b.branch(head)
     b.label(head)
@@ -27,9 +33,10 @@ def for_loop(low: FunctionLowering, op: Op) -> None:
     phis = [(index, lower), *((arg, init) for arg, init in slots.scalars)]
     for arg, init in phis:
         low.scalars[arg] = V(init.type, f"%{b.fresh('loop')}")
-    predicate = "ult" if op.attrs.get("unsigned") else "slt"
     b.branch_if(b.icmp(predicate, low.scalars[index], upper), inside, leave)
     b.label(inside)
+    if sums:
+        low.fresh.update(dict.fromkeys(sums, b.icmp("eq", low.scalars[index], lower)))
     with low.conditional():
         low.ops(body.ops[:-1])
         low.flush()
@@ -43,6 +50,26 @@ def for_loop(low: FunctionLowering, op: Op) -> None:
     ]
     b.label(leave)
     publish(low, carried, op.results)
+
+
+def _sums(
+    low: FunctionLowering, body: Block, inits: Sequence[Value], carried: Sequence[Value]
+) -> dict[Value, Value]:
+    """The carried blocks that begin as zeros and that a dot of the body adds to, and those zeros. The dot writes them
+    in the first trip without reading them."""
+    adding = {dot.accumulator(low, op) for op in body.ops if op.name == "dot"}
+    return {arg: init for init, arg in zip(inits, carried, strict=True) if arg in adding and dot.is_zero(init)}
+
+
+def _clear_unless(low: FunctionLowering, entered: V, sums: Mapping[Value, Value]) -> None:
+    """Without a first trip the sums are the zeros that they began as."""
+    b, empty, after = low.b, low.b.fresh("empty"), low.b.fresh("begun")
+    b.branch_rarely(b.binary("xor", entered, TRUE), empty, after)
+    b.label(empty)
+    for arg, init in sums.items():
+        low.fill(low.buffers[arg], init)
+    b.branch(after)
+    b.label(after)
 
 
 def while_loop(low: FunctionLowering, op: Op) -> None:
@@ -122,13 +149,16 @@ class Slots:
         self.scalars: list[tuple[Value, V]] = []
 
 
-def enter(low: FunctionLowering, inits: Sequence[Value], args: Sequence[Value]) -> Slots:
-    """Give every carried block its scratch, holding its first value."""
+def enter(
+    low: FunctionLowering, inits: Sequence[Value], args: Sequence[Value], unwritten: Container[Value] = ()
+) -> Slots:
+    """Give every carried block its scratch, holding its first value unless it is left unwritten."""
     slots = Slots()
     for init, arg in zip(inits, args, strict=True):
         if isinstance(arg.type, BlockType):
             buffer = low.scratch(arg)
-            low.fill(buffer, init)
+            if arg not in unwritten:
+                low.fill(buffer, init)
             low.buffers[arg] = buffer
         else:
             slots.scalars.append((arg, low.scalar(init)))

@@ -27,7 +27,7 @@ def dot(low: Sweeper, op: Op) -> None:
     low.flush()
     method = _method(low, op)
     result = _destination(low, op, method.sums)
-    from_zero = _starts_at_zero(c, op)
+    from_zero = low.fresh.get(c) if accumulator(low, op) is c else _starts_at_zero(c, op)
     shape = shape_of(op.result.type)
     tile = microkernel.tile_for(low.target, method, shape)
     depth = shape_of(a.type)[-1]
@@ -76,6 +76,20 @@ def _method(low: Sweeper, op: Op) -> Method:
     return Method(F32, F32, 1)
 
 
+def accumulator(low: Sweeper, op: Op) -> Value | None:
+    """The block that a loop carries and that a dot adds its product to and nothing else, if there is one."""
+    carried = op.attrs.get("carried")
+    sums = _method(low, op).sums
+    same = isinstance(carried, Value) and op.operands[2] is carried and ltype(element_of(carried.type)) == sums
+    return carried if same else None
+
+
+def is_zero(value: Value) -> bool:
+    """Is this a constant block of zeros?"""
+    owner = value.owner
+    return isinstance(owner, Op) and owner.name == "constant" and owner.attrs["value"] == 0
+
+
 def _destination(low: Sweeper, op: Op, sums: LType) -> Buffer:
     """Where the result is accumulated, already holding C unless the sums start at zero."""
     c = op.operands[2]
@@ -91,10 +105,7 @@ def _destination(low: Sweeper, op: Op, sums: LType) -> Buffer:
 
 
 def _starts_at_zero(c: Value, op: Op) -> bool:
-    owner = c.owner
-    return (
-        isinstance(owner, Op) and owner.name == "constant" and owner.attrs["value"] == 0 and "carried" not in op.attrs
-    )
+    return is_zero(c) and "carried" not in op.attrs
 
 
 def _copy_converted(low: Sweeper, value: Value, target: Buffer) -> None:

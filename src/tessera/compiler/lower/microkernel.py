@@ -59,8 +59,10 @@ def tile_for(target: Target, method: Method, shape: tuple[int, ...]) -> Tile:
     return Tile(min(rows, shape[-2]), max(1, min(columns, shape[-1] // lanes)), lanes, method)
 
 
-def multiply(low: Sweeper, tile: Tile, a: Buffer, b: Buffer, c: Buffer, prefix: Index, from_zero: bool) -> None:
-    """C[prefix] + A · B into C; `from_zero` takes C for 0 and never reads it."""
+def multiply(
+    low: Sweeper, tile: Tile, a: Buffer, b: Buffer, c: Buffer, prefix: Index, from_zero: V | bool | None
+) -> None:
+    """C[prefix] + A · B into C; `from_zero`, known now or when it runs, takes C for 0 and never reads it."""
 
     def panel(number: V, carried: list[V]) -> list[V]:
         start = _start(low, tile, b, number)
@@ -94,7 +96,7 @@ def _start(low: Sweeper, tile: Tile, b: Buffer, panel: V) -> list[V]:
 
 def _strip(
     low: Sweeper, tile: Tile, a: Buffer, b: Buffer, c: Buffer, prefix: Index, panel: V, row: V, start: list[V],
-    from_zero: bool,
+    from_zero: V | bool | None,
 ) -> None:  # fmt: skip
     """One tile of C."""
     builder, sums_type = low.b, _vector(tile.method.sums, tile.lanes)
@@ -116,8 +118,15 @@ def _strip(
 
     align = size_bytes(tile.method.sums)
     totals = builder.counted_loop(depth, unroll, start * tile.rows, step)
-    for place, total in zip(places, totals, strict=True):
-        builder.store(total if from_zero else builder.add(builder.load(sums_type, place, align), total), place, align)
+
+    def write(fresh: bool) -> None:
+        for place, total in zip(places, totals, strict=True):
+            builder.store(total if fresh else builder.add(builder.load(sums_type, place, align), total), place, align)
+
+    if isinstance(from_zero, V):
+        builder.either(from_zero, lambda: write(True), lambda: write(False))
+    else:
+        write(bool(from_zero))
 
 
 def _rank_one(low: Sweeper, tile: Tile, sums: list[V], a_row: V, a_stride: int, b_row: V, k: V) -> list[V]:

@@ -54,6 +54,8 @@ class Sweeper(Evaluator):
         self.pending: dict[Value, None] = {}
         # Loads that every sweep performs itself, until the store that could overtake them.
         self.guarded: dict[Value, None] = {}
+        # Sums that a loop carries in scratch, and whether they are still to be begun in this trip.
+        self.fresh: dict[Value, V] = {}
         # How often sweeps performed a load so far, and of how many blocks the kernel remembers the start; None in a
         # function, whose calls do not follow each other as the programs of a grid do.
         self.performed: dict[Op, int] = {}

@@ -10,7 +10,7 @@ import triton.language as tl
 def summed(a, b, out, steps, scale, K: tl.constexpr, N: tl.constexpr, READ: tl.constexpr):
     rows, depth = tl.arange(0, N), tl.arange(0, K)
     acc = tl.zeros([N, N], tl.float32)
-    for step in range(1, steps + 1):
+    for _ in range(1, steps + 1):
         x = tl.load(a + (rows * K)[:, None] + depth[None, :])
         y = tl.load(b + (depth * N)[:, None] + rows[None, :])
         if READ:

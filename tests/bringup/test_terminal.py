@@ -18,7 +18,8 @@ def shown(*, terminal: bool) -> str:
     return console.file.getvalue()
 
 
-def test_stages_show_in_a_terminal_and_nowhere_else() -> None:
+def test_stages_show_in_a_terminal_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
     assert "loading the model" in shown(terminal=True)
     assert shown(terminal=False) == ""
 

@@ -50,6 +50,8 @@ CALLS: dict[str, Case] = {
     "upsample trilinear": (
         nn.interpolate, (volume,), {"scale_factor": 2.0, "mode": "trilinear", "align_corners": True},
     ),
+    "unfold": (nn.unfold, (image, (3, 2)), {"dilation": (1, 2), "padding": 1, "stride": (2, 1)}),
+    "fold": (nn.fold, (torch.randn(2, 72, 90), (9, 10), 3), {"padding": 1}),
     "reflect": (nn.pad, (planes, (2, 1, 3, 0)), {"mode": "reflect"}),
     "replicate": (nn.pad, (planes, (2, 1, 3, 0)), {"mode": "replicate"}),
     "constant": (nn.pad, (planes, (2, 1, -3, 0)), {"value": 0.5}),

@@ -48,6 +48,7 @@ from tessera.ops import (
     sort,
     tiles,
     whole_products,
+    windows,
 )
 from tessera.ops import launch as launching
 
@@ -143,6 +144,8 @@ CALLS: list[Callable[[], Any]] = [
     lambda: rearrange.tril(half),
     lambda: resample.average_pool(2)[0](image, [3, 3], [2, 2], [1, 1]),
     lambda: resample.upsample(resample.cubic, 2)[1](image, [9, 9], [2, 8, 4, 5], True, None, None),
+    lambda: windows.im2col(image, [3, 3], [1, 2], [1, 1], [2, 2]),
+    lambda: windows.col2im(torch.randn(2, 72, 81), [9, 9], [3, 3], [1, 1], [1, 1], [1, 1]),
     lambda: pool.max_pool(2)(image, [3, 3], [2, 2], [1, 1]),
     lambda: convolution.convolution(image, filters, None, [2], [1], [1], False, [0], 1),
     lambda: convolution.convolution(image[:, :3], filters[:, :3], None, [2], [1], [1], False, [0], 1),

@@ -36,6 +36,7 @@ from tessera.ops import (
     softmax,
     sort,
     vector_products,
+    windows,
 )
 from tessera.ops import foreach as each
 from tessera.ops import functions as f
@@ -266,6 +267,9 @@ ROWS: tuple[Row, ...] = (
     *_both("upsample_bicubic2d", resample.upsample(resample.cubic, 2)),
     _row("convolution", convolution.convolution),
     _row("convolution_backward", convolution.convolution_backward),
+    # windows as columns
+    _row("im2col", windows.im2col),
+    _row("col2im", windows.col2im),
     # pooling by maximum
     *_both("max_pool2d_with_indices", (pool.max_pool(2), pool.max_pool_backward(2))),
     *_both("max_pool3d_with_indices", (pool.max_pool(3), pool.max_pool_backward(3))),

@@ -15,6 +15,7 @@ from tessera.ops import (
     attention,
     channel_norm,
     convolution,
+    distance,
     distinct,
     index,
     layer_norm,
@@ -328,6 +329,9 @@ ROWS: tuple[Row, ...] = (
     _row("baddbmm", matmul.baddbmm),
     _row("_scaled_dot_product_flash_attention_for_cpu", attention.flash_attention_for_cpu),
     _row("_scaled_dot_product_flash_attention_for_cpu_backward", attention.flash_attention_for_cpu_backward),
+    # distances
+    _row("_cdist_forward", distance.cdist_forward),
+    _row("_cdist_backward", distance.cdist_backward),
     # by index
     _row("index_select", index.index_select),
     _row("gather", index.gather),

@@ -71,6 +71,8 @@ def _windows(sizes: Pair, kernel: Pair, dilation: Pair, padding: Pair, stride: P
 
 
 def _launch(kernel: Any, x: torch.Tensor, y: torch.Tensor, geometry: tuple[int, ...], **constants: Any) -> None:
+    if y.numel() == 0:
+        return
     row = tiles.of(x.device)
     block = tiles.block(y.numel(), row.flat // 8)
     launch(
@@ -81,7 +83,7 @@ def _launch(kernel: Any, x: torch.Tensor, y: torch.Tensor, geometry: tuple[int, 
 
 def im2col(self: torch.Tensor, kernel_size: Pair, dilation: Pair, padding: Pair, stride: Pair) -> torch.Tensor:
     """The windows of self[N, C, H, W] (or without N) as columns [N, C · KH · KW, OH · OW]."""
-    if self.dim() not in (3, 4) or self.numel() == 0:
+    if self.dim() not in (3, 4) or 0 in self.shape[-3:]:
         raise Declined("an input of another rank, or of no elements")
     storage_type(self.dtype)
     *lead, channels, h, w = self.shape
@@ -97,7 +99,7 @@ def col2im(
     self: torch.Tensor, output_size: Pair, kernel_size: Pair, dilation: Pair, padding: Pair, stride: Pair
 ) -> torch.Tensor:
     """The image [N, C, H, W] whose windows' elements self[N, C · KH · KW, OH · OW] (or without N) holds, summed."""
-    if self.dim() not in (2, 3) or self.numel() == 0 or len(output_size) != 2:
+    if self.dim() not in (2, 3) or 0 in self.shape[-2:] or len(output_size) != 2:
         raise Declined("an input of another rank, or of no elements")
     if not self.is_floating_point():
         raise Declined("defined for floating types only")

@@ -22,6 +22,7 @@ from tessera import ops
 from tessera.ops import (
     attention,
     convolution,
+    distance,
     distinct,
     foreach,
     functions,
@@ -48,6 +49,7 @@ from tessera.ops import (
     sort,
     tiles,
     whole_products,
+    windows,
 )
 from tessera.ops import launch as launching
 
@@ -143,6 +145,10 @@ CALLS: list[Callable[[], Any]] = [
     lambda: rearrange.tril(half),
     lambda: resample.average_pool(2)[0](image, [3, 3], [2, 2], [1, 1]),
     lambda: resample.upsample(resample.cubic, 2)[1](image, [9, 9], [2, 8, 4, 5], True, None, None),
+    lambda: distance.cdist_forward(x, x, 2.0, None),
+    lambda: distance.cdist_backward(x[:, :48], x, x, 1.0, x[:, :48]),
+    lambda: windows.im2col(image, [3, 3], [1, 2], [1, 1], [2, 2]),
+    lambda: windows.col2im(torch.randn(2, 72, 81), [9, 9], [3, 3], [1, 1], [1, 1], [1, 1]),
     lambda: pool.max_pool(2)(image, [3, 3], [2, 2], [1, 1]),
     lambda: convolution.convolution(image, filters, None, [2], [1], [1], False, [0], 1),
     lambda: convolution.convolution(image[:, :3], filters[:, :3], None, [2], [1], [1], False, [0], 1),

@@ -15,6 +15,7 @@ from tessera.ops import (
     attention,
     channel_norm,
     convolution,
+    distance,
     distinct,
     index,
     layer_norm,
@@ -36,6 +37,7 @@ from tessera.ops import (
     softmax,
     sort,
     vector_products,
+    windows,
 )
 from tessera.ops import foreach as each
 from tessera.ops import functions as f
@@ -266,6 +268,9 @@ ROWS: tuple[Row, ...] = (
     *_both("upsample_bicubic2d", resample.upsample(resample.cubic, 2)),
     _row("convolution", convolution.convolution),
     _row("convolution_backward", convolution.convolution_backward),
+    # windows as columns
+    _row("im2col", windows.im2col),
+    _row("col2im", windows.col2im),
     # pooling by maximum
     *_both("max_pool2d_with_indices", (pool.max_pool(2), pool.max_pool_backward(2))),
     *_both("max_pool3d_with_indices", (pool.max_pool(3), pool.max_pool_backward(3))),
@@ -324,6 +329,9 @@ ROWS: tuple[Row, ...] = (
     _row("baddbmm", matmul.baddbmm),
     _row("_scaled_dot_product_flash_attention_for_cpu", attention.flash_attention_for_cpu),
     _row("_scaled_dot_product_flash_attention_for_cpu_backward", attention.flash_attention_for_cpu_backward),
+    # distances
+    _row("_cdist_forward", distance.cdist_forward),
+    _row("_cdist_backward", distance.cdist_backward),
     # by index
     _row("index_select", index.index_select),
     _row("gather", index.gather),

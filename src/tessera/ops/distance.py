@@ -21,7 +21,7 @@ from tessera.ops.launch import launch
 from tessera.ops.pointwise import zero_
 
 COUNT, ONE, TWO, MOST = (tl.constexpr(kind) for kind in range(4))
-_KINDS = {0.0: COUNT.value, 1.0: ONE.value, 2.0: TWO.value, math.inf: MOST.value}
+_KINDS: dict[float, int] = {0.0: COUNT.value, 1.0: ONE.value, 2.0: TWO.value, math.inf: MOST.value}
 
 
 @triton.jit

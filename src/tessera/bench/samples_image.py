@@ -85,6 +85,14 @@ def _unpooled(m: Maker) -> Call:
     return call(*given) if dims == 2 else call(*given, window, [0] * dims)
 
 
+def _windows(m: Maker) -> Call:
+    """Windows of 3 × 3 at each place, and what they sum up to."""
+    x, around = m.x(*_shape(m, 2)), ([3, 3], [1, 1], [1, 1], [1, 1])
+    if m.operator == "im2col":
+        return call(x, *around)
+    return call(torch.ops.aten.im2col(x, *around), list(x.shape[2:]), *around)
+
+
 # --- convolution ---
 
 
@@ -131,6 +139,7 @@ FAMILIES: tuple[Family, ...] = (
     ("upsample_* _upsample_*", _resampled),
     ("max_pool*", _largest),
     ("max_unpool*", _unpooled),
+    ("im2col col2im", _windows),
     ("convolution", _convolutions),
     ("convolution_backward", _convolution_backward),
 )

@@ -282,7 +282,18 @@ def _scores(m: Maker) -> tuple[torch.Tensor, torch.Tensor]:
     return m.x(1, classes, side, side), m.below(classes, 1, side, side)
 
 
+def _distances(m: Maker) -> Call:
+    """Of rows of 16."""
+    side = m.side(2)
+    x1, x2 = m.x(side, 16), m.x(side, 16)
+    if not m.operator.endswith("backward"):
+        return call(x1, x2, 2.0, None)
+    found = torch.ops.aten._cdist_forward(x1, x2, 2.0, None)
+    return call(torch.ones_like(found), x1, x2, 2.0, found)
+
+
 FAMILIES: tuple[Family, ...] = (
+    ("_cdist_forward _cdist_backward", _distances),
     ("sum mean prod max min", _whole),
     ("sum.dim_IntList mean.dim amax amin nansum count_nonzero*", _along),
     ("prod.dim_int max.dim min.dim argmax argmin cumsum cumprod", _along_one),

@@ -35,20 +35,18 @@ def take_guarded(low: Sweeper, store: Op) -> list[Value]:
 
 def either_way(low: Sweeper, store: Op, guarded: Sequence[Value], write: Callable[[], None]) -> None:
     """Write `write` twice: for loads that are performed on the way, and after they were performed."""
-    b = low.b
-    together, before, after = b.fresh("together"), b.fresh("before"), b.fresh("stored")
-    b.branch_if(_harmless(low, store, guarded), together, before)
-    b.label(together)
-    with low.conditional():
-        write()
-    b.branch(after)
-    b.label(before)
-    with low.conditional():
-        low.guarded.update(dict.fromkeys(guarded))
-        low.flush()
-        write()
-    b.branch(after)
-    b.label(after)
+
+    def together() -> None:
+        with low.conditional():
+            write()
+
+    def after_loading() -> None:
+        with low.conditional():
+            low.guarded.update(dict.fromkeys(guarded))
+            low.flush()
+            write()
+
+    low.b.either(_harmless(low, store, guarded), together, after_loading)
 
 
 @dataclass(frozen=True)

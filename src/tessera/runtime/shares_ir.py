@@ -40,7 +40,13 @@ entry:
   %chunk = load i64, ptr %chunk.at
   %threads = load i64, ptr %threads.at
   %shares = load ptr, ptr %shares.at
-  %first = urem i64 %number, %threads
+  ; The first share is the launch's own. Where there are more workers than shares, several begin with the same one.
+  %is.worker = icmp ne i64 %number, 0
+  %others = sub i64 %threads, 1
+  %worker = sub i64 %number, 1
+  %other = urem i64 %worker, %others
+  %other.up = add i64 %other, 1
+  %first = select i1 %is.worker, i64 %other.up, i64 0
   br label %share
 share:
   %tried = phi i64 [ 0, %entry ], [ %tried.next, %done ]

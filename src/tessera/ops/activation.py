@@ -1,9 +1,23 @@
 """Activations and pointwise losses, forward and backward.
 
 An activation takes tensors of one floating type, then numbers. A loss is computed in float32 for the half types and
-reduced from there: none: l, mean: Σ l / n, sum: Σ l.
-Entries take ATen's arguments and `out`, the tensor to write to (None: a new one).
-Source: the operator pages of torch.nn.functional.*.
+reduced from there. Entries take ATen's arguments and `out`, the tensor to write to (None: a new one).
+
+Formula:
+    activation: y[i] = fn(x[i], numbers…),  dx[i] = g[i] · fn'(x[i]);  fn stands beside each operator
+    loss:       l[i] = fn(x[i], t[i], …);   none: l,  mean: Σ l / n,  sum: Σ l
+Shapes: tensors that broadcast, with any strides; glu halves one dim.
+Types: float64, float32, float16 and bfloat16, the same for all tensors of a call; half types are computed in float32.
+Limits: hardtanh, threshold and losses of integers are left to PyTorch. The gradient of elu and leaky_relu by their
+result needs a factor that is not negative.
+Source: Clevert, Unterthiner and Hochreiter, "Fast and Accurate Deep Network Learning by Exponential Linear Units
+(ELUs)", 2015, arXiv:1511.07289; Barron, "Continuously Differentiable Exponential Linear Units", 2017, arXiv:1704.07483
+(CELU); Howard and others, "Searching for MobileNetV3", 2019, arXiv:1905.02244 (hardswish); Misra, "Mish: A Self
+Regularized Non-Monotonic Activation Function", 2019, arXiv:1908.08681; He, Zhang, Ren and Sun, "Delving Deep into
+Rectifiers", 2015, arXiv:1502.01852 (PReLU); Dauphin, Fan, Auli and Grangier, "Language Modeling with Gated
+Convolutional Networks", 2016, arXiv:1612.08083 (GLU); Girshick, "Fast R-CNN", 2015, arXiv:1504.08083 (smooth L1);
+Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35(1), 1964; the pages of
+torch.nn.functional.softplus, torch.nn.functional.binary_cross_entropy and the others in PyTorch's reference
 """
 
 from __future__ import annotations

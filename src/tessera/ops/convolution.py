@@ -1,11 +1,19 @@
 """Convolution over 1 to 3 dims as implicit matrix products: strided, padded, dilated, grouped, transposed, any layout.
 
-forward:    y[n, o, p] = b[o] + Σ_{c, k} x[n, c, p·s - pad + k·d] · w[o, c, k]
-transposed: y[n, o, p] = b[o] + Σ_{c, k} x[n, c, q] · w[c, o, k]   where q·s = p + pad - k·d is whole
-The gradient by x of either is the other; the gradient by w sums x · g over batch and places.
-`tiled` multiplies [places, channels] by [channels, outputs] for each k; `direct` serves groups of few channels, where
-there is no matrix to speak of: it walks places alone. Sums are kept in float32 (float64 for float64).
-Source: torch.nn.functional.conv2d, conv_transpose2d.
+`tiled` multiplies [places, channels] by [channels, outputs] for each tap k, and no matrix of windows is stored.
+`direct` serves groups of fewer than 8 channels, where there is no matrix to speak of: it walks places alone.
+
+Formula:
+    forward:    y[n, o, p] = b[o] + Σ_{c, k} x[n, c, p·s - pad + k·d] · w[o, c, k]
+    transposed: y[n, o, p] = b[o] + Σ_{c, k} x[n, c, q] · w[c, o, k]   where q·s = p + pad - k·d is whole
+    backward:   the gradient by x of either is the other;  dw[o, c, k] = Σ_{n, p} x[n, c, p·s - pad + k·d] · g[n, o, p]
+Shapes: x [N, C, …] with 1 to 3 dims behind the channels, contiguous or channels-last; w [O, C / groups, …], or [C, O /
+groups, …] where transposed; b [O]; y [N, O, …], channels-last where x or w is.
+Types: float64, float32, float16 and bfloat16, the same for all. Sums are kept in float32 (float64 for float64).
+Limits: no empty operands, and no integers.
+Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016, arXiv:1603.07285; Chetlur and
+others, "cuDNN: Efficient Primitives for Deep Learning", 2014, arXiv:1410.0759, for the matrix that is never stored;
+the pages of torch.nn.functional.conv2d and torch.nn.functional.conv_transpose2d
 """
 
 from __future__ import annotations

@@ -1,9 +1,16 @@
 """Operators over lists of tensors: one launch for a whole list.
 
 A program computes one chunk of one tensor; the tensors' addresses, the chunks and the numbers of each tensor are small
-tables in memory. Lists whose tensors differ in type or layout take the single operator's entry, tensor by tensor.
-Any scalar function of up to 3 tensors and a number makes such an operator.
-Source: torch._foreach_*.
+tables in memory. Lists whose tensors differ in type or layout take the single operator's entry, tensor by tensor. Any
+scalar function of up to 3 tensors and a number makes such an operator.
+
+Formula:
+    out[t][i] = fn(x[t][i], y[t][i] or number[t], …)    for tensor t of the list and element i of it
+Shapes: lists of equal length; the tensors at one place of the lists have one shape, tensors of one list may differ.
+Types: float64, float32, float16 and bfloat16 in one launch, computed in float32 for the half types; other types, and
+lists of several types, tensor by tensor.
+Source: torch._foreach_add and its like, each as the single operator of the same name; torch.optim.Optimizer, for which
+they are made
 """
 
 from __future__ import annotations

@@ -1,8 +1,13 @@
 """Reductions made of a pointwise function, a sum or an extreme, and another: variance, norms, counts.
 
-var: Σ (x - mean)² / max(0, n - correction) · norm: (Σ |x|^p)^(1/p), its limits for p = 0, ∞ and -∞
-Computed in float32 for the half types (float64 for float64), as the reductions that they are made of.
-Source: torch.var, torch.linalg.vector_norm, torch.nansum, torch.count_nonzero, torch.aminmax.
+Formula:
+    var:  Σ (x - mean)² / max(0, n - correction),  std: sqrt(var)
+    norm: (Σ |x|^p)^(1/p);  p = 0: how many are not 0,  p = ∞: max |x|,  p = -∞: min |x|
+Shapes: x of any shape, reduced over any dims, which may stay as 1.
+Types: float64, float32, float16 and bfloat16, computed in float32 for the half types; prod, nansum, count_nonzero and
+aminmax also integers, whose sums and products are int64.
+Limits: no complex types; no norm of no elements.
+Source: the pages of torch.var, torch.linalg.vector_norm, torch.nansum, torch.count_nonzero and torch.aminmax
 """
 
 from __future__ import annotations

@@ -1,8 +1,22 @@
-"""Pointwise operators: the generator applied to the scalar functions, with the few arguments that need a word of
-their own.
+"""Pointwise operators: arithmetic, comparisons, bits, elementary functions, GELU and SiLU, `where`, copies and fills.
 
-Entries take ATen's arguments and `out`, the tensor to write to (None: a new one).
-Source: the operator pages of torch.* and torch.nn.functional.*.
+Each is a scalar function of `functions.py` or `functions_math.py` and a rule of promotion, which `generate.py` makes
+an operator of. What is computed stands beside each operator. Entries take ATen's arguments and `out`, the tensor to
+write to (None: a new one).
+
+Formula:
+    out[i] = fn(a[i], b[i], …)    i runs over the broadcast shape; a number stands for a tensor of one element
+Shapes: operands of any shapes that broadcast, with any strides; the result has the broadcast shape and the strides
+that PyTorch's TensorIterator gives it.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, as far as PyTorch defines the
+operator for them. Operands are promoted as PyTorch promotes them; half types are computed in float32, and functions of
+floating numbers give integers the default floating type.
+Limits: no complex types. Powers of float64 and of integers are taken for the exponents 1, 2 and 3, and of float64 also
+for 0.5, -0.5, -1 and -2; other powers are PyTorch's.
+Source: the pages of torch.add and the other operators in PyTorch's reference; Hendrycks and Gimpel, "Gaussian Error
+Linear Units (GELUs)", 2016, arXiv:1606.08415; Elfwing, Uchibe and Doya, "Sigmoid-Weighted Linear Units for Neural
+Network Function Approximation in Reinforcement Learning", 2017, arXiv:1702.03118 (SiLU); tanh near 0: the rational
+approximations of the Cephes library
 """
 
 from __future__ import annotations

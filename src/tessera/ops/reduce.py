@@ -1,11 +1,18 @@
-"""Reductions over dims: sum, mean, max, min, any, all, argmax, argmin.
+"""Reductions over dims: sum, mean, product, max, min, any, all, argmax, argmin.
 
 A tensor is seen as [outer, kept, reduced] with any strides. Where the reduced dim is the tightest in memory a program
-takes rows;
-else it takes columns and walks the reduced dim, so that loads stay contiguous either way. Other layouts are copied
-first.
-Half types are summed in float32, integers in int64. NaN wins in max and min.
-Source: torch.sum, torch.mean, torch.amax, torch.any, torch.argmax.
+takes rows; else it takes columns and walks the reduced dim, so that loads stay contiguous either way. Long reductions
+of few rows are done in pieces, whose number does not depend on the threads. Other layouts are copied first.
+
+Formula:
+    sum: Σ x,  mean: Σ x / n,  prod: Π x,  any: max (x ≠ 0),  all: min (x ≠ 0)
+    max, min: the extreme element;  argmax, argmin: the first place where it stands
+Shapes: x of any shape, reduced over any dims (max.dim, argmax: one or all), which may stay as 1.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool. Half types are summed in
+float32, integers in int64, which is also their result; mean takes floating types. A NaN wins in max and min.
+Limits: argmax and argmin of booleans, and any and all of uint8 (whose result is uint8), are left to PyTorch; no
+extreme of no elements.
+Source: the pages of torch.sum, torch.mean, torch.prod, torch.amax, torch.any and torch.argmax
 """
 
 from __future__ import annotations

@@ -1,8 +1,19 @@
 """Linear maps along single dims: average pooling, adaptive average pooling, upsampling of any order.
 
-y[…, i, …] = Σ_k w[i, k] · x[…, s[i, k], …], one dim after the other, in float32 between (float64 for float64).
-An operator is how it fills s and w for each dim; its gradient is the same kernel with the map transposed.
-Source: torch.nn.functional.avg_pool2d, adaptive_avg_pool2d, interpolate (area, nearest, linear, cubic).
+An operator is how it fills the sources s and the weights w of each dim; its gradient is the same kernel with the map
+transposed.
+
+Formula:
+    y[…, i, …] = Σ_k w[i, k] · x[…, s[i, k], …], one dim after the other
+    average: w = 1 / (elements of the window);  adaptive: window i of m covers ⌊i · n / m⌋ up to ⌈(i + 1) · n / m⌉
+    nearest: s = ⌊i · n / m⌋,  exact: ⌊(i + ½) · n / m⌋;  linear: the 2 neighbours of (i + ½) · n / m - ½
+    cubic:   the 4 neighbours, with Keys' kernel and a = -0.75
+Shapes: x [N, C, …] or [C, …] (upsampling: [N, C, …]) with 1 to 3 dims behind the channels.
+Types: float64, float32, float16 and bfloat16; between dims in float32 (float64 for float64).
+Limits: channels-last tensors are left to PyTorch, which keeps that layout, and so are integers.
+Source: Keys, "Cubic Convolution Interpolation for Digital Image Processing", IEEE Transactions on Acoustics, Speech,
+and Signal Processing 29(6), 1981; the pages of torch.nn.functional.avg_pool2d, torch.nn.functional.adaptive_avg_pool2d
+and torch.nn.functional.interpolate
 """
 
 from __future__ import annotations

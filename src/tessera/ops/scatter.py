@@ -1,9 +1,19 @@
 """Writing by index: scatter and its sums, index_add, index_copy, index_fill, index_put.
 
-out[…, i[j], …] ← out[…, i[j], …] ∘ src[…, j, …] for j in order, where ∘ is: take src, add, multiply, maximum, minimum.
-A program owns a block of places along the other dims and walks j itself, so that equal indices never race and the
-result does not depend on the number of threads. All operators here differ only in the strides they give to it.
-Source: torch.Tensor.scatter_, torch.Tensor.index_add_, torch.Tensor.index_put_.
+A program owns a block of places along the other dims and walks the indices itself, in order, so that equal indices
+never race and the result does not depend on the number of threads. All operators here differ only in the strides they
+give to it.
+
+Formula:
+    out[…, i[j], …] ← out[…, i[j], …] ∘ src[…, j, …] for j in order
+    ∘ takes src, or adds, multiplies, takes the larger or the smaller; mean: the sum divided by how many there are
+Shapes: scatter: index and src of the rank of self, index nowhere larger than src; index_add and its like: index [L],
+src with L slices; index_put: index tensors that broadcast, or masks.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, src of the type of self; indices
+int64, of index_add, index_copy, index_reduce and index_put also int32. Each step rounds to the type of self.
+Limits: up to 5 dims once those of size 1 are left out; no output whose elements share memory.
+Source: the pages of torch.Tensor.scatter_, torch.Tensor.scatter_reduce_, torch.Tensor.index_add_,
+torch.Tensor.index_copy_ and torch.Tensor.index_put_
 """
 
 from __future__ import annotations

@@ -1,7 +1,13 @@
 """Places in sorted rows, by binary search: searchsorted and bucketize.
 
-y = how many elements of the row are less than x (side "left"), or not greater than x (side "right").
-Source: torch.searchsorted, torch.bucketize.
+Formula:
+    left:  y[r, i] = how many elements of row r are less than x[r, i]
+    right: y[r, i] = how many elements of row r are not greater than x[r, i]
+Shapes: rows [..., length] or one row for all; x [..., n] (of one row: any shape); y like x.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, one for both; y is int64, or
+int32 where asked for. A NaN is the largest number.
+Limits: rows and values of one type.
+Source: the pages of torch.searchsorted and torch.bucketize
 """
 
 from __future__ import annotations

@@ -1,6 +1,14 @@
 """Products with vectors, as matrix products with one row or one column.
 
-Source: torch.mv, torch.addmv, torch.dot, torch.addr, torch.trace.
+Formula:
+    mv:    y[m] = Σ_k A[m, k] · v[k];   addmv: beta · y₀ + alpha · A v
+    addr:  out[m, n] = beta · out₀[m, n] + alpha · u[m] · v[n]
+    dot:   Σ_k u[k] · v[k];   trace: Σ_i A[i, i]
+Shapes: A [M, K]; vectors [K], [M], [N]; what is added broadcasts to the result.
+Types: as `matmul.py`: float64, float32, float16, bfloat16 and integers, all operands of one type; trace as sums:
+integers give int64.
+Limits: operands of one type.
+Source: the pages of torch.mv, torch.addmv, torch.dot, torch.addr and torch.trace
 """
 
 from __future__ import annotations

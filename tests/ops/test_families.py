@@ -68,7 +68,9 @@ CALLS: dict[str, Case] = {
     "prod": (torch.prod, (chance, 1), {}),
     "cumprod": (torch.cumprod, (chance + 0.5, 1), {}),
     **{f"norm {p}": (torch.linalg.vector_norm, (rows, p, 1), {}) for p in (0.5, 1, 2, 3, torch.inf)},
-    **{f"cdist {p}": (torch.cdist, (rows[:6], rows, p), {}) for p in (0.0, 1.0, 2.0, torch.inf)},
+    **{f"cdist {p}": (torch.cdist, (rows[:6], rows, p), {}) for p in (0.0, 0.7, 1.0, 2.0, 2.5, torch.inf)},
+    "cdist of one and many": (torch.cdist, (image, image[:1, :, :4]), {}),
+    **{f"pdist {p}": (torch.pdist, (rows, p), {}) for p in (0.0, 0.7, 1.0, 2.0, 2.5, torch.inf)},
     "mv": (torch.mv, (rows, torch.randn(33)), {}),
     "addr": (torch.addr, (rows, torch.randn(20), torch.randn(33)), {"alpha": 0.5}),
     "dot": (torch.dot, (rows[0], rows[1]), {}),
@@ -106,8 +108,8 @@ def typed(value: Any, dtype: torch.dtype) -> Any:
 def test_results(name: str, dtype: torch.dtype) -> None:
     if name == "avg_pool3d" and dtype is torch.bfloat16:
         pytest.skip("PyTorch has no avg_pool3d of bfloat16 on CPUs to hold ours against")
-    if name.startswith("cdist") and dtype is torch.bfloat16:
-        pytest.skip("PyTorch has no cdist of bfloat16 on CPUs to hold ours against")
+    if name.startswith(("cdist", "pdist")) and dtype is torch.bfloat16:
+        pytest.skip("PyTorch has no distances of bfloat16 on CPUs to hold ours against")
     call, args, kwargs = CALLS[name]
     given = [(tuple(typed(x, dtype).detach() if isinstance(x, torch.Tensor) else x for x in args), kwargs)]
     for record in assert_calls(call, given):

@@ -292,8 +292,18 @@ def _distances(m: Maker) -> Call:
     return call(torch.ones_like(found), x1, x2, 2.0, found)
 
 
+def _own_distances(m: Maker) -> Call:
+    """Of rows of 16 among themselves; there are half as many pairs as squares."""
+    x = m.x(m.side(2, of=2 * m.elements, least=2), 16)
+    if not m.operator.endswith("backward"):
+        return call(x, 2.0)
+    found = torch.ops.aten._pdist_forward(x, 2.0)
+    return call(torch.ones_like(found), x, 2.0, found)
+
+
 FAMILIES: tuple[Family, ...] = (
     ("_cdist_forward _cdist_backward", _distances),
+    ("_pdist_forward _pdist_backward", _own_distances),
     ("sum mean prod max min", _whole),
     ("sum.dim_IntList mean.dim amax amin nansum count_nonzero*", _along),
     ("prod.dim_int max.dim min.dim argmax argmin cumsum cumprod", _along_one),

@@ -332,6 +332,8 @@ ROWS: tuple[Row, ...] = (
     # distances
     _row("_cdist_forward", distance.cdist_forward),
     _row("_cdist_backward", distance.cdist_backward),
+    _row("_pdist_forward", distance.pdist_forward),
+    _row("_pdist_backward", distance.pdist_backward),
     # by index
     _row("index_select", index.index_select),
     _row("gather", index.gather),

@@ -200,6 +200,7 @@ def _spaced(start: float, end: float, steps: int, base: float, log: bool, out: t
     """Of whole numbers the ends are cut off before, and the results after."""
     if steps < 0 or out.dtype is torch.bool:
         raise Declined("a range of this type")
+    compute_type(out.dtype)
     if not out.is_floating_point():
         start, end = float(math.trunc(start)), float(math.trunc(end))
     if out.numel() != steps:

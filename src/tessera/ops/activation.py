@@ -78,6 +78,7 @@ def elu_backward(
     *,
     out: Out = None,
 ) -> torch.Tensor:
+    """grad · scale above 0, grad · alpha · scale · input_scale · exp(input_scale · x) elsewhere."""
     if is_result and alpha < 0:
         raise Declined("a slope by the result with a negative factor")
     if scale == 1:
@@ -96,6 +97,7 @@ def hardtanh(self: torch.Tensor, min_val: Operand = -1, max_val: Operand = 1, *,
 
 
 def leaky_relu(self: torch.Tensor, negative_slope: float = 0.01, *, out: Out = None) -> torch.Tensor:
+    """x above 0, negative_slope · x elsewhere."""
     return activation(a.leaky_relu)(self, negative_slope, out=out)
 
 
@@ -107,6 +109,7 @@ def leaky_relu_backward(
     *,
     out: Out = None,
 ) -> torch.Tensor:
+    """grad above 0, negative_slope · grad elsewhere."""
     if self_is_result and negative_slope < 0:
         raise Declined("a slope by the result with a negative factor")
     return activation(a.leaky_relu_backward)(grad_output, self, negative_slope, out=out)
@@ -118,12 +121,14 @@ def softplus(self: torch.Tensor, beta: float = 1, threshold: float = 20, *, out:
 
 
 def softshrink(self: torch.Tensor, lambd: float = 0.5, *, out: Out = None) -> torch.Tensor:
+    """x moved by lambd towards 0; 0 where |x| is at most lambd."""
     if lambd < 0:
         raise Declined("a negative size")
     return activation(a.softshrink)(self, lambd, out=out)
 
 
 def hardshrink(self: torch.Tensor, lambd: float = 0.5, *, out: Out = None) -> torch.Tensor:
+    """x; 0 where |x| is at most lambd."""
     return activation(a.hardshrink)(self, lambd, out=out)
 
 
@@ -146,6 +151,7 @@ def glu(self: torch.Tensor, dim: int = -1) -> torch.Tensor:
 
 
 def glu_backward(grad_output: torch.Tensor, self: torch.Tensor, dim: int) -> torch.Tensor:
+    """The gradients of both halves: grad · σ(b) and grad · a · σ(b) · (1 - σ(b))."""
     one_type(grad_output, self)
     first, gate = _halves(self, dim)
     dx = torch.empty_like(self)
@@ -199,6 +205,7 @@ def mse_loss(self: torch.Tensor, target: torch.Tensor, reduction: int = MEAN) ->
 def mse_loss_backward(
     grad_output: torch.Tensor, self: torch.Tensor, target: torch.Tensor, reduction: int
 ) -> torch.Tensor:
+    """2 (x - t) · grad."""
     return _slope(a.mse_loss_backward, grad_output, (self, target), (), reduction)
 
 
@@ -214,6 +221,7 @@ def smooth_l1_loss(
 def smooth_l1_loss_backward(
     grad_output: torch.Tensor, self: torch.Tensor, target: torch.Tensor, reduction: int, beta: float
 ) -> torch.Tensor:
+    """grad · (x - t) / beta, kept inside [-grad, grad]."""
     if beta <= 0:
         raise Declined("a width that is not positive")
     return _slope(a.smooth_l1_loss_backward, grad_output, (self, target), (beta,), reduction)
@@ -229,6 +237,7 @@ def huber_loss(self: torch.Tensor, target: torch.Tensor, reduction: int = MEAN, 
 def huber_loss_backward(
     grad_output: torch.Tensor, self: torch.Tensor, target: torch.Tensor, reduction: int, delta: float
 ) -> torch.Tensor:
+    """grad · (x - t), x - t kept inside [-delta, delta]."""
     return _slope(a.huber_loss_backward, grad_output, (self, target), (delta,), reduction)
 
 
@@ -240,6 +249,7 @@ def soft_margin_loss(self: torch.Tensor, target: torch.Tensor, reduction: int = 
 def soft_margin_loss_backward(
     grad_output: torch.Tensor, self: torch.Tensor, target: torch.Tensor, reduction: int
 ) -> torch.Tensor:
+    """-t · grad · z / (1 + z) with z = exp(-t · x)."""
     return _slope(a.soft_margin_loss_backward, grad_output, (self, target), (), reduction)
 
 
@@ -267,6 +277,7 @@ def binary_cross_entropy_backward(
     weight: torch.Tensor | None = None,
     reduction: int = MEAN,
 ) -> torch.Tensor:
+    """grad · w · (x - t) / ((1 - x) · x), the divisor at least 1e-12."""
     if weight is None:
         return _slope(a.binary_cross_entropy_backward, grad_output, (self, target), (), reduction)
     return _slope(a.weighted_binary_cross_entropy_backward, grad_output, (self, target, weight), (), reduction)

@@ -228,6 +228,7 @@ def _promoted(fn: Any, self: torch.Tensor, numbers: tuple[float, ...], out: Out)
 def logit_backward(
     grad_output: torch.Tensor, self: torch.Tensor, eps: float | None = None, *, out: Out = None
 ) -> torch.Tensor:
+    """grad / (x · (1 - x)), NaN outside [0, 1]; with eps 0 outside [eps, 1 - eps]."""
     if grad_output.dtype is not self.dtype or not self.is_floating_point():
         raise Declined("operands of two types")
     if eps is None or eps < 0:

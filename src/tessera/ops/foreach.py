@@ -153,6 +153,8 @@ def over(fn: Any, single: Entry, lists: Sequence[Tensors], numbers: Sequence[Num
 
 
 def unary(fn: Any, single: Entry) -> Entry:
+    """Each tensor by itself."""
+
     def entry(self: Tensors, *, out: Out = None) -> Any:
         return over(fn, single, [self], [], out)
 
@@ -173,6 +175,8 @@ def without_booleans(entry: Entry) -> Entry:
 
 
 def with_list(fn: Any, single: Entry) -> Entry:
+    """Each tensor with its partner in a second list."""
+
     def entry(self: Tensors, other: Tensors, *, out: Out = None) -> Any:
         return over(fn, single, [self, other], [], out)
 
@@ -195,6 +199,8 @@ def with_scaled_list(fn: Any, scaled: Any, single: Entry) -> Entry:
 
 
 def with_number(fn: Any, single: Entry) -> Entry:
+    """Each tensor with one number."""
+
     def entry(self: Tensors, scalar: Number, *, out: Out = None) -> Any:
         return over(fn, single, [self], [scalar] * len(self), out)
 
@@ -202,6 +208,8 @@ def with_number(fn: Any, single: Entry) -> Entry:
 
 
 def with_numbers(fn: Any, single: Entry) -> Entry:
+    """Each tensor with its number."""
+
     def entry(self: Tensors, scalars: Sequence[Number], *, out: Out = None) -> Any:
         return over(fn, single, [self], list(scalars), out)
 
@@ -220,6 +228,8 @@ def with_tensor(single: Entry) -> Entry:
 
 
 def with_scaled_tensor(single: Entry) -> Entry:
+    """Each tensor and a 0-dim tensor times alpha."""
+
     def entry(self: Tensors, other: torch.Tensor, *, alpha: Number = 1, out: Out = None) -> Any:
         if other.dim():
             raise Declined("the other operand is not a scalar")
@@ -257,6 +267,8 @@ def products_each(fn: Any, single: Entry) -> Entry:
 
 
 def lerp_number(fn: Any, single: Entry) -> Entry:
+    """self + weight · (end - self) with one weight."""
+
     def entry(self: Tensors, tensors1: Tensors, weight: Number, *, out: Out = None) -> Any:
         return over(fn, single, [self, tensors1], [weight] * len(self), out)
 
@@ -264,6 +276,8 @@ def lerp_number(fn: Any, single: Entry) -> Entry:
 
 
 def lerp_numbers(fn: Any, single: Entry) -> Entry:
+    """As `lerp_number`, with a weight for each tensor."""
+
     def entry(self: Tensors, tensors1: Tensors, weight: Sequence[Number], *, out: Out = None) -> Any:
         return over(fn, single, [self, tensors1], list(weight), out)
 
@@ -271,6 +285,8 @@ def lerp_numbers(fn: Any, single: Entry) -> Entry:
 
 
 def lerp_list(fn: Any, single: Entry) -> Entry:
+    """As `lerp_number`, with a tensor of weights for each tensor."""
+
     def entry(self: Tensors, tensors1: Tensors, weights: Tensors, *, out: Out = None) -> Any:
         return over(fn, single, [self, tensors1, weights], [], out)
 
@@ -278,6 +294,8 @@ def lerp_list(fn: Any, single: Entry) -> Entry:
 
 
 def power_list(single: Entry) -> Entry:
+    """Each tensor to the power of its partner."""
+
     def entry(self: Tensors, exponent: Tensors, *, out: Out = None) -> Any:
         return over(None, single, [self, exponent], [], out)
 
@@ -285,6 +303,8 @@ def power_list(single: Entry) -> Entry:
 
 
 def power_number(single: Entry) -> Entry:
+    """Each tensor to the power of one number."""
+
     def entry(self: Tensors, exponent: Number, *, out: Out = None) -> Any:
         return over(None, single, [self], [exponent] * len(self), out)
 
@@ -292,6 +312,8 @@ def power_number(single: Entry) -> Entry:
 
 
 def power_numbers(single: Entry) -> Entry:
+    """Each tensor to the power of its number."""
+
     def entry(self: Tensors, exponent: Sequence[Number], *, out: Out = None) -> Any:
         return over(None, single, [self], list(exponent), out)
 
@@ -299,6 +321,8 @@ def power_numbers(single: Entry) -> Entry:
 
 
 def number_to_powers(single: Entry) -> Entry:
+    """One number to the power of each tensor."""
+
     def entry(self: Operand, exponent: Tensors, *, out: Out = None) -> Any:
         return over(None, lambda x, **options: single(self, x, **options), [exponent], [], out)
 

@@ -63,18 +63,21 @@ def in_type(x: torch.Tensor, dtype: torch.dtype, fn: Any = f.identity) -> torch.
 def var(
     self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
 ) -> torch.Tensor:
+    """Σ (x - mean)² / max(0, n - correction) over dims."""
     return in_type(_variance(self, dim, correction, keepdim)[0], self.dtype)
 
 
 def std(
     self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
 ) -> torch.Tensor:
+    """The square root of `var`."""
     return in_type(_variance(self, dim, correction, keepdim)[0], self.dtype, f.sqrt)
 
 
 def var_mean(
     self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """(`var`, mean)."""
     variance, mean = _variance(self, dim, correction, keepdim)
     return in_type(variance, self.dtype), in_type(mean, self.dtype)
 
@@ -82,6 +85,7 @@ def var_mean(
 def std_mean(
     self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """(`std`, mean)."""
     variance, mean = _variance(self, dim, correction, keepdim)
     return in_type(variance, self.dtype, f.sqrt), in_type(mean, self.dtype)
 

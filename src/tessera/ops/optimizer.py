@@ -139,6 +139,8 @@ def _overflowed(found_inf: Found) -> bool:
 
 
 def _adam(decoupled: bool) -> Callable[..., None]:
+    """One step of Adam, or of AdamW where the decay is decoupled, in place."""
+
     def step(
         self: Tensors, grads: Tensors, exp_avgs: Tensors, exp_avg_sqs: Tensors, max_exp_avg_sqs: Tensors,
         state_steps: Tensors, *, lr: Operand, beta1: float, beta2: float, weight_decay: float, eps: float,

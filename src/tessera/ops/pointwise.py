@@ -123,6 +123,7 @@ def bitwise(fn: Any) -> Entry:
 
 
 def bitwise_not(self: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
+    """Each bit turned round; of booleans not."""
     if self.is_floating_point():
         raise Declined("bitwise operators are for integers")
     return apply(f.logical_not if self.dtype is torch.bool else f.bitwise_not, (self,), Promotion.SAME, out)
@@ -198,10 +199,12 @@ def clamp(
 
 
 def clamp_min(self: torch.Tensor, min: Operand, *, out: torch.Tensor | None = None) -> torch.Tensor:
+    """max(self, min)."""
     return clamp(self, min, None, out=out)
 
 
 def clamp_max(self: torch.Tensor, max: Operand, *, out: torch.Tensor | None = None) -> torch.Tensor:
+    """min(self, max)."""
     return clamp(self, None, max, out=out)
 
 
@@ -219,6 +222,7 @@ def _approximated(approximate: str, exact: Any, by_tanh: Any) -> Any:
 def gelu_backward(
     grad_output: torch.Tensor, self: torch.Tensor, *, approximate: str = "none", out: torch.Tensor | None = None
 ) -> torch.Tensor:
+    """grad · (Φ(x) + x · φ(x)), or the slope of the approximation."""
     return only_floating(_approximated(approximate, f.gelu_backward, f.gelu_tanh_backward))(grad_output, self, out=out)
 
 
@@ -253,4 +257,5 @@ def _whole(value: float) -> int:
 
 
 def zero_(self: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
+    """Write 0 everywhere."""
     return fill_(self, 0, out=out)

@@ -333,10 +333,12 @@ def _truth(self: torch.Tensor, dim: Any, keepdim: bool, kind: int, initial: int)
 
 
 def any_(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+    """Whether any element is not 0."""
     return _truth(self, dim, keepdim, MAX.value, 0)
 
 
 def all_(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+    """Whether no element is 0."""
     return _truth(self, dim, keepdim, MIN.value, 1)
 
 
@@ -362,10 +364,12 @@ def _extreme(self: torch.Tensor, dim: Any, keepdim: bool, largest: bool, values:
 
 
 def amax(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+    """The largest element over dims."""
     return _best_value(self, dim, keepdim, largest=True)
 
 
 def amin(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+    """The smallest element over dims."""
     return _best_value(self, dim, keepdim, largest=False)
 
 
@@ -386,10 +390,12 @@ def _worst(dtype: torch.dtype, largest: bool) -> float:
 
 
 def argmax(self: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> torch.Tensor:
+    """The first place of the largest element, along `dim` or through all."""
     return _best_place(self, dim, keepdim, largest=True)
 
 
 def argmin(self: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> torch.Tensor:
+    """The first place of the smallest element, along `dim` or through all."""
     return _best_place(self, dim, keepdim, largest=False)
 
 
@@ -406,4 +412,5 @@ def max_dim(self: torch.Tensor, dim: int, keepdim: bool = False) -> list[torch.T
 
 
 def min_dim(self: torch.Tensor, dim: int, keepdim: bool = False) -> list[torch.Tensor]:
+    """[values, places] of the smallest along `dim`."""
     return _extreme(self, dim, keepdim, largest=False, values=True, indices=True)

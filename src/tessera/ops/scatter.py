@@ -165,6 +165,7 @@ def scatter_(self: torch.Tensor, dim: int, index: torch.Tensor, src: torch.Tenso
 
 
 def scatter_value_(self: torch.Tensor, dim: int, index: torch.Tensor, value: Operand) -> torch.Tensor:
+    """self[index[i, j], j] = value for dim 0."""
     return _scatter(self, dim, index, one(value, self), SET.value)
 
 
@@ -183,6 +184,7 @@ def scatter_with_(
 def scatter_value_with_(
     self: torch.Tensor, dim: int, index: torch.Tensor, value: Operand, *, reduce: str
 ) -> torch.Tensor:
+    """As scatter_value_, with the value added to or multiplied with what is there."""
     if reduce not in _REDUCE:
         raise Declined("a reduction that is not there")
     return _scatter(self, dim, index, one(value, self), _REDUCE[reduce])
@@ -272,7 +274,7 @@ def index_copy_(self: torch.Tensor, dim: int, index: torch.Tensor, source: torch
 
 
 def index_fill_(self: torch.Tensor, dim: int, index: torch.Tensor, value: Operand) -> torch.Tensor:
-    """self[index[i]] = value for dim 0; negative indices count from the end."""
+    """self[index[i]] = value for dim 0; negative indices, which count from the end, are left to PyTorch."""
     rank = max(self.dim(), 1)
     if not -rank <= dim < rank or index.dim() > 1 or (isinstance(value, float) and not self.is_floating_point()):
         raise Declined("a fill of this kind")

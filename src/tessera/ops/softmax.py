@@ -123,20 +123,24 @@ def _backward(g: torch.Tensor, y: torch.Tensor, dim: int, input_dtype: torch.dty
 
 
 def softmax(self: torch.Tensor, dim: int, half_to_float: bool) -> torch.Tensor:
+    """exp(x) / Σ exp(x) along `dim`."""
     return _forward(self, dim, half_to_float, log=False)
 
 
 def log_softmax(self: torch.Tensor, dim: int, half_to_float: bool) -> torch.Tensor:
+    """x - log Σ exp(x) along `dim`."""
     return _forward(self, dim, half_to_float, log=True)
 
 
 def softmax_backward(
     grad_output: torch.Tensor, output: torch.Tensor, dim: int, input_dtype: torch.dtype
 ) -> torch.Tensor:
+    """(g - Σ g·y) · y along `dim`."""
     return _backward(grad_output, output, dim, input_dtype, log=False)
 
 
 def log_softmax_backward(
     grad_output: torch.Tensor, output: torch.Tensor, dim: int, input_dtype: torch.dtype
 ) -> torch.Tensor:
+    """g - exp(y) · Σ g along `dim`."""
     return _backward(grad_output, output, dim, input_dtype, log=True)

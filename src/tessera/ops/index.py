@@ -13,7 +13,8 @@ Shapes: gather: index of the rank of self; index_select: index [L]; embedding: w
 shape; index: index tensors that broadcast, or boolean masks of the dims that they stand for.
 Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, moved bit by bit; indices int64,
 also int32 but for gather and take. The gradient takes floating types and sums half types in float32.
-Limits: results of up to 5 dims, once dims that lie together are joined; no gradient scaled by frequency.
+Limits: results of up to 5 dims and up to 3 index tensors, but for whole slices along the first dim; no gradient scaled
+by frequency.
 Source: the pages of torch.gather, torch.index_select, torch.take, torch.nn.functional.embedding; "Tensor indexing" in
 PyTorch's reference of torch.Tensor
 """

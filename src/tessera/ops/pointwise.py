@@ -123,7 +123,7 @@ def bitwise(fn: Any) -> Entry:
 
 
 def bitwise_not(self: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Each bit turned round; of booleans not."""
+    """Each bit inverted; of booleans the other one."""
     if self.is_floating_point():
         raise Declined("bitwise operators are for integers")
     return apply(f.logical_not if self.dtype is torch.bool else f.bitwise_not, (self,), Promotion.SAME, out)

@@ -179,6 +179,8 @@ def max_pool_backward(num: int) -> Callable[..., torch.Tensor]:
 
 
 def adaptive_max_pool_backward(num: int) -> Callable[..., torch.Tensor]:
+    """The gradient of adaptive_max_pool, as that of max_pool."""
+
     def entry(grad_output: torch.Tensor, self: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         return _pool_gradient(grad_output, self, indices, num)
 

@@ -172,6 +172,7 @@ def average_pool(num: int) -> tuple[Callable[..., torch.Tensor], Callable[..., t
         self: torch.Tensor, kernel_size: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
         ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
     ) -> torch.Tensor:  # fmt: skip
+        """The average of each window."""
         _checked(self, num, ())
         padding = (padding,) if isinstance(padding, int) else padding
         maps = _pool_maps(
@@ -183,6 +184,7 @@ def average_pool(num: int) -> tuple[Callable[..., torch.Tensor], Callable[..., t
         grad_output: torch.Tensor, self: torch.Tensor, kernel_size: Sequence[int], stride: Sequence[int],
         padding: Sequence[int], ceil_mode: bool, count_include_pad: bool, divisor_override: int | None,
     ) -> torch.Tensor:  # fmt: skip
+        """The gradient by what was averaged."""
         _checked(self, num, ())
         maps = _pool_maps(
             self.shape, num, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
@@ -211,11 +213,13 @@ def adaptive_average_pool(num: int) -> tuple[Callable[..., torch.Tensor], Callab
     """Averages of `output_size` nearly equal parts of the last `num` dims, and their gradient."""
 
     def forward(self: torch.Tensor, output_size: Sequence[int]) -> torch.Tensor:
+        """The average of each of `output_size` nearly equal parts."""
         _checked(self, num, output_size)
         sizes = _spread(output_size, num)
         return _apply(self, [_areas(n, m) for n, m in zip(self.shape[-num:], sizes, strict=True)])
 
     def backward(grad_output: torch.Tensor, self: torch.Tensor) -> torch.Tensor:
+        """The gradient by what was averaged."""
         _checked(self, num, ())
         if grad_output.dim() != self.dim():
             raise Declined("a gradient of another shape")
@@ -275,10 +279,12 @@ def upsample(kind: Callable[..., Taps], num: int) -> tuple[Callable[..., torch.T
     """Upsampling of the last `num` dims, and its gradient; options end with a scale for each dim."""
 
     def forward(self: torch.Tensor, output_size: Size, *options: object) -> torch.Tensor:
+        """`output_size` elements, each made of its neighbours by the rule of the name."""
         _checked(self, num, output_size)
         return _apply(self, _upsample(kind, num, self.shape, output_size, _with_scales(options, num)))
 
     def backward(grad_output: torch.Tensor, output_size: Size, input_size: Size, *options: object) -> torch.Tensor:
+        """The gradient by what was upsampled."""
         if is_channels_last(grad_output) or any(n == 0 for n in input_size):
             raise Declined("an input of another rank or memory format")
         maps = _upsample(kind, num, input_size, output_size, _with_scales(options, num))

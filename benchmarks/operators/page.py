@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import tessera.ops.tiles as tiles
 from benchmarks.operators import figures, source
+from benchmarks.operators.core import core
 from benchmarks.operators.families import Family, Operator, families
 from tessera.bench.markdown import geomean, number, ratio, table, threads_text
 
@@ -59,8 +60,22 @@ def index_page() -> str:
             table(["family", "what it is", "rows:", "overloads:"], [*rows, totals]),
             "*Rows* are the overloads that the catalogue names; *overloads* counts those that follow from PyTorch's "
             "schema as well: in place, `out=`, functional, and with a number in place of a tensor.",
+            "## The Core ATen set",
+            _core(),
         ]
     ) + "\n"
+
+
+def _core() -> str:
+    found = core()
+    others = (("views", found.views), ("made of others", found.composed), ("the rest", found.rest))
+    total = len(found.served) + sum(len(names) for _, names in others)
+    lines = ([what, str(len(names)), ", ".join(f"`{name}`" for name in names)] for what, names in others if names)
+    return (
+        f"PyTorch tags {total} overloads as core; {len(found.served)} of them are of operators served here. The others "
+        "are PyTorch's own: views, operators that PyTorch makes of others, and a rest that allocates memory, reads a "
+        f"number, is made of copies, or has no kernel here.\n\n{table(['', 'overloads:', 'which'], lines)}"
+    )
 
 
 def _num_names(family: Family) -> int:

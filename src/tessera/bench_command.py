@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tessera import __version__
 from tessera.aten.store import Store, here, shipped, write_table
-from tessera.bench import ops_page, pages
+from tessera.bench import anatomy, ops_page, pages
 from tessera.bench.about import about
 from tessera.bench.ops import OpsConfig, has_compiler, measure, roofs
 from tessera.bench.tune import TuneConfig, Tuned, tune
@@ -64,15 +64,18 @@ def run_ops(config: OpsConfig, console: Console, *, out: Path | None, command: s
     compiler = _compiler_note(config)
     warn_if_busy(console)
     note = about(command, config.threads, config.effort)
-    with progress_bar(len(config.operators)) as say:
+    with progress_bar(len(config.operators) + 1) as say:
         found = list(measure(replace(config, compiled=config.compiled and not compiler), say))
+        slowest = anatomy.worst(row for row in found if "skipped" not in row)
+        say("why the worst are slow")
+        causes = list(anatomy.dissect(slowest, config))
     rows = [row for row in found if "skipped" not in row]
     skipped = [row for row in found if "skipped" in row]
     if not rows:
         raise UsageError(f"nothing could be measured: {skipped[0]['operator']}: {skipped[0]['skipped']}")
     results = {
         "about": note, "policy": config.policy, "compiler": compiler, "roofs": roofs(config.threads),
-        "skipped": skipped, "rows": ops_page.packed(rows),
+        "worst": causes, "skipped": skipped, "rows": ops_page.packed(rows),
     }  # fmt: skip
     for line in ops_page.terminal(results):
         _print(console, line)

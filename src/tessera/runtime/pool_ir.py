@@ -16,8 +16,9 @@ hold the others up. Both sides spin for a bounded time and then sleep on a condi
 announces it (`sleepers`, `waiting`) and then looks again, whoever changes the door changes it first and then reads the
 announcement, all sequentially consistent: one of the two sees the other, and no wake-up is lost.
 
-A second launch at the same time finds the pool busy and runs alone on its own thread. Workers take over the caller's
-floating-point mode (flush-to-zero, rounding), so that the result does not depend on who ran a program.
+A launch that is known to be brief (see `brief_ir`) opens no door. A second launch at the same time finds the pool busy
+and runs alone on its own thread. Workers take over the caller's floating-point mode (flush-to-zero, rounding), so that
+the result does not depend on who ran a program.
 
 Some schedulers wake a worker on the processor of the thread that woke it and leave it there, beside an idle one: two
 threads then take longer than one. A worker that finds itself on the launch's processor therefore moves away, and stays
@@ -28,12 +29,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tessera.runtime import brief_ir
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Machine:
-    """What LLVM has no portable word for: the hint to a spinning core, and the floating-point control register."""
+    """What LLVM has no portable word for: the hint to a spinning core, a counter that all processors agree on, and the
+    floating-point control register."""
 
     relax: str
+    ticks: str
     read_mode: str
     write_mode: str
 
@@ -44,16 +49,18 @@ _NO_MODE = {"read_mode": "store i64 0, ptr %to", "write_mode": ""}
 _MACHINES = {
     "x86_64": _Machine(
         relax="call void @llvm.x86.sse2.pause()",
+        ticks="%now = call i64 @llvm.readcyclecounter()",
         read_mode="call void @llvm.x86.sse.stmxcsr(ptr %to)",
         write_mode="call void @llvm.x86.sse.ldmxcsr(ptr %from)",
     ),
     "aarch64": _Machine(
         relax="call void @llvm.aarch64.isb(i32 15)",  # the hint `yield` takes no time on most of these
+        ticks="%now = call i64 @llvm.readsteadycounter()",  # the other one may be closed to programs
         read_mode="%mode = call i64 @llvm.aarch64.get.fpcr()\n  store i64 %mode, ptr %to",
         write_mode="%mode = load i64, ptr %from\n  call void @llvm.aarch64.set.fpcr(i64 %mode)",
     ),
 }
-_PLAIN = _Machine(relax="", **_NO_MODE)
+_PLAIN = _Machine(relax="", ticks="%now = add i64 0, 0", **_NO_MODE)
 
 # Where threads run is Linux's own interface; elsewhere nobody knows where he is, so nobody moves.
 _LINUX = """declare i32 @sched_getcpu()
@@ -77,7 +84,8 @@ def module_text(triple: str) -> str:
     architecture = triple.split("-")[0]
     machine = _MACHINES.get("aarch64" if architecture.startswith("arm64") else architecture, _PLAIN)
     text = _MODULE.replace("<relax>", machine.relax).replace("<places>", _LINUX if "linux" in triple else _ELSEWHERE)
-    return text.replace("<read_mode>", machine.read_mode).replace("<write_mode>", machine.write_mode)
+    text = text.replace("<read_mode>", machine.read_mode).replace("<write_mode>", machine.write_mode)
+    return text + brief_ir.module_text(machine.ticks)
 
 
 # Each part that different threads write has 128 bytes of its own: cores fetch lines of 64 bytes in pairs.
@@ -89,7 +97,9 @@ _MODULE = """
   i32, i32, i32, i32, [14 x i64],                         ; 14-18  sleepers, waiting, busy, -
   i64, [15 x i64],                                        ; 19     how often to look before sleeping
   [16 x i64], [16 x i64], [16 x i64],                     ; 21-23  mutex, condition "work", condition "done"
-  [128 x i8]                                              ; 24     the processors that workers may use
+  [128 x i8],                                             ; 24     the processors that workers may use
+  i64, [15 x i64],                                        ; 25     ticks below which a launch is brief
+  [64 x i64]                                              ; 27     what is remembered of launches
 }
 
 declare i32 @posix_memalign(ptr, i64, i64)
@@ -107,7 +117,7 @@ declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 <places>
 
 ; A new pool without workers, or null where memory has run out. It is never freed: workers may outlive the interpreter.
-define ptr @tessera_create(i64 %looks, ptr %processors) {
+define ptr @tessera_create(i64 %looks, i64 %brief, ptr %processors) {
   %slot = alloca ptr
   %size.ptr = getelementptr %Pool, ptr null, i64 1
   %size = ptrtoint ptr %size.ptr to i64
@@ -119,6 +129,8 @@ initialise:
   call void @llvm.memset.p0.i64(ptr align 128 %pool, i8 0, i64 %size, i1 false)
   %looks.at = getelementptr %Pool, ptr %pool, i64 0, i32 19
   store i64 %looks, ptr %looks.at
+  %brief.at = getelementptr %Pool, ptr %pool, i64 0, i32 25
+  store i64 %brief, ptr %brief.at
   %processors.at = getelementptr %Pool, ptr %pool, i64 0, i32 24
   call void @llvm.memcpy.p0.p0.i64(ptr %processors.at, ptr %processors, i64 128, i1 false)
   %mutex = getelementptr %Pool, ptr %pool, i64 0, i32 21
@@ -147,9 +159,10 @@ define internal void @write_mode(ptr %from) {
   ret void
 }
 
-; To measure how long one look takes: %count times what a spinning thread does.
-define void @tessera_relax(i64 %count) {
+; To measure how long one look takes: %count times what a spinning thread does. How many ticks went by.
+define i64 @tessera_relax(i64 %count) {
 entry:
+  %before = call i64 @ticks()
   br label %loop
 loop:
   %i = phi i64 [ 0, %entry ], [ %next, %loop ]
@@ -158,7 +171,9 @@ loop:
   %more = icmp slt i64 %next, %count
   br i1 %more, label %loop, label %exit
 exit:
-  ret void
+  %after = call i64 @ticks()
+  %taken = sub i64 %after, %before
+  ret i64 %taken
 }
 
 ; Claim chunks of the job and run them until none is left.
@@ -380,7 +395,22 @@ entry:
   %others = sub i64 %programs, 1
   %seats = call i64 @llvm.smin.i64(i64 %seats.wanted, i64 %others)
   %parallel = icmp sgt i64 %seats, 0
-  br i1 %parallel, label %occupy, label %alone
+  br i1 %parallel, label %recall, label %alone
+recall:
+  %table = getelementptr %Pool, ptr %pool, i64 0, i32 27
+  %brief.at = getelementptr %Pool, ptr %pool, i64 0, i32 25
+  %brief = load i64, ptr %brief.at
+  %hash = call i64 @launch_hash(ptr %fn, i64 %programs)
+  %before = call i64 @remembered(ptr %table, i64 %hash)
+  %start = call i64 @ticks()
+  %is.brief = icmp ult i64 %before, %brief
+  br i1 %is.brief, label %briefly, label %occupy
+briefly:
+  call void %fn(ptr %args, i64 0, i64 %programs, i32 %x, i32 %y, i32 %z)
+  %stop = call i64 @ticks()
+  %taken = sub i64 %stop, %start
+  call void @remember(ptr %table, i64 %hash, i64 %before, i64 %taken)
+  ret void
 occupy:
   %busy.at = getelementptr %Pool, ptr %pool, i64 0, i32 16
   %swap = cmpxchg ptr %busy.at, i32 0, i32 1 acquire monotonic
@@ -431,7 +461,13 @@ wake:
   call void @wake_workers(ptr %pool, i64 %seats, i64 %sleepers)
   br label %work
 work:
+  ; What the launch would take alone is told by the time that this thread works, without the wait for others.
+  %run.start = call i64 @ticks()
   call void @run(ptr %pool)
+  %run.stop = call i64 @ticks()
+  %run.taken = sub i64 %run.stop, %run.start
+  %all.taken = mul i64 %run.taken, %threads
+  call void @remember(ptr %table, i64 %hash, i64 %before, i64 %all.taken)
   %door.last = atomicrmw and ptr %pool, i64 -4294901761 seq_cst ; no seats: 0xFFFFFFFF0000FFFF
   %inside = and i64 %door.last, 65535
   %some = icmp ne i64 %inside, 0

@@ -7,16 +7,26 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parents[2] / "docs" / "operators"
+from benchmarks import command
+
+_PROGRAM = "python -m benchmarks.operators"
+_EXAMPLES = """examples:
+  python -m benchmarks.operators                     after a change of docstrings, of operators or of measurements
+  python -m benchmarks.operators --out /tmp/pages
+"""
+
+FOLDER = command.RESULTS.parent / "operators"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when the pages are written, 2 for a wrong option."""
-    made = argparse.ArgumentParser(
-        prog="python -m benchmarks.operators", description="Write a page a family of operators, from their docstrings."
-    )
+    made = command.parser(_PROGRAM, "Write a page for each family of operators, from their docstrings.", _EXAMPLES)
     made.add_argument("--out", metavar="DIR", type=Path, default=FOLDER, help="where to (default: docs/operators)")
-    written = write(made.parse_args(arguments).out)
+    return command.run(made, arguments, _run)
+
+
+def _run(options: argparse.Namespace, given: list[str]) -> int:
+    written = write(options.out)
     print(f"wrote {len(written)} pages in {written[0].parent}")
     return 0
 

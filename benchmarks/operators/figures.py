@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from benchmarks.command import RESULTS
 from benchmarks.operators.families import families
 from tessera.aten.measured import Measurement
 from tessera.aten.store import SHIPPED, shipped
@@ -15,7 +15,6 @@ from tessera.bench import ops_page
 
 Row = dict[str, Any]
 
-RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 # A kernel benchmark's family that is part of another's file here.
 _PART_OF = {"rms_norm": "layer_norm"}
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tessera import __version__
 from tessera.aten.store import Store, here, shipped, write_table
@@ -19,6 +18,7 @@ from tessera.bench.about import about
 from tessera.bench.ops import OpsConfig, has_compiler, measure, roofs
 from tessera.bench.tune import TuneConfig, Tuned, tune
 from tessera.core.chips import detect_cpu
+from tessera.core.command import bar
 from tessera.core.errors import UsageError
 from tessera.core.timing import MOST_BUSY_PERCENT, busy_percent
 
@@ -139,9 +139,7 @@ def _print(console: Console, text: str) -> None:
 @contextmanager
 def progress_bar(total: int) -> Iterator[Callable[[str], None]]:
     """A bar on stderr that vanishes when done; told each thing before it is begun."""
-    console = Console(stderr=True)
-    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with bar() as progress:
         task = progress.add_task("", total=total, completed=-1)
 
         def say(name: str) -> None:

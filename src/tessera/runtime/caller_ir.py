@@ -39,13 +39,8 @@ declare ptr @PyObject_VectorcallMethod(ptr, ptr, i64, ptr)
 declare ptr @PyObject_GetAttr(ptr, ptr)
 declare i64 @PyObject_Size(ptr)
 
-; Read a whole number; 0 where the object is none that fits (the exception is cleared: the slow way words it).
-define internal i1 @whole(ptr %value, ptr %to) {
-  %number = call i64 @PyLong_AsLongLong(ptr %value)
-  store i64 %number, ptr %to
-  %suspect = icmp eq i64 %number, -1
-  br i1 %suspect, label %look, label %yes
-look:
+; 0 where an exception waits, which is cleared: the slow way words it.
+define internal i1 @unless_raised() {
   %error = call ptr @PyErr_Occurred()
   %fine = icmp eq ptr %error, null
   br i1 %fine, label %yes, label %no
@@ -54,6 +49,19 @@ yes:
 no:
   call void @PyErr_Clear()
   ret i1 0
+}
+
+; Read a whole number; 0 where the object is none that fits.
+define internal i1 @whole(ptr %value, ptr %to) {
+  %number = call i64 @PyLong_AsLongLong(ptr %value)
+  store i64 %number, ptr %to
+  %suspect = icmp eq i64 %number, -1
+  br i1 %suspect, label %look, label %yes
+look:
+  %fine = call i1 @unless_raised()
+  ret i1 %fine
+yes:
+  ret i1 1
 }
 
 ; The address of a tensor on the CPU.
@@ -90,14 +98,10 @@ define internal i1 @real(ptr %value, ptr %to) {
   %suspect = fcmp oeq double %number, -1.0
   br i1 %suspect, label %look, label %yes
 look:
-  %error = call ptr @PyErr_Occurred()
-  %fine = icmp eq ptr %error, null
-  br i1 %fine, label %yes, label %no
+  %fine = call i1 @unless_raised()
+  ret i1 %fine
 yes:
   ret i1 1
-no:
-  call void @PyErr_Clear()
-  ret i1 0
 }
 
 ; Write one argument to %to as its kind asks; 0 where it is not one of the simple cases.

@@ -330,11 +330,17 @@ def fmin(x, y):
 
 
 @triton.jit
+def _of_finite(x, y, total):
+    """`total`, but for two equal infinities, which are their own, and for NaN."""
+    return tl.where((x == y) & (tl.abs(x) == float("inf")), x, tl.where((x != x) | (y != y), x + y, total))
+
+
+@triton.jit
 def logaddexp(x, y):
     """log(exp x + exp y)."""
     top = tl.where(x > y, x, y)
     total = top + libdevice.log1p(tl.exp(-tl.abs(x - y)))
-    return tl.where((x == y) & (tl.abs(x) == float("inf")), x, tl.where((x != x) | (y != y), x + y, total))
+    return _of_finite(x, y, total)
 
 
 @triton.jit
@@ -342,7 +348,7 @@ def logaddexp2(x, y):
     """log2(2^x + 2^y)."""
     top = tl.where(x > y, x, y)
     total = top + libdevice.log1p(tl.exp2(-tl.abs(x - y))) * 1.4426950408889634
-    return tl.where((x == y) & (tl.abs(x) == float("inf")), x, tl.where((x != x) | (y != y), x + y, total))
+    return _of_finite(x, y, total)
 
 
 @triton.jit

@@ -21,6 +21,7 @@ from triton.runtime.jit import JITFunction
 from tessera import ops
 from tessera.ops import (
     attention,
+    bags,
     convolution,
     distance,
     distinct,
@@ -131,6 +132,11 @@ CALLS: list[Callable[[], Any]] = [
     lambda: index.gather(x, 1, rows[:, None]),
     lambda: index.index(x, [rows, rows]),
     lambda: index.embedding_dense_backward(half, rows, 10, -1, False),
+    lambda: bags.embedding_bag(x, rows, rows[:4], False, 2),
+    lambda: bags.embedding_bag(half, rows, rows[:4], False, 0, False, half[:48, 0]),
+    lambda: bags.embedding_bag_dense_backward(x, rows, rows, rows, rows, 9, True, 1, None),
+    lambda: bags.embedding_bag_dense_backward(x, rows, rows, rows, rows[:, None].expand(48, 80), 9, True, 2, None),
+    lambda: bags.embedding_bag_per_sample_weights_backward(x, x, rows, rows, rows[:0], 0),
     lambda: loss.nll_loss_forward(x, rows, None, 1, -100),
     lambda: loss.nll_loss_forward(x, rows, vector, 0, -100),
     lambda: loss.nll_loss_backward(torch.tensor(1.0), x, rows, vector, 1, -100, torch.tensor(1.0)),

@@ -51,6 +51,20 @@ CALLS: dict[str, Case] = {
     "upsample trilinear": (
         nn.interpolate, (volume,), {"scale_factor": 2.0, "mode": "trilinear", "align_corners": True},
     ),
+    **{
+        f"grid_sample {mode} {padding} {align}": (
+            nn.grid_sample, (planes, torch.rand(2, 5, 6, 2) * 3 - 1.5),
+            {"mode": mode, "padding_mode": padding, "align_corners": align},
+        )
+        for mode, padding, align in (
+            ("bilinear", "zeros", False), ("bilinear", "reflection", True), ("nearest", "border", False),
+            ("bicubic", "zeros", True), ("bicubic", "reflection", False),
+        )
+    },
+    "grid_sample of a volume": (
+        nn.grid_sample, (volume, torch.rand(1, 3, 4, 5, 3) * 3 - 1.5),
+        {"padding_mode": "border", "align_corners": False},
+    ),
     "unfold": (nn.unfold, (image, (3, 2)), {"dilation": (1, 2), "padding": 1, "stride": (2, 1)}),
     "fold": (nn.fold, (torch.randn(2, 72, 90), (9, 10), 3), {"padding": 1}),
     "reflect": (nn.pad, (planes, (2, 1, 3, 0)), {"mode": "reflect"}),
@@ -119,8 +133,8 @@ def typed(value: Any, dtype: torch.dtype) -> Any:
 def test_results(name: str, dtype: torch.dtype) -> None:
     if name == "avg_pool3d" and dtype is torch.bfloat16:
         pytest.skip("PyTorch has no avg_pool3d of bfloat16 on CPUs to hold ours against")
-    if name.startswith(("cdist", "pdist")) and dtype is torch.bfloat16:
-        pytest.skip("PyTorch has no distances of bfloat16 on CPUs to hold ours against")
+    if name.startswith(("cdist", "pdist", "grid_sample")) and dtype is torch.bfloat16:
+        pytest.skip("PyTorch has no distances and no grids of bfloat16 on CPUs to hold ours against")
     call, args, kwargs = CALLS[name]
     given = [(tuple(typed(x, dtype).detach() if isinstance(x, torch.Tensor) else x for x in args), kwargs)]
     for record in assert_calls(call, given):

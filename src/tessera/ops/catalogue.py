@@ -18,6 +18,7 @@ from tessera.ops import (
     convolution,
     distance,
     distinct,
+    grid_sample,
     index,
     layer_norm,
     loss,
@@ -269,6 +270,8 @@ ROWS: tuple[Row, ...] = (
     *_both("upsample_bicubic2d", resample.upsample(resample.cubic, 2)),
     _row("convolution", convolution.convolution),
     _row("convolution_backward", convolution.convolution_backward),
+    *_both("grid_sampler_2d", grid_sample.grid_sampler(2)),
+    *_both("grid_sampler_3d", grid_sample.grid_sampler(3)),
     # windows as columns
     _row("im2col", windows.im2col),
     _row("col2im", windows.col2im),

@@ -21,6 +21,7 @@ from triton.runtime.jit import JITFunction
 from tessera import ops
 from tessera.ops import (
     attention,
+    bags,
     convolution,
     distance,
     distinct,
@@ -29,6 +30,7 @@ from tessera.ops import (
     functions_activation,
     functions_integer,
     functions_math,
+    grid_sample,
     index,
     layer_norm,
     loss,
@@ -81,6 +83,7 @@ vector = torch.randn(80)
 one = torch.randn(48, 1)
 image = torch.randn(2, 8, 9, 9)
 filters = torch.randn(8, 8, 3, 3)
+volumes = torch.randn(2, 4, 2, 6, 9), torch.randn(2, 4, 3, 4, 5)
 
 # One call or more of every entry that reaches a kernel of its own.
 CALLS: list[Callable[[], Any]] = [
@@ -131,6 +134,11 @@ CALLS: list[Callable[[], Any]] = [
     lambda: index.gather(x, 1, rows[:, None]),
     lambda: index.index(x, [rows, rows]),
     lambda: index.embedding_dense_backward(half, rows, 10, -1, False),
+    lambda: bags.embedding_bag(x, rows, rows[:4], False, 2),
+    lambda: bags.embedding_bag(half, rows, rows[:4], False, 0, False, half[:48, 0]),
+    lambda: bags.embedding_bag_dense_backward(x, rows, rows, rows, rows, 9, True, 1, None),
+    lambda: bags.embedding_bag_dense_backward(x, rows, rows, rows, rows[:, None].expand(48, 80), 9, True, 2, None),
+    lambda: bags.embedding_bag_per_sample_weights_backward(x, x, rows, rows, rows[:0], 0),
     lambda: loss.nll_loss_forward(x, rows, None, 1, -100),
     lambda: loss.nll_loss_forward(x, rows, vector, 0, -100),
     lambda: loss.nll_loss_backward(torch.tensor(1.0), x, rows, vector, 1, -100, torch.tensor(1.0)),
@@ -149,6 +157,9 @@ CALLS: list[Callable[[], Any]] = [
     lambda: distance.cdist_backward(x[:, :48], x, x, 2.5, x[:, :48]),
     lambda: distance.pdist_forward(x, 2.5),
     lambda: distance.pdist_backward(torch.randn(1128), x, 1.0, torch.randn(1128)),
+    lambda: grid_sample.grid_sampler(2)[0](image, image[:, :4, :, :2], 0, 2, True),
+    lambda: grid_sample.grid_sampler(2)[1](image[:, :, :4], image, image[:, :4, :, :2], 2, 1, False, [True, True]),
+    lambda: grid_sample.grid_sampler(3)[1](*volumes, image.view(2, 2, 6, 9, 6)[..., :3], 0, 2, False, [True, True]),
     lambda: windows.im2col(image, [3, 3], [1, 2], [1, 1], [2, 2]),
     lambda: windows.col2im(torch.randn(2, 72, 81), [9, 9], [3, 3], [1, 1], [1, 1], [1, 1]),
     lambda: pool.max_pool(2)(image, [3, 3], [2, 2], [1, 1]),

@@ -184,6 +184,12 @@ def _read_by_index(given: Given) -> tuple[str, float]:
     return "contiguous" if table.is_contiguous() else "strided", max(x.numel() for x in others) * width
 
 
+def _bags(given: Given) -> tuple[str, float]:
+    """The elements of all rows that go into bags, or that their gradient goes to."""
+    x, indices = given.tensors[0], given.values["indices"]
+    return "contiguous" if x.is_contiguous() else "strided", indices.numel() * (x.shape[-1] if x.dim() else 1)
+
+
 def _written_by_index(given: Given) -> tuple[str, float]:
     _, *others = given.tensors
     return _order(given.tensors[:1]), max((x.numel() for x in others), default=0)
@@ -214,6 +220,7 @@ _RULES: tuple[tuple[str, Rule], ...] = (
     *((name, _product) for name in ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "vdot")),
     ("addr", _outer),
     ("embedding", _read_by_index),
+    ("_embedding_bag*", _bags),
     ("index_select", _read_by_index),
     ("index.Tensor", _read_by_index),
     ("gather", _gather),

@@ -231,6 +231,23 @@ def _embedding_backward(m: Maker) -> Call:
     return call(m.x(tokens, width), m.below(4096, tokens), 4096, -1, False)
 
 
+def _bags(m: Maker) -> Call:
+    """Sums of 8 rows each, which nothing is known of but where they start, and their gradients."""
+    width = min(m.columns, 512)
+    tokens = max(8, m.elements // width // 8 * 8)
+    table, words, starts = m.x(4096, width), m.below(4096, tokens), torch.arange(0, tokens, 8)
+    if not m.operator.endswith("backward"):
+        return call(table, words, starts)
+    grad, bag_of = m.x(tokens // 8, width), torch.arange(tokens) // 8
+    sizes = torch.full_like(starts, 8)
+    given = {
+        "_embedding_bag_backward": (words, starts, bag_of, sizes, sizes, 4096, False, 0, False, None),
+        "_embedding_bag_dense_backward": (words, bag_of, sizes, sizes, 4096, False, 0, None),
+        "_embedding_bag_per_sample_weights_backward": (table, words, starts, bag_of, 0),
+    }
+    return call(grad, *given[m.operator])
+
+
 def _picked(m: Maker) -> Call:
     return call(m.x(), 0, m.below(m.rows, m.rows))
 
@@ -342,6 +359,7 @@ FAMILIES: tuple[Family, ...] = (
     ("_scaled_dot_product_flash_attention_for_cpu_backward", _attention_backward),
     ("embedding", _embedding),
     ("embedding_dense_backward", _embedding_backward),
+    ("_embedding_bag*", _bags),
     ("index_select", _picked),
     ("gather", _gather),
     ("index.Tensor", _by_rows),

@@ -159,12 +159,14 @@ def _kind(p: float, *rows: torch.Tensor) -> int:
         raise Declined("distances of this type")
     if not p >= 0:
         raise Declined("a negative power")
-    return _KINDS.get(p, OTHER.value)
+    kind: int = _KINDS.get(p, OTHER.value)
+    return kind
 
 
 def _bits(p: float) -> int:
     """p as an int64, because a Python float reaches a kernel as float32."""
-    return int(struct.unpack("<q", struct.pack("<d", p))[0])
+    bits: int = struct.unpack("<q", struct.pack("<d", p))[0]
+    return bits
 
 
 def _together(x1: torch.Tensor, x2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

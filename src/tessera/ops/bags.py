@@ -3,7 +3,8 @@
 Formula:
     forward:   y[b, c] = Σ_r s[r] · w[i[r], c] over the places r of bag b, which are those from o[b] to o[b + 1]
                mean: divided by how many they are;  largest: max_r w[i[r], c]
-    by table:  dw[i[r], c] = Σ_r s[r] · g[b(r), c] / n[b(r)], in the order of r; of the largest: at the rows they came from
+    by table:  dw[i[r], c] = Σ_r s[r] · g[b(r), c] / n[b(r)], in the order of r
+               largest: at the rows they came from
     by scales: ds[r] = Σ_c g[b(r), c] · w[i[r], c]
     rows at the padding's index do not count
 Shapes: w [num, width], indices and scales [N], offsets [bags] (or [bags + 1], where the last is included); y [bags,

@@ -4,7 +4,8 @@ Outside the image pixels are 0, those of the border, or the image is reflected.
 
 Formula:
     y[c, p] = Σ_k w_k(x_p) · image[c, place_k(x_p)], a product of such sums over the 2 or 3 dims
-    x_p = ((g + 1) · size - 1) / 2, g being the grid's point p from [-1, 1]; with aligned corners (g + 1) · (size - 1) / 2
+    x_p = ((g + 1) · size - 1) / 2, g being the grid's point p from [-1, 1]
+          aligned corners: (g + 1) · (size - 1) / 2
     linear: 2 places a dim, w = 1 - |x - place|;  nearest: 1 place;  cubic: 4 places, cubic convolution with a = -3/4
     dimage[c, q] = Σ w_k(x_p) · dy[c, p] over the p and k with place_k(x_p) = q, in the order of the points
     dgrid[p] = Σ_c dy[c, p] · Σ_k w'_k(x_p) · image[c, place_k(x_p)] · dx/dg; 0 beyond a border, and of the nearest

@@ -39,8 +39,10 @@ declare ptr @PyObject_VectorcallMethod(ptr, ptr, i64, ptr)
 declare ptr @PyObject_GetAttr(ptr, ptr)
 declare i64 @PyObject_Size(ptr)
 
-; 0 where an exception waits, which is cleared: the slow way words it.
-define internal i1 @unless_raised() {
+; 0 where a number is suspect and an exception waits, which is cleared: the slow way words it.
+define internal i1 @unless_raised(i1 %suspect) {
+  br i1 %suspect, label %look, label %yes
+look:
   %error = call ptr @PyErr_Occurred()
   %fine = icmp eq ptr %error, null
   br i1 %fine, label %yes, label %no
@@ -56,12 +58,8 @@ define internal i1 @whole(ptr %value, ptr %to) {
   %number = call i64 @PyLong_AsLongLong(ptr %value)
   store i64 %number, ptr %to
   %suspect = icmp eq i64 %number, -1
-  br i1 %suspect, label %look, label %yes
-look:
-  %fine = call i1 @unless_raised()
+  %fine = call i1 @unless_raised(i1 %suspect)
   ret i1 %fine
-yes:
-  ret i1 1
 }
 
 ; The address of a tensor on the CPU.
@@ -96,12 +94,8 @@ define internal i1 @real(ptr %value, ptr %to) {
   %number = call double @PyFloat_AsDouble(ptr %value)
   store double %number, ptr %to
   %suspect = fcmp oeq double %number, -1.0
-  br i1 %suspect, label %look, label %yes
-look:
-  %fine = call i1 @unless_raised()
+  %fine = call i1 @unless_raised(i1 %suspect)
   ret i1 %fine
-yes:
-  ret i1 1
 }
 
 ; Write one argument to %to as its kind asks; 0 where it is not one of the simple cases.

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.operators import source
+from benchmarks.operators import figures, source
 from benchmarks.operators.__main__ import FOLDER, main
 from benchmarks.operators.docstring import parse
 from benchmarks.operators.families import Family, families
-from benchmarks.operators.page import COMMAND, pages
+from benchmarks.operators.page import COMMAND, family_page, pages
+from tessera.bench import ops_page
 from tessera.ops.table import VARIANTS
 
 FAMILIES = [pytest.param(family, id=name) for name, family in families().items()]
@@ -71,6 +73,23 @@ def test_reasons_and_block_sizes_are_read_from_the_source() -> None:
     assert "attention with dropout" in source.reasons("attention")
     assert "more than 5 dims or 3 index tensors" in source.reasons("index")
     assert source.block_sizes("softmax", frozenset()) == ["row", "longest_row", "streamed_bytes"]
+
+
+def test_speed_is_shown_where_it_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"family": "softmax", "operator": "_softmax", "dtype": "float32", "size": size, "threads": count, "ratio": ratio}
+        for size, count, ratio in (("small", 1, 0.5), ("small", 2, 2.0), ("large", 1, 3.0))
+    ]
+    (tmp_path / "ops-cpu.json").write_text(json.dumps({"rows": ops_page.packed(rows)}), encoding="utf-8")
+    (tmp_path / "kernels-cpu.json").write_text('{"kernels": []}', encoding="utf-8")
+    monkeypatch.setattr(figures, "RESULTS", tmp_path)
+    for cached in (figures._operators, figures._kernels):
+        monkeypatch.setattr(figures, cached.__name__, cached.__wrapped__)
+    text = family_page(families()["softmax"])
+    assert "| operator | float32 small | float32 large |" in text
+    assert "| `_softmax` | 1.00× | 3.00× |" in text
+    assert "[ops-cpu.md](../results/ops-cpu.md)" in text
+    assert "## Speed" not in family_page(families()["sort"])
 
 
 def test_a_page_of_a_family_that_is_gone_is_removed(tmp_path: Path) -> None:

@@ -106,6 +106,22 @@ def test_number_of_threads_follows_torch(who: LoadedKernel, threads: SetThreads)
         assert threads_of(who) == wanted
 
 
+def test_threads_begin_with_the_same_programs_in_every_launch(script: Script) -> None:
+    done = script(
+        """
+torch.set_num_threads(2)
+distinct()
+starts = set()
+for _ in range(5):
+    seen = torch.zeros(24, dtype=torch.int64)
+    launch(who.address, pack((seen, None, None)), 24, 1, 1)
+    starts.add((seen[0].item(), seen[12].item()))
+assert len(starts) == 1 and len(set(*starts)) == 2, starts
+"""
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_brief_launches_stay_on_their_thread_until_they_take_long(threads: SetThreads) -> None:
     # Argument 1 says how many microseconds a program sleeps, if any.
     body = """

@@ -36,7 +36,7 @@ class Native:
 
     create: Callable[[int, int, bytes], int | None]
     relax: Callable[[int], int]
-    work: Callable[[int], None]
+    work: Callable[[int, int], None]
     use: Callable[[int | None, Any, str, str, str], None]
     divert: Callable[[int], None]
     one: _MethodDef
@@ -65,7 +65,7 @@ def native() -> Native:
     return Native(
         create=ctypes.CFUNCTYPE(pointer, i64, i64, ctypes.c_char_p)(at["create"]),
         relax=ctypes.CFUNCTYPE(i64, i64)(at["relax"]),
-        work=ctypes.CFUNCTYPE(None, pointer)(at["work"]),
+        work=ctypes.CFUNCTYPE(None, pointer, i64)(at["work"]),
         use=ctypes.PYFUNCTYPE(None, pointer, *[any_object] * 4)(at["use"]),
         divert=ctypes.CFUNCTYPE(None, i64)(at["divert"]),
         one=_MethodDef(b"launch", at["one"], _METH_FASTCALL, None),

@@ -25,6 +25,7 @@ from tessera.core.errors import UsageError
 from tessera.runtime import pool_ir
 from tessera.runtime.arguments import PackedArgs
 from tessera.runtime.native import Native, bind, native
+from tessera.runtime.shares_ir import MAX_THREADS
 
 # After a launch a worker looks this long for the next one before it sleeps, and a launch this long for its last worker:
 # longer than the Python between two launches of a busy program, too short to take a core from anybody.
@@ -33,7 +34,6 @@ SPIN_US = 100.0
 BRIEF_US = 1.5
 # Kernels keep their scratch on the stack, a few MB of it.
 WORKER_STACK_BYTES = 64 * 1024 * 1024
-MAX_THREADS = 1024
 
 _MAX_DIM = 2**31 - 1
 _MAX_PROGRAMS = 2**62
@@ -67,7 +67,8 @@ class _Pool:
             try:
                 for index in range(self.num_threads, num_threads):
                     name = f"tessera-worker-{index}"
-                    threading.Thread(target=self._native.work, args=(self.address,), name=name, daemon=True).start()
+                    worker = (self.address, index)
+                    threading.Thread(target=self._native.work, args=worker, name=name, daemon=True).start()
                     self.num_threads = index + 1
             finally:
                 threading.stack_size(stack_bytes)

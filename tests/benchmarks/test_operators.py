@@ -77,8 +77,8 @@ def test_reasons_and_block_sizes_are_read_from_the_source() -> None:
 
 def test_speed_is_shown_where_it_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [
-        {"family": "softmax", "operator": "_softmax", "dtype": "float32", "size": size, "threads": count, "ratio": ratio}
-        for size, count, ratio in (("small", 1, 0.5), ("small", 2, 2.0), ("large", 1, 3.0))
+        {"family": "softmax", "operator": "_softmax", "dtype": "float32", "size": size, "threads": n, "ratio": ratio}
+        for size, n, ratio in (("small", 1, 0.5), ("small", 2, 2.0), ("large", 1, 3.0))
     ]
     (tmp_path / "ops-cpu.json").write_text(json.dumps({"rows": ops_page.packed(rows)}), encoding="utf-8")
     (tmp_path / "kernels-cpu.json").write_text('{"kernels": []}', encoding="utf-8")

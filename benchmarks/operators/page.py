@@ -111,12 +111,8 @@ def _others(module: str) -> list[str]:
 def _computes(family: Family) -> str:
     named = family.parts.named
     lines = [f"```text\n{named['Formula']}\n```"]
-    lines += [f"**{name}.** {_sentence(named[name])}" for name in ("Shapes", "Types") if name in named]
+    lines += [f"**{name}:** {named[name]}" for name in ("Shapes", "Types") if name in named]
     return "\n\n".join([*lines, *family.parts.method])
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] if text[:1].isalpha() and not re.match(r"[a-z]\b|\w+\d| ?\[", text) else text
 
 
 def _operators(operators: Sequence[Operator]) -> str:
@@ -142,7 +138,7 @@ def _operators(operators: Sequence[Operator]) -> str:
 def _limits(family: Family) -> str:
     reasons = source.reasons(family.module)
     limits = family.parts.named.get("Limits", "")
-    text = [_sentence(limits)] if limits else []
+    text = [f"**Limits:** {limits}"] if limits else []
     if reasons:
         text.append("A record of calls gives these reasons: " + "; ".join(f"*{reason}*" for reason in reasons) + ".")
     return "\n\n".join(text)

@@ -77,7 +77,14 @@ def elu_backward(
 
 
 def hardtanh(self: torch.Tensor, min_val: Operand = -1, max_val: Operand = 1, *, out: Out = None) -> torch.Tensor:
-    """x kept inside [min_val, max_val]."""
+    """x kept inside [min_val, max_val]; integers inside the bounds' whole parts."""
+    if not self.is_floating_point() and isinstance(min_val, int | float) and isinstance(max_val, int | float):
+        low, high = int(min_val), int(max_val)
+        if low > high or (self.dtype is torch.uint8 and low < 0):
+            raise Declined("bounds that the type does not have")
+        if self.dtype is torch.bool or (out is not None and out.dtype is not self.dtype):
+            raise Declined("booleans, or an output of another type")
+        return run(f.clamp, (self, low, high), compute_type(self.dtype), self.dtype, out)
     return activation(a.hardtanh)(self, min_val, max_val, out=out)
 
 

@@ -113,6 +113,11 @@ def sign(x):
 
 
 @triton.jit
+def sgn(x):
+    return sign(x)
+
+
+@triton.jit
 def isnan(x):
     return x != x
 

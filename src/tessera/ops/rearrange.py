@@ -60,8 +60,10 @@ def triangle(x, out, numel, num_rows, num_cols, bound, UPPER: tl.constexpr, BLOC
 
 def apply_maps(x: torch.Tensor, maps: Sequence[Sequence[int] | None], value: Operand = 0) -> torch.Tensor:
     """`maps[d]` names for each output coordinate of dim d the input's, or -1 for `value`; None takes the dim whole."""
-    if x.dim() > MOST_DIMS or x.is_complex() or isinstance(value, complex):
-        raise Declined(f"more than {MOST_DIMS} dims, or a complex type")
+    if x.is_complex() and value == 0:
+        return torch.view_as_complex(apply_maps(torch.view_as_real(x), [*maps, None]))
+    if x.dim() > MOST_DIMS or isinstance(value, complex) or x.is_complex():
+        raise Declined(f"more than {MOST_DIMS} dims, or a complex constant")
     storage_type(x.dtype)
     chosen = [np.arange(x.shape[d]) if m is None else np.asarray(m, dtype=np.int64) for d, m in enumerate(maps)]
     out = torch.empty([len(m) for m in chosen], dtype=x.dtype, device=x.device)
@@ -91,11 +93,15 @@ def _dims(x: torch.Tensor, dims: Sequence[int]) -> list[int]:
 def flip(self: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
     """The order of elements reversed along dims."""
     wanted = _dims(self, dims)
-    if len(set(wanted)) != len(wanted) or not self.is_contiguous():
-        raise Declined("a dim given twice, or another memory format")
+    if len(set(wanted)) != len(wanted):
+        raise Declined("a dim given twice")
     if self.dim() == 0:
         return self.clone()
-    return apply_maps(self, [range(n)[::-1] if d in wanted else None for d, n in enumerate(self.shape)])
+    # The result is laid out as `self` is: the maps are those of the dims in the order in which they lie in memory.
+    strides = torch.empty_like(self).stride()
+    order = sorted(range(self.dim()), key=lambda d: (-strides[d], d))
+    maps = [range(self.shape[d])[::-1] if d in wanted else None for d in order]
+    return apply_maps(self.permute(order), maps).permute([order.index(d) for d in range(self.dim())])
 
 
 def roll(self: torch.Tensor, shifts: Sequence[int], dims: Sequence[int] = ()) -> torch.Tensor:

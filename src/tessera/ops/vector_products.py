@@ -1,14 +1,17 @@
-"""Products with vectors, as matrix products with one row or one column.
+"""Products with vectors, as matrix products with one row or one column, and the product of vectors of 3 elements.
 
-Source: torch.mv, torch.addmv, torch.dot, torch.addr, torch.trace.
+Source: torch.mv, torch.addmv, torch.dot, torch.addr, torch.trace, torch.linalg.cross.
 """
 
 from __future__ import annotations
 
 import torch
 
+from tessera.ops import functions_math as f
 from tessera.ops import matmul, reduce
 from tessera.ops.declined import Declined
+from tessera.ops.generate import compute_type, run
+from tessera.ops.layout import broadcast_shape
 
 
 def _ranks(*wanted: tuple[torch.Tensor, int]) -> None:
@@ -47,6 +50,22 @@ def dot(self: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     if self.shape != other.shape:
         raise Declined("vectors of two lengths")
     return matmul.mm(self.unsqueeze(0), other.unsqueeze(1)).view(())
+
+
+def cross(self: torch.Tensor, other: torch.Tensor, *, dim: int = -1) -> torch.Tensor:
+    """The cross product of vectors of 3 elements along dim, of one type; the other dims are broadcast."""
+    if self.dtype is not other.dtype or self.dim() != other.dim() or not -self.dim() <= dim < self.dim():
+        raise Declined("vectors that do not fit each other")
+    if self.shape[dim] != 3 or other.shape[dim] != 3 or self.dtype is torch.bool:
+        raise Declined("vectors that do not have 3 elements, or booleans")
+    shape = broadcast_shape((tuple(self.shape), tuple(other.shape)))
+    out = torch.empty(shape, dtype=self.dtype, device=self.device)
+    a, b = (x.expand(shape) for x in (self, other))
+    for i in range(3):
+        j, k = (i + 1) % 3, (i + 2) % 3
+        parts = [x.select(dim, at) for x, at in ((a, j), (b, k), (a, k), (b, j))]
+        run(f.difference_of_products, tuple(parts), compute_type(self.dtype), self.dtype, out.select(dim, i))
+    return out
 
 
 def trace(self: torch.Tensor) -> torch.Tensor:

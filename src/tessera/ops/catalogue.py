@@ -404,6 +404,7 @@ ROWS: tuple[Row, ...] = (
     _row("random_.from", random.random_from_),
     _row("random_.to", random.random_to_),
     _row("randperm.generator_out", random.randperm),
+    _row("multinomial", random.multinomial),
     _row("native_dropout", random.native_dropout),
     # losses
     _row("nll_loss_forward", loss.nll_loss_forward),

@@ -78,7 +78,7 @@ def _scalar(entry: Callable[..., Any]) -> Any:
     """The function that Triton compiles into a generic kernel, where the entry stands for one."""
     inside = inspect.getclosurevars(entry).nonlocals
     found = [value for name, value in inside.items() if name in ("fn", "floating") and hasattr(value, "src")]
-    nested = (_scalar(value) for value in inside.values() if inspect.isfunction(value))
+    nested = (_scalar(value) for value in inside.values() if inspect.isfunction(value) and value is not entry)
     return found[0] if found else next((value for value in nested if value is not None), None)
 
 

@@ -96,6 +96,13 @@ CALLS: dict[str, Case] = {
         torch.ops.aten._embedding_bag,
         (rows, words, torch.tensor([0, 4, 4, 23]), False, 0, False, torch.randn(23), True, int(words[3])), {},
     ),
+    "cross": (torch.linalg.cross, (rows[:3], rows[:1, :1].expand(3, 33)), {"dim": 0}),
+    "norm": (torch.norm, (rows, 3, 1), {}),
+    "repeat_interleave": (torch.repeat_interleave, (rows, torch.arange(20) % 3, 0), {}),
+    "digamma": (torch.digamma, (rows,), {}),
+    "polygamma": (torch.polygamma, (3, rows), {}),
+    "zeta": (torch.special.zeta, (chance + 1.5, rows), {}),
+    "flip of a transposed image": (torch.flip, (image.transpose(1, 3), (0, 3)), {}),
     "mv": (torch.mv, (rows, torch.randn(33)), {}),
     "addr": (torch.addr, (rows, torch.randn(20), torch.randn(33)), {"alpha": 0.5}),
     "dot": (torch.dot, (rows[0], rows[1]), {}),
@@ -133,8 +140,8 @@ def typed(value: Any, dtype: torch.dtype) -> Any:
 def test_results(name: str, dtype: torch.dtype) -> None:
     if name == "avg_pool3d" and dtype is torch.bfloat16:
         pytest.skip("PyTorch has no avg_pool3d of bfloat16 on CPUs to hold ours against")
-    if name.startswith(("cdist", "pdist", "grid_sample")) and dtype is torch.bfloat16:
-        pytest.skip("PyTorch has no distances and no grids of bfloat16 on CPUs to hold ours against")
+    if name.startswith(("cdist", "pdist", "grid_sample", "zeta")) and dtype is torch.bfloat16:
+        pytest.skip("PyTorch has no distances, grids and zeta of bfloat16 on CPUs to hold ours against")
     call, args, kwargs = CALLS[name]
     given = [(tuple(typed(x, dtype).detach() if isinstance(x, torch.Tensor) else x for x in args), kwargs)]
     for record in assert_calls(call, given):
@@ -192,6 +199,23 @@ def test_lists_of_mixed_types_and_layouts() -> None:
         torch.testing.assert_close(y, (x + 2) ** 2)
         assert y.stride() == x.stride()
     assert not vendor_calls(record)
+
+
+def test_powers_of_integers() -> None:
+    x = torch.tensor([-3, -1, 0, 1, 2, 7])
+    with tessera.use("always") as record:
+        assert torch.pow(x, 5).tolist() == [-243, -1, 0, 1, 32, 16807]
+        assert torch.pow(x, torch.tensor([2, -3, 0, -2, -1, 70])).tolist() == [9, -1, 1, 1, 0, pow(7, 70, 2**64)]
+        assert torch.pow(2.0, torch.tensor([0.5, -3.0], dtype=torch.float64))[1] == 0.125
+    assert not vendor_calls(record)
+
+
+def test_any_and_all_of_bytes_are_bytes() -> None:
+    x = torch.tensor([[0, 2], [1, 3]], dtype=torch.uint8)
+    with tessera.use("always") as record:
+        found = x.all(1)
+    assert found.dtype is torch.uint8 and found.tolist() == [0, 1]
+    assert not record.vendor
 
 
 def test_integer_division_by_zero_is_pytorchs_error() -> None:

@@ -28,6 +28,8 @@ from tessera.ops import (
     foreach,
     functions,
     functions_activation,
+    functions_complex,
+    functions_gamma,
     functions_integer,
     functions_math,
     grid_sample,
@@ -65,7 +67,9 @@ def is_kernel(function: Any) -> bool:
 
 
 KERNELS = {f for module in MODULES for f in vars(module).values() if is_kernel(f)}
-OF_SCALARS = (functions, functions_activation, functions_integer, functions_math)
+OF_SCALARS = (
+    functions, functions_activation, functions_complex, functions_gamma, functions_integer, functions_math,
+)  # fmt: skip
 SCALAR_FUNCTIONS = [
     f
     for module in OF_SCALARS
@@ -73,7 +77,7 @@ SCALAR_FUNCTIONS = [
     if isinstance(f, JITFunction) and f.__module__ == module.__name__
 ]
 # Helpers that scalar functions call: they take no part in a launch of their own.
-HELPERS = {functions_integer.safe}
+HELPERS = {functions_integer.safe, functions_complex.scale_of, functions_gamma.next_term}
 
 x = torch.randn(48, 80)
 half = torch.randn(48, 80, dtype=torch.bfloat16)

@@ -53,6 +53,19 @@ def _norm(m: Maker) -> list[Call]:
     return [call(m.x(), 2.0), call(m.x(), 2.0, [-1])]
 
 
+def _norm_along(m: Maker) -> list[Call]:
+    dtype = {"dtype": m.dtype} if m.operator.endswith("dtype") else {}
+    return [call(m.x(), 2.0, [-1], False, **dtype), call(m.x(), 2.0, [0], False, **dtype)]
+
+
+def _cross(m: Maker) -> Call:
+    return call(m.x(max(1, m.elements // 3), 3), m.x(max(1, m.elements // 3), 3))
+
+
+def _repeated(m: Maker) -> Call:
+    return call(m.below(4, max(1, m.elements // 2)))
+
+
 def _extremes(m: Maker) -> list[Call]:
     return [call(m.x(), dim=-1), call(m.x())]
 
@@ -327,6 +340,9 @@ FAMILIES: tuple[Family, ...] = (
     ("var.* std.* var_mean.* std_mean.*", _spread),
     ("any any.* all all.*", _truths),
     ("linalg_vector_norm", _norm),
+    ("norm.*", _norm_along),
+    ("linalg_cross", _cross),
+    ("repeat_interleave.Tensor", _repeated),
     ("aminmax", _extremes),
     ("_softmax _log_softmax", _softmax),
     ("_softmax_backward_data _log_softmax_backward_data", _softmax_backward),

@@ -8,8 +8,8 @@ Formula:
     loss:       l[i] = fn(x[i], t[i], …);   none: l,  mean: Σ l / n,  sum: Σ l
 Shapes: tensors that broadcast, with any strides; glu halves one dim.
 Types: float64, float32, float16 and bfloat16, the same for all tensors of a call; half types are computed in float32.
-Limits: hardtanh, threshold and losses of integers are left to PyTorch. The gradient of elu and leaky_relu by their
-result needs a factor that is not negative.
+Limits: threshold and losses of integers are left to PyTorch; hardtanh takes them. The gradient of elu and leaky_relu
+by their result needs a factor that is not negative.
 Source: Clevert, Unterthiner and Hochreiter, "Fast and Accurate Deep Network Learning by Exponential Linear Units
 (ELUs)", 2015, arXiv:1511.07289; Barron, "Continuously Differentiable Exponential Linear Units", 2017, arXiv:1704.07483
 (CELU); Howard and others, "Searching for MobileNetV3", 2019, arXiv:1905.02244 (hardswish); Misra, "Mish: A Self
@@ -92,7 +92,14 @@ def elu_backward(
 
 
 def hardtanh(self: torch.Tensor, min_val: Operand = -1, max_val: Operand = 1, *, out: Out = None) -> torch.Tensor:
-    """x kept inside [min_val, max_val]."""
+    """x kept inside [min_val, max_val]; integers inside the bounds' whole parts."""
+    if not self.is_floating_point() and isinstance(min_val, int | float) and isinstance(max_val, int | float):
+        low, high = int(min_val), int(max_val)
+        if low > high or (self.dtype is torch.uint8 and low < 0):
+            raise Declined("bounds that the type does not have")
+        if self.dtype is torch.bool or (out is not None and out.dtype is not self.dtype):
+            raise Declined("booleans, or an output of another type")
+        return run(f.clamp, (self, low, high), compute_type(self.dtype), self.dtype, out)
     return activation(a.hardtanh)(self, min_val, max_val, out=out)
 
 

@@ -123,6 +123,12 @@ def sign(x):
 
 
 @triton.jit
+def sgn(x):
+    """As `sign`; of complex numbers x / |x|."""
+    return sign(x)
+
+
+@triton.jit
 def isnan(x):
     """Whether x is NaN."""
     return x != x

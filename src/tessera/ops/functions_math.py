@@ -265,6 +265,18 @@ def nan_to_num(x, nan, posinf, neginf):
 
 
 @triton.jit
+def power(x, y):
+    return libdevice.pow(x, y)
+
+
+@triton.jit
+def special_i1(x):
+    """The modified Bessel function of order 1."""
+    # The float32 version loses several times as much as PyTorch's.
+    return libdevice.cyl_bessel_i1(x.to(tl.float64)).to(x.dtype)
+
+
+@triton.jit
 def atan2(x, y):
     """The angle of the point (y, x): first operand the ordinate."""
     return libdevice.atan2(x, y)
@@ -366,6 +378,11 @@ def special_xlog1py(x, y):
 @triton.jit
 def heaviside(x, values):
     return tl.where(x == 0, values, (x > 0).to(x.dtype))
+
+
+@triton.jit
+def difference_of_products(a, b, c, d):
+    return a * b - c * d
 
 
 @triton.jit

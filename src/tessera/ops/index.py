@@ -195,8 +195,12 @@ def gather(self: torch.Tensor, dim: int, index: torch.Tensor, *, sparse_grad: bo
 def index_select(self: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tensor:
     """The slices of self at index[L] along dim."""
     _integers(index)
-    if index.dim() != 1 or self.dim() == 0:
-        raise Declined("an index_select of scalars")
+    if index.dim() == 0:
+        return index_select(self, dim, index.view(1))
+    if self.dim() == 0 and index.numel() == 1 and dim in (-1, 0):
+        return index_select(self.view(1), 0, index).view(())
+    if index.dim() != 1 or not -self.dim() <= dim < self.dim():
+        raise Declined("an index of another kind")
     dim %= self.dim()
     shape = (*self.shape[:dim], index.shape[0], *self.shape[dim + 1 :])
     if dim == 0 and self[0:1].is_contiguous() and self.shape[0] and self.numel():

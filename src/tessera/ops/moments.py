@@ -6,7 +6,7 @@ Formula:
 Shapes: x of any shape, reduced over any dims, which may stay as 1.
 Types: float64, float32, float16 and bfloat16, computed in float32 for the half types; prod, nansum, count_nonzero and
 aminmax also integers, whose sums and products are int64.
-Limits: no complex types; no norm of no elements.
+Limits: no complex types; no norm of no elements for p below 0.
 Source: the pages of torch.var, torch.linalg.vector_norm, torch.nansum, torch.count_nonzero and torch.aminmax
 """
 
@@ -102,7 +102,9 @@ def vector_norm(
     result = dtype or self.dtype
     if not self.is_floating_point() or not result.is_floating_point or isinstance(ord, complex):
         raise Declined("defined for floating types only")
-    if self.numel() == 0 or not torch.can_cast(self.dtype, result):
+    if not torch.can_cast(self.dtype, result):
+        raise Declined("a norm in a type that is no wider")
+    if self.numel() == 0 and ord < 0:
         raise Declined("a norm of no elements")
     wide = wide_type(torch.promote_types(self.dtype, result))
     if ord == 2:
@@ -116,6 +118,18 @@ def vector_norm(
         return in_type((reduce.amax if ord > 0 else reduce.amin)(size, dim, keepdim), result)
     total = reduce.sum_(each(f.power, (size, float(ord)), wide), dim, keepdim)
     return in_type(each(f.power, (total, 1.0 / ord), wide), result)
+
+
+def norm(
+    self: torch.Tensor,
+    p: float | None,
+    dim: Any,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+    """`vector_norm`; p is 2 where none is given."""
+    return vector_norm(self, 2 if p is None else p, dim, keepdim, dtype=dtype)
 
 
 def nansum(

@@ -9,9 +9,10 @@ Formula:
     max, min: the extreme element;  argmax, argmin: the first place where it stands
 Shapes: x of any shape, reduced over any dims (max.dim, argmax: one or all), which may stay as 1.
 Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool. Half types are summed in
-float32, integers in int64, which is also their result; mean takes floating types. A NaN wins in max and min.
-Limits: argmax and argmin of booleans, and any and all of uint8 (whose result is uint8), are left to PyTorch; no
-extreme of no elements.
+float32, integers in int64, which is also their result; any and all of uint8 give uint8; mean takes floating types. A
+NaN wins in max and min.
+Limits: of complex numbers sums and means alone. argmax and argmin of booleans are left to PyTorch; no extreme of no
+elements.
 Source: the pages of torch.sum, torch.mean, torch.prod, torch.amax, torch.any and torch.argmax
 """
 
@@ -305,8 +306,10 @@ def prod(
 def _combined(
     self: torch.Tensor, dim: Any, keepdim: bool, dtype: torch.dtype | None, kind: int, initial: int
 ) -> torch.Tensor:
+    if self.is_complex() and dtype in (None, self.dtype) and kind == SUM.value:
+        return _of_complex(self, dim, keepdim, mean=False)
     result = dtype or (self.dtype if self.is_floating_point() else torch.int64)
-    if result.is_complex or result is torch.bool:
+    if self.is_complex() or result.is_complex or result is torch.bool:
         raise Declined("sums of this type")
     wide = torch.promote_types(self.dtype, result) if result.is_floating_point else result
     if not result.is_floating_point and self.is_floating_point():
@@ -314,12 +317,23 @@ def _combined(
     return _reduce(self, dim, keepdim, result, kind, initial, _summed_in(wide))
 
 
+def _of_complex(self: torch.Tensor, dim: Any, keepdim: bool, mean: bool) -> torch.Tensor:
+    """The sum or mean of complex numbers: that of their parts."""
+    dims, pair = _dims(self, dim), torch.view_as_real(self)
+    if not dims:
+        return self.clone()
+    partial = _summed_in(pair.dtype)
+    return torch.view_as_complex(_reduce(pair, list(dims), keepdim, pair.dtype, SUM.value, 0, partial, mean=mean))
+
+
 def mean(
     self: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> torch.Tensor:
     """Σ / n over dims, floating types only."""
     result = dtype or self.dtype
-    if not result.is_floating_point:
+    if self.is_complex() and result is self.dtype:
+        return _of_complex(self, dim, keepdim, mean=True)
+    if self.is_complex() or not result.is_floating_point:
         raise Declined("a mean of integers")
     return _reduce(
         self, dim, keepdim, result, SUM.value, 0, _summed_in(torch.promote_types(self.dtype, result)), mean=True
@@ -327,18 +341,17 @@ def mean(
 
 
 def _truth(self: torch.Tensor, dim: Any, keepdim: bool, kind: int, initial: int) -> torch.Tensor:
-    if self.dtype is torch.uint8:
-        raise Declined("uint8 keeps its type in any and all")
-    return _reduce(self, dim, keepdim, torch.bool, kind, initial, torch.int32, truth=True)
+    result = torch.uint8 if self.dtype is torch.uint8 else torch.bool
+    return _reduce(self, dim, keepdim, result, kind, initial, torch.int32, truth=True)
 
 
 def any_(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
-    """Whether any element is not 0."""
+    """Whether one element over dims is not 0, as a boolean; uint8 gives uint8."""
     return _truth(self, dim, keepdim, MAX.value, 0)
 
 
 def all_(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
-    """Whether no element is 0."""
+    """Whether no element over dims is 0, as a boolean; uint8 gives uint8."""
     return _truth(self, dim, keepdim, MIN.value, 1)
 
 

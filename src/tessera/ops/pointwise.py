@@ -17,7 +17,8 @@ numbers are PyTorch's.
 Source: the pages of torch.add and the other operators in PyTorch's reference; Hendrycks and Gimpel, "Gaussian Error
 Linear Units (GELUs)", 2016, arXiv:1606.08415; Elfwing, Uchibe and Doya, "Sigmoid-Weighted Linear Units for Neural
 Network Function Approximation in Reinforcement Learning", 2017, arXiv:1702.03118 (SiLU); tanh near 0: the rational
-approximations of the Cephes library
+approximations of the Cephes library; Abramowitz and Stegun, "Handbook of Mathematical Functions", 1964, 6.3 and 23.1.30
+(digamma and zeta)
 """
 
 from __future__ import annotations

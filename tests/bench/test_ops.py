@@ -98,6 +98,7 @@ def test_the_worst_stand_first_with_their_cause() -> None:
         ({"extra_bytes": 500}, "1 launch works on its operands and 50% more memory; at 50%"),
         ({"outside_us": 20.0}, "20 of its 100 µs are spent outside our kernels; at 50%"),
         ({"calls": 1}, "1 of its 2 steps look at values or are PyTorch's own; at 50%"),
+        ({"calls": 1, "launches": 0}, "it looks at values between its kernels, or is PyTorch's own behind ours; at"),
         ({"failure": "CaptureError: no"}, "not looked into: CaptureError: no; at 50%"),
     ],
 )
@@ -105,6 +106,19 @@ def test_a_cause_follows_from_the_anatomy(more: dict[str, Any], cause: str) -> N
     data = results(row("slow", 0.25), slow=more)
     assert cause in ops_page.ops_page(data)
     assert cause in next(ops_page.terminal(data))
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "cause"),
+    [
+        (1_000_000, "at 50% of the roof of memory, PyTorch's at 200%, in caches"),
+        (1000, "at 11% of the roof of arithmetic, PyTorch's at 44%"),
+    ],
+)
+def test_a_product_is_held_against_the_nearer_roof(num_bytes: int, cause: str) -> None:
+    """100 µs for a megabyte are 10 GB/s of 20, and 10 GFLOP/s are a ninth of 90."""
+    data = results(row("slow", 0.25, unit="GFLOP/s"), slow={"operands_bytes": num_bytes})
+    assert cause in ops_page.ops_page(data)
 
 
 def test_the_anatomy_of_calls() -> None:

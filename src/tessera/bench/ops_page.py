@@ -137,13 +137,16 @@ def cause(row: Row, found: Row, roofs: Sequence[Row]) -> str:
     if outside_us >= lost_us / 2:
         return f"overhead: {outside}, and all of PyTorch's call takes {number(row['torch_us'])} µs"
     parts = [*_steps(found), *([outside] if outside_us >= _WORTH_A_WORD * row["ours_us"] else [])]
-    return "; ".join([*parts, *_shares(row, roofs)]) or f"our kernel takes {number(lost_us)} µs more"
+    return "; ".join([*parts, *_shares(row, found, roofs)]) or f"our kernel takes {number(lost_us)} µs more"
 
 
 def _steps(found: Row) -> Iterator[str]:
     """What a call does besides one pass over its operands."""
     if "failure" in found:
         yield f"not looked into: {found['failure']}"
+        return
+    if found["calls"] and not found["launches"]:
+        yield "it looks at values between its kernels, or is PyTorch's own behind ours"
         return
     if found["calls"]:
         yield f"{found['calls']} of its {found['calls'] + found['launches']} steps look at values or are PyTorch's own"
@@ -153,14 +156,22 @@ def _steps(found: Row) -> Iterator[str]:
         yield f"{launches} on its operands" + (f" and {extra:.0%} more memory" if extra >= _WORTH_A_WORD else "")
 
 
-def _shares(row: Row, roofs: Sequence[Row]) -> Iterator[str]:
-    """How far both sides are from what the machine can do."""
-    roof = _roof(row, roofs)
-    if roof is not None:
-        share, theirs = row["rate"] / roof, row["rate"] / row["ratio"] / roof
-        what = "arithmetic" if row["unit"] == "GFLOP/s" else "memory"
+def _shares(row: Row, found: Row, roofs: Sequence[Row]) -> Iterator[str]:
+    """How far both sides are from what the machine can do: of arithmetic or of memory, whichever is nearer."""
+    limits = [("memory", _moved(row, found), _roof(row, roofs, "copy"))]
+    if row["unit"] == "GFLOP/s":
+        limits.append(("arithmetic", row["rate"], _roof(row, roofs, f"matmul {row['dtype']}")))
+    shares = [(rate / roof, what) for what, rate, roof in limits if rate and roof]
+    if shares:
+        share, what = max(shares)
+        theirs = share / row["ratio"]
         cached = ", in caches" if what == "memory" and theirs > 1 else ""
         yield f"at {share:.0%} of the roof of {what}, PyTorch's at {theirs:.0%}{cached}"
+
+
+def _moved(row: Row, found: Row) -> float:
+    """GB/s of operands; 0 where nothing is known of them."""
+    return float(row["rate"] if row["unit"] == "GB/s" else found.get("operands_bytes", 0) / row["ours_us"] / 1e3)
 
 
 def causes(results: Results) -> list[tuple[Row, str]]:
@@ -170,10 +181,9 @@ def causes(results: Results) -> list[tuple[Row, str]]:
     return [(row, cause(row, found[tuple(row[key] for key in KEY)], results["roofs"])) for row in rows]
 
 
-def _roof(row: Row, roofs: Sequence[Row]) -> float | None:
-    name = f"matmul {row['dtype']}" if row["unit"] == "GFLOP/s" else "copy"
-    found = next((roof.get(name) for roof in roofs if roof["threads"] == row["threads"]), None)
-    return float(found) if found else None
+def _roof(row: Row, roofs: Sequence[Row], name: str) -> float:
+    """What the machine can do on as many threads; 0 where it was not measured."""
+    return float(next((roof.get(name, 0.0) for roof in roofs if roof["threads"] == row["threads"]), 0.0))
 
 
 def _roofs(roofs: Sequence[Row]) -> str:

@@ -251,12 +251,6 @@ def power(x, y):
 
 
 @triton.jit
-def special_i1(x):
-    # The float32 version loses several times as much as PyTorch's.
-    return libdevice.cyl_bessel_i1(x.to(tl.float64)).to(x.dtype)
-
-
-@triton.jit
 def atan2(x, y):
     return libdevice.atan2(x, y)
 

@@ -171,8 +171,7 @@ def gather(self: torch.Tensor, dim: int, index: torch.Tensor, *, sparse_grad: bo
         return gather(self.view(1), dim, index.reshape(-1), sparse_grad=sparse_grad).view(index.shape)
     if self.dim() == 1 and index.dim() == 0:
         return gather(self, dim, index.view(1), sparse_grad=sparse_grad).view(())
-    if index.dtype is not torch.int64:
-        raise Declined("an index that is not int64")
+    _integers(index)
     if index.numel() == 0 and -max(1, self.dim()) <= dim < max(1, self.dim()):
         return torch.empty(index.shape, dtype=self.dtype, device=self.device)
     if index.dim() != self.dim():

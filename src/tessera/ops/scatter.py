@@ -124,7 +124,7 @@ def one(value: Operand, like: torch.Tensor) -> torch.Tensor:
 
 def _scatter(self: torch.Tensor, dim: int, index: torch.Tensor, src: torch.Tensor, kind: int) -> torch.Tensor:
     """Along `dim`, each index in its own column; index may be smaller than self and src."""
-    if index.dtype is not torch.int64 or src.dtype is not self.dtype:
+    if index.dtype not in (torch.int64, torch.int32) or src.dtype is not self.dtype:
         raise Declined("indices or values of another type")
     if index.numel() == 0:
         return self

@@ -201,6 +201,15 @@ def test_lists_of_mixed_types_and_layouts() -> None:
     assert not vendor_calls(record)
 
 
+def test_exponentials_of_matrices_of_any_size() -> None:
+    given = torch.randn(3, 5, 5) * torch.tensor([0.01, 1.0, 20.0]).view(3, 1, 1)
+    for record in assert_gradients(torch.linalg.matrix_exp, [((given[:2].requires_grad_(),), {})]):
+        assert not vendor_calls(record)
+    with tessera.use("always"):
+        for x in given.detach():
+            torch.testing.assert_close(torch.linalg.matrix_exp(x), torch.linalg.matrix_exp(x.double()).float())
+
+
 def test_powers_of_integers() -> None:
     x = torch.tensor([-3, -1, 0, 1, 2, 7])
     with tessera.use("always") as record:

@@ -227,7 +227,7 @@ _RULES: tuple[tuple[str, Rule], ...] = (
     *((name, _written_by_index) for name in ("scatter*", "index_*", "_index_put_impl_", "embedding_dense_backward")),
     *((name, _along_dims) for name in (
         "sum*", "mean*", "prod*", "nansum*", "count_nonzero*", "amin*", "amax*", "max", "min", "max.dim", "min.dim",
-        "aminmax*", "argm*", "any*", "all*", "var*", "std*", "linalg_vector_norm*", "cum*", "_softmax*",
+        "aminmax*", "argm*", "any*", "all*", "var*", "std*", "linalg_vector_norm*", "norm.*", "cum*", "_softmax*",
         "_log_softmax*", "cat", "flip", "roll",
     )),
     *((name, _rows) for name in ("native_layer_norm*", "_fused_rms_norm*")),

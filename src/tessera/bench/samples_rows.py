@@ -370,7 +370,7 @@ FAMILIES: tuple[Family, ...] = (
     ("mv addmv", _mv),
     ("addr", _addr),
     ("dot vdot", _dot),
-    ("trace", _trace),
+    ("trace linalg_matrix_exp", _trace),
     ("_scaled_dot_product_flash_attention_for_cpu", _attention),
     ("_scaled_dot_product_flash_attention_for_cpu_backward", _attention_backward),
     ("embedding", _embedding),

@@ -27,6 +27,7 @@ from tessera.ops import (
     loss,
     masked,
     matmul,
+    matrix_exp,
     moments,
     move,
     nonzero,
@@ -120,7 +121,7 @@ ROWS: tuple[Row, ...] = (
     *_each("floor ceil", p.whole, f),
     *_each(
         "acos acosh asin asinh atan atanh tan sinh cosh exp2 expm1 log2 log10 log1p erfc erfinv sinc deg2rad rad2deg "
-        "special_erfcx special_entr special_log_ndtr lgamma i0 special_i1",
+        "special_erfcx special_entr special_log_ndtr lgamma i0",
         p.floating,
         fm,
     ),
@@ -267,6 +268,7 @@ ROWS: tuple[Row, ...] = (
     *_own("mv addmv addr trace", vector_products),
     _row("dot vdot", vector_products.dot),
     _row("linalg_cross", vector_products.cross),
+    _row("linalg_matrix_exp", matrix_exp.linalg_matrix_exp),
     _row("_scaled_dot_product_flash_attention_for_cpu", attention.flash_attention_for_cpu),
     _row("_scaled_dot_product_flash_attention_for_cpu_backward", attention.flash_attention_for_cpu_backward),
     # distances

@@ -270,13 +270,6 @@ def power(x, y):
 
 
 @triton.jit
-def special_i1(x):
-    """The modified Bessel function of order 1."""
-    # The float32 version loses several times as much as PyTorch's.
-    return libdevice.cyl_bessel_i1(x.to(tl.float64)).to(x.dtype)
-
-
-@triton.jit
 def atan2(x, y):
     """The angle of the point (y, x): first operand the ordinate."""
     return libdevice.atan2(x, y)

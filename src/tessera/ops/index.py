@@ -12,7 +12,7 @@ Formula:
 Shapes: gather: index of the rank of self; index_select: index [L]; embedding: weight [num, width], indices of any
 shape; index: index tensors that broadcast, or boolean masks of the dims that they stand for.
 Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, moved bit by bit; indices int64,
-also int32 but for gather and take. The gradient takes floating types and sums half types in float32.
+also int32 but for take. The gradient takes floating types and sums half types in float32.
 Limits: results of up to 5 dims and up to 3 index tensors, but for whole slices along the first dim; no gradient scaled
 by frequency.
 Source: the pages of torch.gather, torch.index_select, torch.take, torch.nn.functional.embedding; "Tensor indexing" in
@@ -181,8 +181,11 @@ def gather(self: torch.Tensor, dim: int, index: torch.Tensor, *, sparse_grad: bo
         return gather(self.view(1), dim, index.reshape(-1), sparse_grad=sparse_grad).view(index.shape)
     if self.dim() == 1 and index.dim() == 0:
         return gather(self, dim, index.view(1), sparse_grad=sparse_grad).view(())
-    if sparse_grad or index.dtype is not torch.int64 or index.dim() != self.dim():
-        raise Declined("a gather of this kind")
+    _integers(index)
+    if index.numel() == 0 and -max(1, self.dim()) <= dim < max(1, self.dim()):
+        return torch.empty(index.shape, dtype=self.dtype, device=self.device)
+    if index.dim() != self.dim():
+        raise Declined("an index of another rank")
     if not -self.dim() <= dim < self.dim():
         raise Declined("a dim that is not there")
     dim %= self.dim()

@@ -10,7 +10,7 @@ Formula:
 Shapes: scatter: index and src of the rank of self, index nowhere larger than src; index_add and its like: index [L],
 src with L slices; index_put: index tensors that broadcast, or masks.
 Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, src of the type of self; indices
-int64, of index_add, index_copy, index_reduce and index_put also int32. Each step rounds to the type of self.
+int64 or int32 (put: int64). Each step rounds to the type of self.
 Limits: up to 5 dims once those of size 1 are left out; no output whose elements share memory.
 Source: the pages of torch.Tensor.scatter_, torch.Tensor.scatter_reduce_, torch.Tensor.index_add_,
 torch.Tensor.index_copy_ and torch.Tensor.index_put_
@@ -134,7 +134,7 @@ def one(value: Operand, like: torch.Tensor) -> torch.Tensor:
 
 def _scatter(self: torch.Tensor, dim: int, index: torch.Tensor, src: torch.Tensor, kind: int) -> torch.Tensor:
     """Along `dim`, each index in its own column; index may be smaller than self and src."""
-    if index.dtype is not torch.int64 or src.dtype is not self.dtype:
+    if index.dtype not in (torch.int64, torch.int32) or src.dtype is not self.dtype:
         raise Declined("indices or values of another type")
     if index.numel() == 0:
         return self

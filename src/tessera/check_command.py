@@ -19,7 +19,8 @@ from torch import nn
 from tessera.accuracy.call import Call
 from tessera.accuracy.capture.store import read_dump
 from tessera.accuracy.check import View, check
-from tessera.accuracy.dumps import OWN, Tensors, compare, dump
+from tessera.accuracy.dumps import Tensors, compare, dump
+from tessera.accuracy.ranks.place import OWN
 from tessera.accuracy.report.page import render
 from tessera.accuracy.result import CheckResult
 from tessera.accuracy.script import write_script

@@ -41,7 +41,7 @@ def _facts(result: CheckResult) -> Iterator[tuple[str, str]]:
     if culprit is None:
         yield "reason", escape(result.reason)
     else:
-        yield "operator", escape(f"{culprit.operator} in {culprit.module}, {culprit.phase}")
+        yield "operator", escape(f"{culprit.operator} in {culprit.module}, {culprit.phase}{culprit.on_ranks}")
         yield "kind", escape(culprit.kind)
         yield "where", escape(culprit.where)
         if culprit.source:

@@ -24,8 +24,9 @@ from tessera.accuracy.compare.align import Same
 from tessera.accuracy.compare.kernels import KernelVerdict, results
 from tessera.accuracy.compare.precision import Careful, Losses
 from tessera.accuracy.conclude import Evidence, conclude
+from tessera.accuracy.ranks.name import index_of, name_ranks
 from tessera.accuracy.ranks.place import DOUBLE, OWN, here
-from tessera.accuracy.ranks.whole import WholeDump, is_ranks, name_ranks, read_ranks, whole_dump
+from tessera.accuracy.ranks.whole import WholeDump, is_ranks, read_ranks, whole_dump
 from tessera.accuracy.result import CheckResult, Class
 from tessera.core.errors import UsageError
 
@@ -63,7 +64,7 @@ def dump(
     """
     call = Call.of(inputs)
     dtype = main_type(model)
-    place = here(native, model, data_parallel)
+    place = here(native, model, data_parallel, steps)
     job = Job(calls=(call,), backward=backward, steps=steps, optimizer=optimizer, direction=place.direction(model))
     writer = Writer(place.folder(path), budget=budget)
     tape = RandomTape()
@@ -73,7 +74,9 @@ def dump(
         make_recorder, observers = place.watcher(stream)
         if tensors != "none":
             observers.append(_Tensors(writer, stream, whole=tensors == "whole"))
-        writer.end(stream, watch(model, job, setup, tape, observers, _sink(writer, stream), make_recorder))
+        trace = watch(model, job, setup, tape, observers, _sink(writer, stream), make_recorder)
+        trace.finals += place.weights(model) if stream == OWN else []
+        writer.end(stream, trace)
     for row in place.verdicts():
         writer.kernel(row.index, row.verdict, row.ratio, row.reason)
     writer.finish(
@@ -130,7 +133,7 @@ def compare(candidate: Path, reference: Path) -> CheckResult:
 
 
 def _compare_each(candidate: Path, reference: Path) -> CheckResult:
-    """Two runs on equally many ranks, rank by rank; the first that is not clean is told."""
+    """Two runs on equally many ranks, rank by rank; the fault that comes first is told, for collectives spread it."""
     if not is_ranks(candidate):
         raise UsageError(
             f"{reference} has one dump a rank and {candidate} is of a single process; give the former first, "
@@ -143,11 +146,16 @@ def _compare_each(candidate: Path, reference: Path) -> CheckResult:
             "compare each with the dump of a single process"
         )
     results = [compare(mine.path, other.path) for mine, other in zip(ours, theirs, strict=True)]
-    worst = [rank for rank, result in enumerate(results) if not result.ok]
-    found = results[worst[0] if worst else 0]
+    places = {
+        rank: -1 if result.culprit is None else index_of(ours[rank].streams[OWN], result.culprit)
+        for rank, result in enumerate(results)
+        if not result.ok
+    }
+    first = [rank for rank, place in places.items() if place == min(places.values())]
+    found = results[first[0] if first else 0]
     if found.culprit is None:
         return found
-    culprit = replace(found.culprit, ranks=tuple(worst))
+    culprit = replace(found.culprit, ranks=tuple(first))
     return replace(found, culprit=culprit, reason=str(culprit))
 
 

@@ -25,6 +25,10 @@ from tessera.accuracy.compare.align import align
 Part = TypeVar("Part")
 # Ends of a run that every rank must have alike, unless they declare something else.
 _ALIKE = ("gradient ", "parameter ", "buffer ")
+_PRODUCTS = frozenset({"aten.mm", "aten.bmm"})
+_PASSING = frozenset({"aten.clone", "aten.copy_", "aten.view", "aten.as_strided", "aten.mul", "aten.div"})
+# What the record of a weight before the run is called.
+WEIGHT = "weight "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +70,15 @@ class MergedRun:
     """The merged run and what is known of its values, by their id.
 
     parting: the rank and operator where a rank goes another way than rank 0, which ends the merged run. unreduced: ends
-    that each rank has for itself although their `sum` or `avg` is right. crossed: operators of which a rank reads
-    another operator's result than rank 0, in words.
+    that each rank has for itself although their `sum` or `avg` is right. weights: by name, before the run. crossed:
+    operators of which a rank reads another operator's result than rank 0, in words.
     """
 
     trace: Trace
     origins: dict[int, Merged] = field(default_factory=dict)
     parting: tuple[int, int, str] | None = None
     unreduced: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, Value] = field(default_factory=dict)
     crossed: dict[int, tuple[int, str]] = field(default_factory=dict)
 
 
@@ -100,7 +105,13 @@ class _Merger:
         trace = self._made.trace
         trace.ops = [self._op(index) for index in range(length)]
         trace.modules = list(self._modules(length))
-        trace.finals = [self._final(number, length) for number in range(min(len(t.finals) for t in self._ranks))]
+        for number in range(min(len(t.finals) for t in self._ranks)):
+            name = self._first.finals[number].name
+            if name.startswith(WEIGHT):
+                values = [t.finals[number].value for t in self._ranks]
+                self._made.weights[name.removeprefix(WEIGHT)] = self._value(values)
+            else:
+                trace.finals.append(self._final(number, length))
         return self._made
 
     def _learn(self, index: int, partner: Op) -> None:
@@ -122,8 +133,21 @@ class _Merger:
             for k, edge in enumerate(ops[0].inputs)
         )
         outputs = tuple(self._value([op.outputs[k] for op in ops]) for k in range(len(ops[0].outputs)))
+        self._note_contraction(ops[0], inputs, outputs)
         written = tuple(self._value([op.written[k] for op in ops]) for k in range(len(ops[0].written)))
         return replace(ops[0], inputs=inputs, outputs=outputs, written=written)
+
+    def _note_contraction(self, op: Op, inputs: tuple[Edge, ...], outputs: tuple[Value, ...]) -> None:
+        """A product over a sharded dim is a term of a sum, and so is its copy, where no partner tells."""
+        if not inputs or not outputs or id(outputs[0]) in self._made.origins:
+            return
+        origins = [self._made.origins.get(id(edge.value)) for edge in inputs]
+        dims = [() if origin is None else origin.layout.dims for origin in origins]
+        rank = len(inputs[0].value.shape)
+        product_ = op.short_name in _PRODUCTS and dims == [(rank - 1,), (rank - 2,)]
+        last = origins[-1] if op.short_name == "aten.copy_" else origins[0]
+        if product_ or (op.short_name in _PASSING and last is not None and last.layout.partial):
+            self._made.origins[id(outputs[0])] = Merged(layout=_everywhere(len(self._ranks), "Psum"))
 
     def _note_crossed(self, index: int, ops: list[Op]) -> None:
         for rank, op in enumerate(ops):
@@ -188,7 +212,7 @@ class _Merger:
         if wanted is None or first.spread is None or any(value.shape != first.shape for value in values):
             return []
         if wanted.numel == first.numel:
-            return [_everywhere(size, name) for name in ("R", "Psum", "Pavg")]
+            return [_everywhere(size, name) for name in ("R", "Psum", "Pavg")[: 3 if self._parallel else 2]]
         scales = (1.0, 1.0 / size) if self._parallel and backward else (1.0,)
         dims = [
             dim

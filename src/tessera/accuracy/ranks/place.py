@@ -16,9 +16,11 @@ from torch import nn
 
 from tessera.accuracy.capture.memory import local_of
 from tessera.accuracy.capture.recorder import Observer, Recorder
+from tessera.accuracy.capture.records import Final
 from tessera.accuracy.capture.run import MakeRecorder, direction_of, fixed_direction
 from tessera.accuracy.compare.kernels import KernelJudge, KernelVerdict
-from tessera.accuracy.ranks.record import RankJudge, RankRecorder, is_distributed
+from tessera.accuracy.ranks.merge import WEIGHT
+from tessera.accuracy.ranks.record import RankJudge, RankMemory, RankRecorder, is_distributed
 from tessera.core.errors import UsageError
 
 Context = Callable[[], AbstractContextManager[object]]
@@ -59,6 +61,10 @@ class Alone:
         """The context of the runs."""
         return context
 
+    def weights(self, model: nn.Module) -> list[Final]:
+        """Records of the weights besides those of operators that read them."""
+        return []
+
     def verdicts(self) -> Sequence[KernelVerdict]:
         """The judgements on kernels."""
         return list(self._judge.verdicts.values())
@@ -73,7 +79,12 @@ class Rank:
     data_parallel: every rank has its own part of the batch, in order, and gradients are averaged over ranks.
     """
 
-    def __init__(self, native: Context, model: nn.Module, data_parallel: bool | None) -> None:
+    def __init__(self, native: Context, model: nn.Module, data_parallel: bool | None, steps: int) -> None:
+        if steps and sharded_modules(model):
+            raise UsageError(
+                f"steps={steps} of a model under fully_shard cannot be recorded, for its weights are bound to buffers; "
+                "give steps=0 and backward=True"
+            )
         self._rank, self._size = dist.get_rank(), dist.get_world_size()
         self._judge = RankJudge(native)
         self._parallel = is_data_parallel(model) if data_parallel is None else data_parallel
@@ -134,6 +145,12 @@ class Rank:
 
         return made
 
+    def weights(self, model: nn.Module) -> list[Final]:
+        """Records of the weights: operators read them gathered, or as flat parts."""
+        memory = RankMemory({}, self._rank, self._size)
+        rows = model.named_parameters()
+        return [Final(f"{WEIGHT}{name}", memory.edge(weight).value, None) for name, weight in rows]
+
     def verdicts(self) -> Sequence[KernelVerdict]:
         """The judgements on this rank's kernels."""
         return list(self._judge.verdicts.values())
@@ -146,10 +163,10 @@ class Rank:
         dist.barrier()
 
 
-def here(native: Context, model: nn.Module, data_parallel: bool | None) -> Alone | Rank:
-    """Where this process stands. Errors: `UsageError` if data parallelism is asked for in a single process."""
+def here(native: Context, model: nn.Module, data_parallel: bool | None, steps: int) -> Alone | Rank:
+    """Where this process stands. Errors: `UsageError` if what is asked for cannot be done there."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        return Rank(native, model, data_parallel)
+        return Rank(native, model, data_parallel, steps)
     if data_parallel:
         raise UsageError("data_parallel is for several ranks and this is the only process; start it with torchrun")
     return Alone(native)

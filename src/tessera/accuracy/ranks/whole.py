@@ -1,26 +1,19 @@
-"""A folder with one dump a rank, read as one dump, and the ranks that are to blame for what was found in it."""
+"""A folder with one dump a rank, read as one dump."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from tessera.accuracy.capture.records import Op, Trace
 from tessera.accuracy.capture.store import Dump, read_dump
 from tessera.accuracy.capture.value import Value
-from tessera.accuracy.compare.align import align
 from tessera.accuracy.compare.kernels import SEVERITY
-from tessera.accuracy.ranks.merge import Layout, MergedRun, along_axes, join_tensors, merge
+from tessera.accuracy.ranks.merge import MergedRun, along_axes, join_tensors, merge
 from tessera.accuracy.ranks.place import DOUBLE, OWN, rank_folder
-from tessera.accuracy.ranks.record import COLLECTIVE
-from tessera.accuracy.result import CheckResult, Culprit
 from tessera.core.errors import UsageError
-
-# Of the error of the worst rank's part: a part below it is right beside a wrong one.
-_SHARE = 0.1
 
 
 def is_ranks(path: Path) -> bool:
@@ -131,161 +124,3 @@ def _kernels(ranks: list[Dump]) -> tuple[dict[int, tuple[str, float, str]], dict
 
 def _severity(verdict: str) -> int:
     return [str(name) for name in SEVERITY].index(verdict)
-
-
-# --- which ranks? ---
-
-
-def name_ranks(result: CheckResult, ours: WholeDump, theirs: Dump) -> CheckResult:
-    """The result with the ranks that are to blame, and what only several ranks can do wrong."""
-    run = ours.runs[OWN]
-    culprit = result.culprit
-    if culprit is None:
-        return _parted(result, run) or _drifted(result, run)
-    index = _index_of(run, culprit)
-    if index is None:
-        return result
-    if index in ours.kernel_ranks and result.verdict != "clean" and ours.kernels[index][0] in ("wrong", "non-finite"):
-        return _blamed(result, culprit, (ours.kernel_ranks[index],))
-    told = _crossed(result, run, index) or _unreduced(result, run, index)
-    return told or _found(result, culprit, ours, theirs)
-
-
-def _index_of(run: MergedRun, culprit: Culprit) -> int | None:
-    wanted = (culprit.module, culprit.operator, culprit.phase, culprit.step, culprit.call)
-    rows = ((op.index, (op.module, op.short_name, op.phase, op.step, op.call)) for op in run.trace.ops)
-    return next((index for index, row in rows if row == wanted), None)
-
-
-def _blamed(result: CheckResult, culprit: Culprit, ranks: tuple[int, ...]) -> CheckResult:
-    named = replace(culprit, ranks=ranks)
-    return replace(result, culprit=named, reason=str(named))
-
-
-def _at(op: Op, kind: str, where: str, ranks: tuple[int, ...]) -> Culprit:
-    return Culprit(
-        module=op.module, operator=op.short_name, kind=kind, where=where, source=op.source, phase=op.phase,
-        step=op.step, call=op.call, ranks=ranks,
-    )  # fmt: skip
-
-
-def _crossed(result: CheckResult, run: MergedRun, index: int) -> CheckResult | None:
-    """A rank that reads what another operator made, at the guilty operator or one that it reads from."""
-    near = {index, *(edge.producer for edge in run.trace.ops[index].inputs)}
-    near |= {op.index for op in run.trace.ops if any(edge.producer == index for edge in op.inputs)}
-    for number in sorted(near & run.crossed.keys(), key=str):
-        assert number is not None
-        rank, words = run.crossed[number]
-        op = run.trace.ops[number]
-        if any(rank in _off(run, edge.value) for edge in op.inputs):
-            culprit = _at(op, "wrong input", words, (rank,))
-            return replace(result, culprit=culprit, reason=str(culprit))
-    return None
-
-
-def _unreduced(result: CheckResult, run: MergedRun, index: int) -> CheckResult | None:
-    """Partial sums that were used, or left at the end of the run, as if they were whole."""
-    ranks = tuple(range(len(run.origins[next(iter(run.origins))].layout.ranks)))
-    for final in run.trace.finals:
-        if final.name in run.unreduced and final.producer in (index, None):
-            words = f"{final.name} is each rank's own, and the {run.unreduced[final.name]} over ranks is right"
-            culprit = _at(run.trace.ops[index], "not reduced", words, ranks)
-            return replace(result, culprit=culprit, reason=str(culprit))
-    op = run.trace.ops[index]
-    if op.name.split(".")[0] in COLLECTIVE or not all(len(_off(run, v)) == len(ranks) for v in op.outputs):
-        return None
-    for edge in op.inputs:
-        origin = run.origins.get(id(edge.value))
-        if origin is not None and origin.layout.partial and edge.producer is not None:
-            maker = _computing(run.trace, edge.producer)
-            words = f"each rank has its own term of a sum, and {op.short_name} in {op.module} reads it as the sum"
-            culprit = _at(maker, "not reduced", words, ranks)
-            return replace(result, culprit=culprit, reason=str(culprit))
-    return None
-
-
-def _computing(trace: Trace, index: int) -> Op:
-    """The operator that computed what one that only looks at it hands on."""
-    op = trace.ops[index]
-    while op.short_name.endswith((".view", ".detach", ".alias", ".unsqueeze", ".squeeze")):
-        if op.inputs[0].producer is None:
-            break
-        op = trace.ops[op.inputs[0].producer]
-    return op
-
-
-def _off(run: MergedRun, value: Value) -> tuple[int, ...]:
-    origin = run.origins.get(id(value))
-    return () if origin is None else origin.off
-
-
-def _found(result: CheckResult, culprit: Culprit, ours: WholeDump, theirs: Dump) -> CheckResult:
-    """By replicas that differ; else by the parts whose elements are wrong, as far as tensors are stored."""
-    sharded = False
-    for stream, run in ours.runs.items():
-        index = _index_of(run, culprit)
-        if index is None:
-            continue
-        op = run.trace.ops[index]
-        values = (*op.outputs, *(edge.value for edge in op.inputs))
-        ranks = next((off for value in values if (off := _off(run, value))), ())
-        if not ranks and stream in theirs.streams:
-            ranks = _wrong_parts(ours, theirs, stream, index)
-        if ranks:
-            return _blamed(result, culprit, ranks)
-        sharded = sharded or any(run.origins[id(value)].layout.dims for value in values if id(value) in run.origins)
-    note = "which rank is wrong can be told from dumps with --tensors whole"
-    return replace(result, notes=(*result.notes, note)) if sharded else result
-
-
-def _wrong_parts(ours: WholeDump, theirs: Dump, stream: str, index: int) -> tuple[int, ...]:
-    """The ranks whose shards of an output, or of an input, are wrong."""
-    run, reference = ours.runs[stream], theirs.streams[stream]
-    pairs = align(run.trace, reference, lambda a, b: False)
-    for number in (index, *(edge.producer for edge in run.trace.ops[index].inputs)):
-        partner = None if number is None else pairs.of_candidate.get(number)
-        if number is None or partner is None:
-            continue
-        for position, value in enumerate(run.trace.ops[number].outputs):
-            origin = run.origins.get(id(value))
-            got, wanted = ours.tensor(stream, number, position), theirs.tensor(stream, partner, position)
-            if origin is None or got is None or wanted is None or got.shape != wanted.shape:
-                continue
-            ranks = _ranks_off(got.double() - wanted.double(), wanted.double(), origin.layout)
-            if ranks:
-                return ranks
-    return ()
-
-
-def _ranks_off(off: torch.Tensor, wanted: torch.Tensor, layout: Layout) -> tuple[int, ...]:
-    """The ranks on whose shards most of an error lies; none if nothing is sharded or all is rounding."""
-    if len(layout.axes) != 1 or not layout.dims:
-        return ()
-    chunks = off.chunk(layout.axes[0], layout.dims[0])
-    errors = [float(torch.linalg.vector_norm(chunk)) for chunk in chunks]
-    if max(errors) <= 1e-5 * float(torch.linalg.vector_norm(wanted)):
-        return ()
-    return tuple(rank for rank, error in zip(layout.ranks, errors, strict=False) if error > _SHARE * max(errors))
-
-
-def _parted(result: CheckResult, run: MergedRun) -> CheckResult | None:
-    """A rank that runs other operators."""
-    if run.parting is None:
-        return None
-    rank, index, words = run.parting
-    if not run.trace.ops:
-        return replace(result, verdict="wrong", reason=words)
-    op = run.trace.ops[min(index, len(run.trace.ops) - 1)]
-    culprit = _at(op, "other operator", f"after this operator {words}", (rank,))
-    return replace(result, verdict="wrong", culprit=culprit, reason=str(culprit))
-
-
-def _drifted(result: CheckResult, run: MergedRun) -> CheckResult:
-    """Replicated weights that are not the same bits on all ranks, although the difference is below all limits."""
-    for op in run.trace.ops:
-        for edge in op.inputs:
-            off = _off(run, edge.value)
-            if off and edge.name.startswith(("parameter ", "buffer ")):
-                culprit = _at(op, "replicas", f"{edge.name} is not the same bits on all ranks", off)
-                return replace(result, verdict="suspicious", culprit=culprit, reason=str(culprit))
-    return result

@@ -115,8 +115,8 @@ def check(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL | dump MODEL FOLDER | compare CANDIDATE REFERENCE",
-            help="A model as bringup takes it; or what to record to a folder; or two such folders.",
+            metavar="MODEL | dump MODEL FOLDER | compare CANDIDATE REFERENCE | losses CANDIDATE REFERENCE [RUN]...",
+            help="A model as bringup takes it; or what to record to a folder; or two such folders; or loss curves.",
         ),
     ],
     reference: Annotated[
@@ -153,6 +153,7 @@ def check(
       tessera check python:my_package.port:build --reference python:my_package.original:build --backward
       tessera check dump ./my-model there --candidate cuda
       tessera check compare there here
+      tessera check losses port.csv original.csv original-again-1.csv original-again-2.csv
     """
     from tessera.check_command import Options, run_check
 

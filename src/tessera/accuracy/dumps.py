@@ -125,8 +125,11 @@ def compare(candidate: Path, reference: Path) -> CheckResult:
     """
     if is_ranks(reference):
         return _compare_each(candidate, reference)
-    theirs = read_dump(reference)
-    ours = whole_dump(candidate, theirs) if is_ranks(candidate) else read_dump(candidate)
+    if not is_ranks(candidate):
+        ours, theirs = read_dump(candidate), read_dump(reference)
+    else:
+        theirs = read_dump(reference)
+        ours = whole_dump(candidate, theirs)
     _check_fit(ours, theirs)
     result = conclude(_evidence(ours, theirs), _Shelf(ours, theirs))
     return name_ranks(result, ours, theirs) if isinstance(ours, WholeDump) else result

@@ -236,6 +236,13 @@ def distance(a: Value, b: Value) -> float:
     return _length(a.sketch - b.sketch)
 
 
+def scalar_of(value: Value) -> float:
+    """The number that a tensor of one element holds: its sketch is that number with the sign of the first place."""
+    if value.nans or value.infs:
+        return math.nan if value.nans else math.inf
+    return float(value.sketch[0]) * float(_signs(torch.float64)[0])
+
+
 def _length(vector: np.ndarray) -> float:
     """The Euclidean norm, also where squares would overflow, as they do for masks at the end of float64."""
     largest = float(np.abs(vector).max())

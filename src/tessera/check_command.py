@@ -54,6 +54,7 @@ class Options:
     budget: str = "2GiB"
     tensors: str = "none"
     view: str = "both"
+    seeds: int = 0
     script: Path | None = None
     report: Path | None = None
     json: Path | None = None
@@ -130,6 +131,7 @@ def _check(name: str, options: Options) -> CheckResult:
         context=made.context,
         native=made.native,
         view=cast(View, options.view),
+        seeds=options.seeds,
     )
 
 

@@ -135,6 +135,7 @@ def check(
     view: Annotated[
         str, typer.Option(help="both: whole runs and every operator on its own inputs; isolated: the latter alone.")
     ] = "both",
+    seeds: Annotated[int, typer.Option(min=0, help="Decide suspicious operators by so many other inputs.")] = 0,
     script: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a script that reproduces the fault alone.")
     ] = None,
@@ -159,8 +160,8 @@ def check(
 
     options = Options(
         words=tuple(words), reference=reference, candidate=candidate, backward=backward, steps=steps, dtype=dtype,
-        batch=batch, tokens=tokens, budget=budget, tensors=tensors, view=view, script=script, report=report,
-        json=json_file,
+        batch=batch, tokens=tokens, budget=budget, tensors=tensors, view=view, seeds=seeds, script=script,
+        report=report, json=json_file,
     )  # fmt: skip
     raise typer.Exit(0 if run_check(options, Console()) else 1)
 

@@ -14,7 +14,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 from tessera.accuracy.dumps import dump
-from tessera.accuracy.losses import compare_losses, read_losses, rounding_spread, t_quantile
+from tessera.accuracy.losses import compare_losses, read_losses, rounding_spread
+from tessera.accuracy.student import t_quantile
 from tessera.cli import app
 from tessera.core.errors import UsageError
 

@@ -34,6 +34,7 @@ from torch import nn
 
 from tessera.accuracy.capture.store import INDEX, read_dump
 from tessera.accuracy.capture.value import scalar_of
+from tessera.accuracy.student import t_quantile
 from tessera.core.errors import UsageError
 
 # Of curves that part by rounding alone, this share may be accused.
@@ -134,19 +135,6 @@ def _limits(base: np.ndarray, runs: np.ndarray) -> np.ndarray:
     # Half of the squared steps' size is the scatter around a curve that is smooth from one step to the next.
     scatter = math.sqrt(float(np.median(off**2)) / 0.455 / 2)
     return np.full(len(base), t_quantile(LEVEL / len(base), len(off)) * scatter * math.sqrt(2))
-
-
-def t_quantile(tail: float, freedom: int) -> float:
-    """What a variable of Student's t with so many degrees of freedom exceeds in size with probability `tail`.
-
-    With t = sqrt(f) tan(a) the density of a is proportional to cos(a)^(f-1), which is summed here over log(pi/2 - a),
-    for the tail lies at angles near pi/2.
-    """
-    rest = np.exp(np.linspace(math.log(1e-16), math.log(math.pi / 2), 200_001))
-    weights = np.sin(rest) ** (freedom - 1) * rest
-    mass = np.concatenate([[0.0], np.cumsum((weights[1:] + weights[:-1]) / 2)])
-    place = int(np.searchsorted(mass, tail * mass[-1]))
-    return math.sqrt(freedom) / math.tan(float(rest[max(place, 1)]))
 
 
 def _verdict(rows: tuple[LossStep, ...], spread: int) -> LossVerdict:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from faultlab.cases import Case
 from faultlab.judge import Outcome, run_case
 from faultlab.peer_worker import peer_cases
 
@@ -55,41 +56,41 @@ class PeerRow:
 
 
 def compare_with(python: str, num_faults: int, num_clean: int) -> list[PeerRow]:
-    """Run both on the same cases; faults without an effect on their inputs are left out."""
-    answers = _answers(python, num_faults, num_clean)
-    rows = []
-    for number, case in enumerate(peer_cases(num_faults, num_clean)):
-        answer = answers.get(number, {"failure": "no answer"})
-        ours = run_case(case)
-        if ours.void:
-            continue
-        rows.append(
-            PeerRow(
-                name=case.name,
-                family=case.family,
-                dtype=case.dtype,
-                clean=case.clean,
-                module=case.module,
-                ours=ours,
-                results=answer.get("results", {}),
-                first=answer.get("first"),
-                first_error=answer.get("first error"),
-                failure=answer.get("failure", ""),
-            )
-        )
-    return rows
-
-
-def _answers(python: str, num_faults: int, num_clean: int) -> dict[int, dict[str, Any]]:
-    """What the worker wrote, by the number of the case."""
-    environ = {**os.environ, "PYTHONPATH": f"{_ROOT}{os.pathsep}{_ROOT / 'src'}", "OMP_NUM_THREADS": "1"}
+    """Run both on the same cases, one beside the other; faults without an effect on their inputs are left out."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [python, "-m", "faultlab.peer_worker", str(num_faults), str(num_clean), folder]
-        done = subprocess.run(command, env=environ, cwd=_ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with status {done.returncode}: {done.stderr[-2000:]}")
-    answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return {answer["number"]: answer for answer in answers}
+        out, log = Path(folder) / "answers", Path(folder) / "log"
+        command = [python, "-m", "faultlab.peer_worker", str(num_faults), str(num_clean), f"{folder}/cases"]
+        environ = {**os.environ, "PYTHONPATH": f"{_ROOT}{os.pathsep}{_ROOT / 'src'}", "OMP_NUM_THREADS": "1"}
+        with out.open("w") as answers, log.open("w") as messages:
+            worker = subprocess.Popen(command, env=environ, cwd=_ROOT, stdout=answers, stderr=messages)
+            cases = peer_cases(num_faults, num_clean)
+            ours = [run_case(case) for case in cases]
+            status = worker.wait()
+        if status:
+            raise RuntimeError(f"{' '.join(command)} ended with status {status}: {log.read_text()[-2000:]}")
+        return joined(cases, ours, [json.loads(line) for line in out.read_text().splitlines()])
+
+
+def joined(cases: list[Case], ours: list[Outcome], answers: list[dict[str, Any]]) -> list[PeerRow]:
+    """Both answers to each case."""
+    rows = []
+    for case, outcome, answer in zip(cases, ours, answers, strict=True):
+        if not outcome.void:
+            rows.append(
+                PeerRow(
+                    name=case.name,
+                    family=case.family,
+                    dtype=case.dtype,
+                    clean=case.clean,
+                    module=case.module,
+                    ours=outcome,
+                    results=answer.get("results", {}),
+                    first=answer.get("first"),
+                    first_error=answer.get("first error"),
+                    failure=answer.get("failure", ""),
+                )
+            )
+    return rows
 
 
 def peer_counts(rows: list[PeerRow]) -> dict[str, int]:

@@ -122,12 +122,13 @@ def _read(place: Path) -> dict[str, Any]:
     errors = [row for row in rows if row["Result"] == "error"]
     return {
         "results": results,
-        "first": _first(bad, parents),
-        "first error": _first(errors, parents),
+        "first": first_of(bad, parents),
+        "first error": first_of(errors, parents),
     }
 
 
-def _first(rows: list[dict[str, str]], parents: dict[str, str | None]) -> dict[str, str] | None:
+def first_of(rows: list[dict[str, str]], parents: dict[str, str | None]) -> dict[str, str] | None:
+    """The first row, and the dotted name of the module that it belongs to. parents: of each call, as msprobe tells."""
     if not rows:
         return None
     name = rows[0]["NPU Name"] if rows[0]["NPU Name"] != "N/A" else rows[0]["Bench Name"]

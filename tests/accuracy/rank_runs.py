@@ -211,7 +211,7 @@ def main(folder: Path, rank: int) -> None:
         init_method=f"file://{folder / 'meeting'}",
         rank=rank,
         world_size=SIZE,
-        timeout=datetime.timedelta(seconds=60),
+        timeout=datetime.timedelta(minutes=15),
     )
     runs = Runs(folder, rank)
     runs.right()

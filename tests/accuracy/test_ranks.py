@@ -26,7 +26,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.Popen([*command, str(rank)], cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True)
         for rank in range(SIZE)
     ]
-    errors = [process.communicate(timeout=120)[1] for process in processes]
+    errors = [process.communicate(timeout=900)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
     return folder
 

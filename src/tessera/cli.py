@@ -100,8 +100,8 @@ def check(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL | dump MODEL FOLDER | compare CANDIDATE REFERENCE",
-            help="A model as bringup takes it; or what to record to a folder; or two such folders.",
+            metavar="MODEL | dump MODEL FOLDER | compare CANDIDATE REFERENCE | losses CANDIDATE REFERENCE [RUN]...",
+            help="A model as bringup takes it; or what to record to a folder; or two such folders; or loss curves.",
         ),
     ],
     reference: Annotated[
@@ -120,6 +120,7 @@ def check(
     view: Annotated[
         str, typer.Option(help="both: whole runs and every operator on its own inputs; isolated: the latter alone.")
     ] = "both",
+    seeds: Annotated[int, typer.Option(min=0, help="Decide suspicious operators by so many other inputs.")] = 0,
     script: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a script that reproduces the fault alone.")
     ] = None,
@@ -138,13 +139,14 @@ def check(
       tessera check python:my_package.port:build --reference python:my_package.original:build --backward
       tessera check dump ./my-model there --candidate cuda
       tessera check compare there here
+      tessera check losses port.csv original.csv original-again-1.csv original-again-2.csv
     """
     from tessera.check_command import Options, run_check
 
     options = Options(
         words=tuple(words), reference=reference, candidate=candidate, backward=backward, steps=steps, dtype=dtype,
-        batch=batch, tokens=tokens, budget=budget, tensors=tensors, view=view, script=script, report=report,
-        json=json_file,
+        batch=batch, tokens=tokens, budget=budget, tensors=tensors, view=view, seeds=seeds, script=script,
+        report=report, json=json_file,
     )  # fmt: skip
     raise typer.Exit(0 if run_check(options, Console()) else 1)
 

@@ -13,7 +13,7 @@ import torch
 from tessera.accuracy.capture.keep import Keep
 from tessera.accuracy.capture.records import Edge, Final, ModuleCall, Op, Trace
 from tessera.accuracy.capture.value import Value, close
-from tessera.accuracy.compare.align import align
+from tessera.accuracy.compare.align import Same, align
 from tessera.accuracy.compare.blame import Comparison, Finding, Known, Site
 from tessera.accuracy.compare.kernels import KernelVerdict
 from tessera.accuracy.compare.kinds import name_kind
@@ -50,6 +50,8 @@ class Evidence:
     theirs_double: Trace | None
     kernels: Mapping[int, KernelVerdict]
     notes: tuple[str, ...] = ()
+    # By which values of runs without float64 count as the same; None: by their own roundings alone.
+    same_own: Same | None = None
 
 
 def conclude(evidence: Evidence, zoom: Zoom) -> CheckResult:
@@ -162,7 +164,7 @@ def _other_program(evidence: Evidence, zoom: Zoom) -> Found | None:
     double = ours is not None and theirs is not None
     if ours is None or theirs is None:
         ours, theirs = evidence.ours, evidence.theirs
-    same = _same_double if double else _same_own
+    same = _same_double if double else evidence.same_own or _same_own
     if ours is theirs:
         return None
     comparison = Comparison(ours, theirs, align(ours, theirs, same), same)

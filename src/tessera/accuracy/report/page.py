@@ -40,6 +40,7 @@ def _culprit(culprit: Culprit) -> str:
         ("kind", culprit.kind),
         ("where", culprit.where),
         ("phase", f"{culprit.phase}, step {culprit.step + 1}" if culprit.step else culprit.phase),
+        ("ranks", culprit.on_ranks.removeprefix(" on ")),
         ("line", line),
         ("script", culprit.script),
     )

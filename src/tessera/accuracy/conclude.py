@@ -194,7 +194,9 @@ def _described(finding: Finding, comparison: Comparison, zoom: Zoom, double: boo
     guilty = ours or theirs
     if guilty is None:
         return {"verdict": verdict, "reason": f"{finding.detail}: {pattern.where}"}
-    culprit = _culprit(guilty, pattern.kind, pattern.where)
+    # All parameters pass through the same lines of an optimizer.
+    first = f"; first seen in {finding.end}" if guilty.phase == "step" else ""
+    culprit = _culprit(guilty, pattern.kind, pattern.where + first)
     seen = picture(got, wanted) if got is not None and wanted is not None else None
     exhibit = Exhibit(
         ours=_call_of(zoom, "candidate", double, ours if finding.op is not None else None),

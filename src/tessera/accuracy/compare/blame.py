@@ -36,7 +36,7 @@ class Finding:
     """Why two runs differ. op: the guilty operator of the candidate; expected: of the reference, either may be absent.
 
     got, wanted: where the wrong and the right values can be seen. changed: arguments as (name, candidate's,
-    reference's).
+    reference's). end: the first end of the run that is wrong for it.
     """
 
     cause: Cause
@@ -46,6 +46,7 @@ class Finding:
     wanted: Site | None
     changed: tuple[tuple[str, str, str], ...] = ()
     detail: str = ""
+    end: str = ""
 
 
 class Known:
@@ -94,14 +95,18 @@ class Comparison:
         if not wrong:
             return None
         self.known = Known(self.reference, self.same)
+        return replace(self._reason(*wrong[0]), end=wrong[0][0].name)
+
+    def _reason(self, ours: Final, theirs: Final) -> Finding:
+        """Why one end is wrong."""
         # Ends are in order of time; what comes later may only follow from what is wrong in the first.
-        behind = self._behind([wrong[0][0].producer])
+        behind = self._behind([ours.producer])
         for index in sorted(behind):
             op = self.candidate.ops[index]
             partner = self.partner(op)
             if partner is not None and not same_results(op, partner, self.same):
                 return self._explain(op, partner, set())
-        return self._explain_end(*wrong[0])
+        return self._explain_end(ours, theirs)
 
     def _behind(self, starts: list[int | None]) -> set[int]:
         """The operators that led to wrong ends through values that the reference never had."""

@@ -17,6 +17,7 @@ from tessera.accuracy.compare.align import align
 from tessera.accuracy.compare.blame import Comparison, Finding, Known, Site
 from tessera.accuracy.compare.kernels import KernelVerdict
 from tessera.accuracy.compare.kinds import name_kind
+from tessera.accuracy.compare.noise import excusing
 from tessera.accuracy.compare.patterns import Clues, Pattern, classify
 from tessera.accuracy.compare.precision import Careful, Losses, differs, relative, unit
 from tessera.accuracy.picture import picture
@@ -165,7 +166,8 @@ def _other_program(evidence: Evidence, zoom: Zoom) -> Found | None:
     same = _same_double if double else _same_own
     if ours is theirs:
         return None
-    comparison = Comparison(ours, theirs, align(ours, theirs, same), same)
+    pairs = align(ours, theirs, same)
+    comparison = Comparison(ours, theirs, pairs, excusing(same, ours, theirs, pairs) if double else same)
     finding = comparison.find()
     if finding is None:
         return None

@@ -34,6 +34,7 @@ ARGUMENT_KINDS: dict[str, str] = {
     "alpha": "scale",
     "beta": "scale",
     "lr": "rate",
+    "momentum": "rate",
     "approximate": "variant",
     "reduction": "variant",
 }

@@ -14,7 +14,8 @@ from tessera.accuracy.capture.keep import Keep
 from tessera.accuracy.capture.records import Edge, Final, ModuleCall, Op, Trace
 from tessera.accuracy.capture.value import Value, close
 from tessera.accuracy.compare.align import align
-from tessera.accuracy.compare.blame import Comparison, Finding, Known, Site
+from tessera.accuracy.compare.blame import Comparison, Finding, Known, Site, start_of_call
+from tessera.accuracy.compare.incomplete import incomplete
 from tessera.accuracy.compare.kernels import KernelVerdict
 from tessera.accuracy.compare.kinds import name_kind
 from tessera.accuracy.compare.noise import excusing
@@ -25,6 +26,8 @@ from tessera.accuracy.result import CheckResult, Class, Culprit, Exhibit, Layer,
 
 # Between two float64 runs of one computation: far above what float64 rounds, far below any fault worth the name.
 DOUBLE_TOLERANCE = 1e-9
+# A kernel whose elements are within this of what they should be approximates the right thing.
+_ABOUT = 1 / 16
 
 _STALE = Pattern(kind="stale", where="equals a result of the previous call", sure=True)
 _VIEWS = (".t", ".transpose", ".view", ".permute", ".expand", ".unsqueeze", ".slice", ".select", ".detach")
@@ -125,9 +128,30 @@ def _unstable(evidence: Evidence, zoom: Zoom) -> Found | None:
             for a, b in zip(op.inputs, twin.inputs, strict=False)
         ):
             continue
+        maker = _left_behind(op, twin, evidence)
+        if maker is not None:
+            culprit = _culprit(maker, "stale", "what is read for its result was made before this run, and varies")
+            return {"verdict": "wrong", "reason": str(culprit), "culprit": culprit}
         where = _varying(zoom, op.index, other if other is not None else op.index)
         culprit = _culprit(op, "non-deterministic", f"the same input twice gives two results: {where}")
         return {"verdict": "non-deterministic", "reason": str(culprit), "culprit": culprit}
+    return None
+
+
+def _left_behind(op: Op, twin: Op, evidence: Evidence) -> Op | None:
+    """Whose result is missing where an operator reads what varies and was made before the run; None if none is."""
+    ours, theirs = evidence.ours, evidence.theirs
+    if ours is theirs:
+        return None
+    pairs = align(ours, theirs, _same_own)
+    partner = pairs.of_candidate.get(op.index)
+    if partner is None:
+        return None
+    for a, b, right in zip(op.inputs, twin.inputs, theirs.ops[partner].inputs, strict=False):
+        varies = a.value.digest != b.value.digest and a.producer is None and not a.name
+        if varies and right.producer is not None and right.value.shape == a.value.shape:
+            maker = pairs.of_reference.get(right.producer)
+            return theirs.ops[right.producer] if maker is None else ours.ops[maker]
     return None
 
 
@@ -240,11 +264,18 @@ def _returned_by(finding: Finding, comparison: Comparison, zoom: Zoom, double: b
     if ours.producer is not None:
         return _earlier(finding, comparison, ours.producer, theirs.producer)
     maker = comparison.pairs.of_reference.get(theirs.producer)
-    finding = replace(finding, op=maker if maker is not None else finding.op, expected=theirs.producer)
+    if maker is not None and _is_read(maker, comparison.candidate):
+        # It stands for another operator of the reference, whose own partner the candidate does not have.
+        maker = None
+    finding = replace(finding, op=maker, expected=theirs.producer)
     before = zoom.previous(double)
     if ours.value in Known(before, comparison.same):
         return finding, _STALE
     return finding, None
+
+
+def _is_read(index: int, trace: Trace) -> bool:
+    return any(edge.producer == index for op in trace.ops for edge in op.inputs)
 
 
 def _earlier(finding: Finding, comparison: Comparison, ours: int, theirs: int) -> tuple[Finding, Pattern | None]:
@@ -252,6 +283,11 @@ def _earlier(finding: Finding, comparison: Comparison, ours: int, theirs: int) -
     read, wanted = comparison.candidate.ops[ours], comparison.reference.ops[theirs]
     maker = comparison.pairs.of_reference.get(theirs)
     if finding.cause != "input" or maker is None or maker <= ours:
+        return finding, None
+    if start_of_call(read, comparison.candidate) == start_of_call(
+        comparison.candidate.ops[maker], comparison.candidate
+    ):
+        # Both were made in one call of the module, for different things.
         return finding, None
     if (read.module, read.name, read.arguments) != (wanted.module, wanted.name, wanted.arguments):
         return finding, None
@@ -274,26 +310,53 @@ def _seen(site: Site | None, side: str, zoom: Zoom, double: bool, trace: Trace) 
 
 def _wrong_kernel(evidence: Evidence, zoom: Zoom) -> Found | None:
     """The first operator call that is wrong on its own inputs; a suspicious one if none is wrong."""
+    ops = evidence.ours.ops
     for classes in (("wrong", "non-finite"), ("suspicious",), ("layout",)):
-        for index, row in sorted(evidence.kernels.items()):
-            if row.verdict in classes:
-                return _kernel_fault(evidence.ours.ops[index], row)
+        rows = {index: row for index, row in sorted(evidence.kernels.items()) if row.verdict in classes}
+        for index, row in rows.items():
+            # What is wrong with an operator may be plainer in a later call of it.
+            calls = [
+                other for k, other in rows.items() if (ops[k].name, ops[k].module) == (row.name, ops[index].module)
+            ]
+            told = next((other.kind for other in calls if other.kind), "")
+            return _kernel_fault(ops[index], replace(row, kind=told))
     return None
 
 
 def _kernel_fault(op: Op, row: KernelVerdict) -> Found:
-    kind, where = str(row.verdict), row.reason
+    pattern = Pattern(kind=row.kind or row.verdict, where=row.reason, sure=False)
     seen = None
     if row.got is not None and row.expected is not None and row.verdict != "layout":
-        # A kernel may sum in another order in float32, and rounds its result to its type.
-        clues = Clues(dtype=row.got.dtype, equal=_rounding(row.got))
-        pattern = classify(row.got, row.expected, clues)
-        vague = pattern.kind in ("values", "block") and row.got.is_floating_point() and row.ratio < 1e4
-        kind, where = ("accuracy" if vague else pattern.kind), f"{pattern.where}; {row.reason}"
+        pattern = _kernel_pattern(row, row.got, row.expected)
         seen = picture(row.got, row.expected)
-    culprit = _culprit(op, kind, where)
+    verdict = "underflow" if pattern.kind == "underflow" else row.verdict
+    culprit = _culprit(op, pattern.kind, pattern.where)
     exhibit = Exhibit(ours=row.call, got=row.got, wanted=row.expected)
-    return {"verdict": row.verdict, "reason": str(culprit), "culprit": culprit, "picture": seen, "exhibit": exhibit}
+    return {"verdict": verdict, "reason": str(culprit), "culprit": culprit, "picture": seen, "exhibit": exhibit}
+
+
+def _kernel_pattern(row: KernelVerdict, got: torch.Tensor, expected: torch.Tensor) -> Pattern:
+    """What is wrong with a result: by its numbers, by the operator's inputs, by earlier calls, by how wrong it is."""
+    if row.verdict == "suspicious" and row.kind:
+        return Pattern(kind=row.kind, where=row.reason, sure=True)
+    # A kernel may sum in another order in float32, and rounds its result to its type.
+    clues = Clues(dtype=got.dtype, equal=_rounding(got))
+    pattern = classify(got, expected, clues)
+    if pattern.partial or pattern.kind == "values":
+        lacking = None if row.call is None else incomplete(row.call, got, expected, clues)
+        kind = row.kind or (
+            "accuracy" if pattern.kind in ("values", "block") and _poor(got, expected) else pattern.kind
+        )
+        pattern = lacking or replace(pattern, kind=kind)
+    return replace(pattern, where=f"{pattern.where}; {row.reason}")
+
+
+def _poor(got: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether every element is about right: no fault of what is computed, but of how well."""
+    if not got.is_floating_point():
+        return False
+    off, size = (got.double() - expected.double()).abs(), expected.double().abs()
+    return bool((off <= _ABOUT * (size + size.mean())).all())
 
 
 def _rounding(tensor: torch.Tensor) -> float:

@@ -1,8 +1,8 @@
 """Values that are nothing but rounding, and differ from run to run by all of their size without any fault.
 
-Where the terms of a sum cancel (the gradient of a bias before a norm, or of the keys' bias before a softmax), what is left
-in float64 is about 1e-16 of the terms, whichever program computed it. Two such values are as good as equal. What is
-computed from them differs as well: an optimizer that divides by the size of a gradient makes steps of full length of it.
+Where the terms of a sum cancel (the gradient of a bias before a norm, or of the keys' bias before a softmax), what is
+left in float64 is about 1e-16 of the terms, whichever program computed it. Two such values are as good as equal. What
+is computed from them differs as well: an optimizer that divides by the size of a gradient makes full steps of it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,23 @@ from tessera.accuracy.compare.align import Pairs, Same, same_results
 # A sum in float64 that is smaller than this part of its terms has lost all of its digits but a few.
 _LEFT = 1e-12
 _SUMS = frozenset(
-    f"aten.{name}"
-    for name in (
-        "sum mean cumsum embedding_dense_backward convolution_backward native_layer_norm_backward "
-        "native_group_norm_backward native_batch_norm_backward _softmax_backward_data _log_softmax_backward_data"
-    ).split()
+    {
+        "aten.sum",
+        "aten.mean",
+        "aten.cumsum",
+        "aten.embedding_dense_backward",
+        "aten.convolution_backward",
+        "aten.native_layer_norm_backward",
+        "aten.native_group_norm_backward",
+        "aten.native_batch_norm_backward",
+        "aten._softmax_backward_data",
+        "aten._log_softmax_backward_data",
+    }
 )
-_ADDITIONS = frozenset(f"aten.{name}" for name in "add sub add_ sub_ index_add index_add_ scatter_add".split())
-_PRODUCTS = frozenset(f"aten.{name}" for name in "mm bmm addmm baddbmm mv dot".split())
+_ADDITIONS = frozenset(
+    {"aten.add", "aten.sub", "aten.add_", "aten.sub_", "aten.index_add", "aten.index_add_", "aten.scatter_add"}
+)
+_PRODUCTS = frozenset({"aten.mm", "aten.bmm", "aten.addmm", "aten.baddbmm", "aten.mv", "aten.dot"})
 
 
 def cancelled(trace: Trace) -> set[int]:

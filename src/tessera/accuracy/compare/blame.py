@@ -156,7 +156,9 @@ class Comparison:
         if base.got is None or base.got.position < len(op.outputs) or not op.inputs:
             return None
         ours, theirs = _beneath(op.inputs[0], self.candidate), _beneath(partner.inputs[0], self.reference)
-        if self.same(ours.value, theirs.value) or ours.producer is None:
+        if ours.producer is None or self.pairs.of_candidate.get(ours.producer) == theirs.producer:
+            return None
+        if self.same(ours.value, theirs.value):
             return None
         return replace(base, cause="input", detail=self._wiring(ours, theirs))
 

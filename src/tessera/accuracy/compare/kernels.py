@@ -175,7 +175,8 @@ class KernelJudge:
 
         power = torch.zeros_like(reference)
         for _ in range(4):
-            moved = results(func(*_fresh(func, tree_map(perturbed, wide)), **tree_map(perturbed, named)))
+            with self._native():
+                moved = results(func(*_fresh(func, tree_map(perturbed, wide)), **tree_map(perturbed, named)))
             same = next((made for made in moved if made.shape == reference.shape), reference)
             power += ((same - reference) / _PERTURBATION).square() / 4
         sizes = [

@@ -173,9 +173,9 @@ VIT = (
     ),
     edit(
         "vit",
-        "scores overflow before they are scaled",
+        "scores pass the largest number before they are scaled",
         'q = q * (d // self.heads) ** -0.5\n        scores = torch.einsum("bqhd,bkhd->bhqk", q, k)',
-        'q = q * 400\n        scores = torch.einsum("bqhd,bkhd->bhqk", q, k) * 400**-1 * (d // self.heads) ** -0.5',
+        'q = q * 2e4\n        scores = torch.einsum("bqhd,bkhd->bhqk", q, k) * 2e4**-1 * (d // self.heads) ** -0.5',
         "mul bmm",
         "overflow, non-finite",
         dtype="float16",

@@ -21,8 +21,9 @@ from tessera.accuracy.compare.kinds import name_kind
 from tessera.accuracy.compare.noise import excusing
 from tessera.accuracy.compare.patterns import Clues, Pattern, classify
 from tessera.accuracy.compare.precision import Careful, Losses, differs, relative, unit
+from tessera.accuracy.extremes import beyond_the_type, culprit_of
 from tessera.accuracy.picture import picture
-from tessera.accuracy.result import CheckResult, Class, Culprit, Exhibit, Layer, OpCall, Verdict
+from tessera.accuracy.result import CheckResult, Class, Exhibit, Layer, OpCall, Verdict
 
 # Between two float64 runs of one computation: far above what float64 rounds, far below any fault worth the name.
 DOUBLE_TOLERANCE = 1e-9
@@ -65,11 +66,12 @@ def conclude(evidence: Evidence, zoom: Zoom) -> CheckResult:
         operators=dict(Counter(row.verdict for row in evidence.kernels.values())),
         notes=evidence.notes,
     )
-    for question in (_failed, _unstable, _other_program, _wrong_kernel, _careless, _not_finite):
+    for question in (_failed, _unstable, _other_program, _wrong_kernel, _careless):
         found = question(evidence, zoom)
         if found is not None:
             return replace(base, **found)
-    return base
+    beyond = None if evidence.theirs_double is None else beyond_the_type(evidence.ours, evidence.theirs_double)
+    return base if beyond is None else replace(base, **beyond)
 
 
 Found = dict[str, Any]
@@ -85,7 +87,7 @@ def _failed(evidence: Evidence, zoom: Zoom) -> Found | None:
     if before is not None:
         return {**before, "verdict": "failed", "reason": f"{reason}; first difference: {before['reason']}"}
     last = ours.ops[-1] if ours.ops else None
-    culprit = None if last is None else _culprit(last, "failed", f"after this operator: {reason}")
+    culprit = None if last is None else culprit_of(last, "failed", f"after this operator: {reason}")
     return {"verdict": "failed", "reason": reason, "culprit": culprit}
 
 
@@ -130,10 +132,10 @@ def _unstable(evidence: Evidence, zoom: Zoom) -> Found | None:
             continue
         maker = _left_behind(op, twin, evidence)
         if maker is not None:
-            culprit = _culprit(maker, "stale", "what is read for its result was made before this run, and varies")
+            culprit = culprit_of(maker, "stale", "what is read for its result was made before this run, and varies")
             return {"verdict": "wrong", "reason": str(culprit), "culprit": culprit}
         where = _varying(zoom, op.index, other if other is not None else op.index)
-        culprit = _culprit(op, "non-deterministic", f"the same input twice gives two results: {where}")
+        culprit = culprit_of(op, "non-deterministic", f"the same input twice gives two results: {where}")
         return {"verdict": "non-deterministic", "reason": str(culprit), "culprit": culprit}
     return None
 
@@ -222,7 +224,7 @@ def _described(finding: Finding, comparison: Comparison, zoom: Zoom, double: boo
         return {"verdict": verdict, "reason": f"{finding.detail}: {pattern.where}"}
     # All parameters pass through the same lines of an optimizer.
     first = f"; first seen in {finding.end}" if guilty.phase == "step" else ""
-    culprit = _culprit(guilty, pattern.kind, pattern.where + first)
+    culprit = culprit_of(guilty, pattern.kind, pattern.where + first)
     seen = picture(got, wanted) if got is not None and wanted is not None else None
     exhibit = Exhibit(
         ours=_call_of(zoom, "candidate", double, ours if finding.op is not None else None),
@@ -315,10 +317,7 @@ def _wrong_kernel(evidence: Evidence, zoom: Zoom) -> Found | None:
         rows = {index: row for index, row in sorted(evidence.kernels.items()) if row.verdict in classes}
         for index, row in rows.items():
             # What is wrong with an operator may be plainer in a later call of it.
-            calls = [
-                other for k, other in rows.items() if (ops[k].name, ops[k].module) == (row.name, ops[index].module)
-            ]
-            told = next((other.kind for other in calls if other.kind), "")
+            told = next((other.kind for k, other in rows.items() if other.kind and ops[k].name == ops[index].name), "")
             return _kernel_fault(ops[index], replace(row, kind=told))
     return None
 
@@ -330,7 +329,7 @@ def _kernel_fault(op: Op, row: KernelVerdict) -> Found:
         pattern = _kernel_pattern(row, row.got, row.expected)
         seen = picture(row.got, row.expected)
     verdict = "underflow" if pattern.kind == "underflow" else row.verdict
-    culprit = _culprit(op, pattern.kind, pattern.where)
+    culprit = culprit_of(op, pattern.kind, pattern.where)
     exhibit = Exhibit(ours=row.call, got=row.got, wanted=row.expected)
     return {"verdict": verdict, "reason": str(culprit), "culprit": culprit, "picture": seen, "exhibit": exhibit}
 
@@ -380,52 +379,6 @@ def _careless(evidence: Evidence, zoom: Zoom) -> Found | None:
     comparison = Comparison(ours, theirs, pairs, same)
     finding = comparison.find()
     return None if finding is None else _described(finding, comparison, zoom, False, "wrong")
-
-
-# --- are there numbers at all? ---
-
-
-def _not_finite(evidence: Evidence, zoom: Zoom) -> Found | None:
-    """Where a number that is finite in float64 stopped being one, if that reached an end of the run."""
-    exact = evidence.theirs_double
-    if exact is None:
-        return None
-    ends = {final.name: final.value for final in exact.finals}
-    if all(final.value.finite or not ends.get(final.name, final.value).finite for final in evidence.ours.finals):
-        return None
-    pairs = align(evidence.ours, exact, lambda a, b: True)
-    for op in evidence.ours.ops:
-        partner = pairs.of_candidate.get(op.index)
-        if partner is None or all(value.finite for value in op.results):
-            continue
-        wide = exact.ops[partner].results
-        if all(edge.value.finite for edge in op.inputs) and all(value.finite for value in wide):
-            return _birth(op, wide)
-    return None
-
-
-def _birth(op: Op, wide: tuple[Value, ...]) -> Found:
-    largest = max(value.largest for value in wide)
-    dtype = next(value.dtype for value in op.results if not value.finite)
-    limit = torch.finfo(getattr(torch, dtype)).max
-    overflow = largest > limit
-    where = f"float64 has values up to {largest:.3g}, {dtype} holds {limit:.3g}" if overflow else "finite in float64"
-    verdict: Verdict = "overflow" if overflow else "non-finite"
-    culprit = _culprit(op, verdict, f"the first that is no number is born here; {where}")
-    return {"verdict": verdict, "reason": str(culprit), "culprit": culprit}
-
-
-def _culprit(op: Op, kind: str, where: str) -> Culprit:
-    return Culprit(
-        module=op.module,
-        operator=op.short_name,
-        kind=kind,
-        where=where,
-        source=op.source,
-        phase=op.phase,
-        step=op.step,
-        call=op.call,
-    )
 
 
 # --- a row for every layer ---

@@ -188,9 +188,7 @@ def mse_loss_backward(
     return _slope(a.mse_loss_backward, grad_output, (self, target), (), reduction)
 
 
-def smooth_l1_loss(
-    self: torch.Tensor, target: torch.Tensor, reduction: int = MEAN, beta: float = 1.0
-) -> torch.Tensor:
+def smooth_l1_loss(self: torch.Tensor, target: torch.Tensor, reduction: int = MEAN, beta: float = 1.0) -> torch.Tensor:
     """(x - t)² / (2 beta) below beta, |x - t| - beta / 2 above."""
     if beta <= 0:
         raise Declined("a width that is not positive")

@@ -92,9 +92,7 @@ def _checked(self: torch.Tensor) -> None:
         raise Declined("groups of no elements")
 
 
-def unique(
-    self: torch.Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False
-) -> Found:
+def unique(self: torch.Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False) -> Found:
     """(the distinct elements in order, which of them stands at each place, how often each stands there)."""
     _checked(self)
     values, places = sorted_rows(self.contiguous().view(1, -1), self.numel(), False)

@@ -181,8 +181,6 @@ def nll_loss2d_backward(
     """The gradient of that by self."""
     _check_2d(self, target)
     grad = grad_output.reshape(-1) if reduction == NONE else grad_output
-    dx = nll_loss_backward(
-        grad, _pixels(self), target.reshape(-1), weight, reduction, ignore_index, total_weight
-    )
+    dx = nll_loss_backward(grad, _pixels(self), target.reshape(-1), weight, reduction, ignore_index, total_weight)
     batch, classes, height, width = self.shape
     return dx.view(batch, height, width, classes).permute(0, 3, 1, 2).contiguous()

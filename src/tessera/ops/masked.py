@@ -54,4 +54,3 @@ def masked_scatter_(self: torch.Tensor, mask: torch.Tensor, source: torch.Tensor
     before = run(one_less, (rank,), tl.int64, torch.int64)
     given = index_select(source.contiguous().view(-1), 0, before).view(self.shape)
     return run(f.where, (mask, given, self), compute_type(self.dtype), self.dtype, self)
-

@@ -55,15 +55,11 @@ def in_type(x: torch.Tensor, dtype: torch.dtype, fn: Any = f.identity) -> torch.
     return run(fn, (x,), compute_type(x.dtype), dtype)
 
 
-def var(
-    self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
-) -> torch.Tensor:
+def var(self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False) -> torch.Tensor:
     return in_type(_variance(self, dim, correction, keepdim)[0], self.dtype)
 
 
-def std(
-    self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
-) -> torch.Tensor:
+def std(self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False) -> torch.Tensor:
     return in_type(_variance(self, dim, correction, keepdim)[0], self.dtype, f.sqrt)
 
 

@@ -27,9 +27,7 @@ MOST_DIMS = 5
 
 
 @triton.jit
-def rearrange(
-    x, out, constant, t0, t1, t2, t3, t4, numel, d1, d2, d3, d4, FILLED: tl.constexpr, BLOCK: tl.constexpr
-):
+def rearrange(x, out, constant, t0, t1, t2, t3, t4, numel, d1, d2, d3, d4, FILLED: tl.constexpr, BLOCK: tl.constexpr):
     """The output is [d0, d1, d2, d3, d4], contiguous; grid: (cdiv(numel, BLOCK),)."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = at < numel
@@ -108,9 +106,7 @@ def roll(self: torch.Tensor, shifts: Sequence[int], dims: Sequence[int] = ()) ->
     moved = dict.fromkeys(wanted, 0)
     for shift, d in zip(shifts, wanted, strict=True):
         moved[d] += shift
-    maps = [
-        ((np.arange(n) - moved[d]) % n).tolist() if d in moved and n else None for d, n in enumerate(self.shape)
-    ]
+    maps = [((np.arange(n) - moved[d]) % n).tolist() if d in moved and n else None for d, n in enumerate(self.shape)]
     return apply_maps(self, maps)
 
 
@@ -246,4 +242,3 @@ def eye(n: int, m: int | None = None, *, out: torch.Tensor) -> torch.Tensor:
     diagonal = out.diagonal()
     fill_(diagonal, 1, out=diagonal)
     return out
-

@@ -163,9 +163,7 @@ def average_pool(num: int) -> tuple[Callable[..., torch.Tensor], Callable[..., t
     ) -> torch.Tensor:  # fmt: skip
         _checked(self, num, ())
         padding = (padding,) if isinstance(padding, int) else padding
-        maps = _pool_maps(
-            self.shape, num, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
-        )
+        maps = _pool_maps(self.shape, num, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
         return _apply(self, maps)
 
     def backward(
@@ -173,9 +171,7 @@ def average_pool(num: int) -> tuple[Callable[..., torch.Tensor], Callable[..., t
         padding: Sequence[int], ceil_mode: bool, count_include_pad: bool, divisor_override: int | None,
     ) -> torch.Tensor:  # fmt: skip
         _checked(self, num, ())
-        maps = _pool_maps(
-            self.shape, num, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
-        )
+        maps = _pool_maps(self.shape, num, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
         return _gradient(grad_output, self.shape, maps)
 
     return forward, backward

@@ -139,9 +139,7 @@ def _scatter(self: torch.Tensor, dim: int, index: torch.Tensor, src: torch.Tenso
     if any(bounds) or any(index.shape[d] > src.shape[d] for d in range(rank)):
         raise Declined("an index larger than the tensor")
     _own(out)
-    others = tuple(
-        (index.shape[d], out.stride(d), index.stride(d), src.stride(d)) for d in range(rank) if d != dim
-    )
+    others = tuple((index.shape[d], out.stride(d), index.stride(d), src.stride(d)) for d in range(rank) if d != dim)
     along = (index.shape[dim], out.shape[dim], out.stride(dim), index.stride(dim), src.stride(dim))
     _launch(out, index, src, others, along, kind, RuntimeError)
     return self
@@ -161,9 +159,7 @@ def scatter_value_(self: torch.Tensor, dim: int, index: torch.Tensor, value: Ope
 _REDUCE = {"add": ADD.value, "multiply": MUL.value}
 
 
-def scatter_with_(
-    self: torch.Tensor, dim: int, index: torch.Tensor, src: torch.Tensor, *, reduce: str
-) -> torch.Tensor:
+def scatter_with_(self: torch.Tensor, dim: int, index: torch.Tensor, src: torch.Tensor, *, reduce: str) -> torch.Tensor:
     """As scatter_, with the values added to or multiplied with what is there."""
     if reduce not in _REDUCE or src.dim() != index.dim():
         raise Declined("a reduction that is not there")
@@ -356,9 +352,7 @@ def put_(self: torch.Tensor, index: torch.Tensor, source: torch.Tensor, accumula
     return self
 
 
-def unfold_backward(
-    grad_in: torch.Tensor, input_sizes: list[int], dim: int, size: int, step: int
-) -> torch.Tensor:
+def unfold_backward(grad_in: torch.Tensor, input_sizes: list[int], dim: int, size: int, step: int) -> torch.Tensor:
     """The gradient of windows along `dim`: each element sums those of the windows that it stands in."""
     out = torch.empty(input_sizes, dtype=grad_in.dtype, device=grad_in.device)
     fill_(out, 0, out=out)

@@ -17,9 +17,7 @@ from tessera.ops.launch import launch
 
 
 @triton.jit
-def find(
-    x, rows, order, out, num, n, length, bits, RIGHT: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr
-):
+def find(x, rows, order, out, num, n, length, bits, RIGHT: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr):
     """out[r, i] = the place of x[r, i] in the sorted rows[r, :length]; grid: (rows, cdiv(n, BLOCK)).
 
     `num` is 1 where one row serves all. `order` are the places of a row's elements in order, where it is not sorted.
@@ -83,9 +81,7 @@ def searchsorted(
     return out
 
 
-def bucketize(
-    self: Operand, boundaries: torch.Tensor, *, out_int32: bool = False, right: bool = False
-) -> torch.Tensor:
+def bucketize(self: Operand, boundaries: torch.Tensor, *, out_int32: bool = False, right: bool = False) -> torch.Tensor:
     """The bucket between the sorted boundaries that each element falls into."""
     if boundaries.dim() != 1:
         raise Declined("boundaries that are no row")

@@ -172,8 +172,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         handles = []
         try:
             for name, module in model.named_modules():
-                handles.append(module.register_forward_pre_hook(self._enter(name or ROOT)))
-                handles.append(module.register_forward_hook(self._leave(name or ROOT)))
+                # A model that is compiled as it runs must not have the watching compiled with it.
+                enter = torch.compiler.disable(self._enter(name or ROOT))  # type: ignore[no-untyped-call]
+                leave = torch.compiler.disable(self._leave(name or ROOT))  # type: ignore[no-untyped-call]
+                handles.append(module.register_forward_pre_hook(enter))
+                handles.append(module.register_forward_hook(leave))
             with self:
                 yield
         finally:

@@ -91,7 +91,7 @@ def name_kind(
 
 def _less(seen: Pattern, finding: Finding, ours: Op | None) -> bool:
     """Whether a pattern says less than the difference of the operators."""
-    if seen.kind == "shape":
+    if seen.kind in ("shape", "repeated"):
         return True
     if finding.cause == "extra":
         return seen.partial and not _changes_part(ours, seen)

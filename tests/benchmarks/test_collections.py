@@ -57,10 +57,7 @@ def test_a_collection_is_counted_and_written(checkout: Path, capsys: pytest.Capt
     text = (checkout / "results" / "collections-cpu.md").read_text(encoding="utf-8")
     # Three cases of the kernel's test pass, its fourth is not run, and the other test fails for what it asks for.
     assert "| mine | 3.7.1 | 3 | 3 | 1 | 0 | 0 | 0 |" in text.replace(_triton(), "3.7.1")
-    assert (
-        "| 1 | failed | `AssertionError: no GPU here` | `test_mine.py::test_of_a_gpu` |"
-        in text
-    )
+    assert "| 1 | failed | `AssertionError: no GPU here` | `test_mine.py::test_of_a_gpu` |" in text
     assert str(checkout) not in text
 
 

@@ -28,6 +28,7 @@ class CPUOptions:
     num_warps: int = 1
     num_stages: int = 1
     num_ctas: int = 1
+    warp_size: int = 1
     debug: bool = False
     sanitize_overflow: bool = True
     enable_fp_fusion: bool = True

@@ -129,6 +129,7 @@ CALLS: dict[str, Case] = {
     "div floor": (functools.partial(torch.div, rounding_mode="floor"), (rows, chance), {}),
 }  # fmt: skip
 
+
 def typed(value: Any, dtype: torch.dtype) -> Any:
     if isinstance(value, torch.Tensor) and value.is_floating_point():
         return value.detach().clone(memory_format=torch.preserve_format).to(dtype).requires_grad_()

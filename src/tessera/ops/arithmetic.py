@@ -1,7 +1,19 @@
 """Pointwise operators of numbers whose entry needs a word of its own: divisions, shifts, rounding, sums of products.
 
-Entries take ATen's arguments and `out`, the tensor to write to (None: a new one).
-Source: the operator pages of torch.*.
+Entries take ATen's arguments and `out`, the tensor to write to (None: a new one). Integers have functions of their own
+(`functions_integer.py`), which are exact.
+
+Formula:
+    out[i] = fn(a[i], b[i], …)    i runs over the broadcast shape; what fn is stands beside each operator
+Shapes: operands of any shapes that broadcast, with any strides; the result has the strides that PyTorch gives it.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8 and uint8, as far as PyTorch defines the operator
+for them; half types are computed in float32. Shifts take integers; hypot, logaddexp and round to decimals floating
+types; nextafter float64 and float32.
+Limits: of complex numbers the angle alone; polygamma up to the 30th derivative. A division of integers by 0 is left to
+PyTorch, which raises. lerp, heaviside and nextafter want operands of one type.
+Source: the pages of torch.div, torch.remainder, torch.fmod, torch.bitwise_left_shift, torch.lerp, torch.polygamma and
+the other operators in PyTorch's reference; IEEE 754-2019 for fmod, nextafter (nextUp) and rounding half to even;
+Abramowitz and Stegun, "Handbook of Mathematical Functions", 1964, 6.3 and 6.4, for polygamma
 """
 
 from __future__ import annotations
@@ -219,6 +231,7 @@ def _promoted(fn: Any, self: torch.Tensor, numbers: tuple[float, ...], out: Out)
 def logit_backward(
     grad_output: torch.Tensor, self: torch.Tensor, eps: float | None = None, *, out: Out = None
 ) -> torch.Tensor:
+    """grad / (x · (1 - x)), NaN outside [0, 1]; with eps 0 outside [eps, 1 - eps]."""
     if grad_output.dtype is not self.dtype or not self.is_floating_point():
         raise Declined("operands of two types")
     if eps is None or eps < 0:

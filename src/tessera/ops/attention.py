@@ -1,12 +1,18 @@
 """Scaled dot-product attention with a running softmax: the matrix of scores is never stored.
 
-forward:  S = scale · Q Kᵀ + mask,  P = softmax(S),  out = P V,  logsumexp = log Σ exp(S)
-backward: P = exp(S - logsumexp),  dV = Pᵀ G,  dS = P ∘ (G Vᵀ - Σ G ∘ out),  dQ = scale · dS K,  dK = scale · dSᵀ Q
+Formula:
+    forward:  S = scale · Q Kᵀ + mask,  P = softmax(S),  out = P V,  logsumexp = log Σ exp(S)
+    backward: P = exp(S - logsumexp),  dV = Pᵀ G,  dS = P ∘ (G Vᵀ - Σ G ∘ out),
+              dQ = scale · dS K,  dK = scale · dSᵀ Q
 Shapes: q [B, H, T, D], k [B, G, S, D], v [B, G, S, D] with H a multiple of G (each group of H / G query heads shares
 one head of k and v); mask [B, H, T, S] with any strides, added to the scores; out like q, also in memory; logsumexp
-[B, H, T] in the type that is computed in, float32 or, of float64, float64. A row whose every score is -inf gives 0 for
-both, as PyTorch's kernel does.
-Source: "FlashAttention-2", Dao, 2023; "Online normalizer calculation for softmax", Milakov and Gimelshein, 2018.
+[B, H, T]. A row whose every score is -inf gives 0 for both, as PyTorch's kernel does.
+Types: float64, float32, float16 and bfloat16, the same for q, k and v. Scores, sums and logsumexp are kept in float32
+(float64 for float64); P is rounded to the type of v before it is multiplied by v.
+Limits: heads of up to 256 elements, no dropout, and a mask that is added (PyTorch turns a boolean one into such).
+Source: Dao, "FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning", 2023,
+arXiv:2307.08691; Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018, arXiv:1805.02867; Vaswani
+and others, "Attention Is All You Need", 2017, arXiv:1706.03762
 """
 
 from __future__ import annotations

@@ -1,11 +1,18 @@
 """Bags of rows of a table: their sum, mean or largest elements, with the gradients.
 
-forward:   y[b, c] = Σ_r s[r] · w[i[r], c] over the places r of bag b; the mean is divided by how many they are, the
-           largest leaves s out. Bag b has the places from o[b] to o[b + 1]. Rows at the padding's index do not count.
-by table:  dw[i[r], c] = Σ_r s[r] · g[b(r), c] / n[b(r)], in the order of r; of the largest: at the rows they came from
-by scales: ds[r] = Σ_c g[b(r), c] · w[i[r], c]
-Sums of half types are in float32. An index outside the table and offsets that do not rise from 0 raise RuntimeError.
-Source: torch.nn.functional.embedding_bag.
+Formula:
+    forward:   y[b, c] = Σ_r s[r] · w[i[r], c] over the places r of bag b, which are those from o[b] to o[b + 1]
+               mean: divided by how many they are;  largest: max_r w[i[r], c]
+    by table:  dw[i[r], c] = Σ_r s[r] · g[b(r), c] / n[b(r)], in the order of r
+               largest: at the rows they came from
+    by scales: ds[r] = Σ_c g[b(r), c] · w[i[r], c]
+    rows at the padding's index do not count
+Shapes: w [num, width], indices and scales [N], offsets [bags] (or [bags + 1], where the last is included); y [bags,
+width].
+Types: float64, float32, float16 and bfloat16 for w and the scales, int64 or int32 for indices and offsets. Sums of half
+types are in float32.
+Limits: no sparse gradient. An index outside the table and offsets that do not rise from 0 raise RuntimeError.
+Source: the page of torch.nn.functional.embedding_bag
 """
 
 from __future__ import annotations

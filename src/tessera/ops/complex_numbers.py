@@ -1,8 +1,14 @@
-"""Complex numbers made of two real tensors, and their conjugate. What they have of the operators of real numbers is in
-the table of `generate.py`.
+"""Complex numbers made of two real tensors, and their conjugate.
 
-complex: a + bi · polar: r · (cos t + i sin t) · conj_physical: a - bi
-Source: torch.complex, torch.polar, torch.conj_physical.
+What complex numbers have of the operators of real ones is in the table of `generate.py`, and on those operators' pages.
+
+Formula:
+    complex: a + bi;  polar: r · (cos t + i sin t);  conj_physical: a - bi
+Shapes: operands that broadcast, with any strides; the result has the strides that PyTorch gives it.
+Types: complex32, complex64 and complex128 of parts in float16, float32 and float64; conj_physical also of real numbers,
+which are their own conjugates.
+Limits: parts of one type.
+Source: the pages of torch.complex, torch.polar and torch.conj_physical
 """
 
 from __future__ import annotations

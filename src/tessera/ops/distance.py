@@ -1,9 +1,18 @@
 """Distances between rows: of two matrices in every pair, of one matrix in each pair once; with their gradients.
 
-cdist:    y[i, j] = (Σ_k |a[i, k] - b[j, k]|^p)^(1/p), its limits for p = 0 and ∞
-pdist:    the same of a with itself, for i < j, one pair after the other
-backward: da[i, k] = Σ_j g[i, j] · sign(d) · (|d| / y[i, j])^(p - 1) with d = a[i, k] - b[j, k]; 0 where y is 0
-Source: torch.cdist, torch.nn.functional.pdist.
+Each distance is computed directly, never from a product of the matrices, which would lose digits of rows that lie close
+together.
+
+Formula:
+    cdist:    y[i, j] = (Σ_k |a[i, k] - b[j, k]|^p)^(1/p)
+              p = 0: how many k differ,  p = ∞: max_k |a[i, k] - b[j, k]|
+    pdist:    the same of a with itself, for i < j, one pair after the other
+    backward: da[i, k] = Σ_j g[i, j] · sign(d) · (|d| / y[i, j])^(p - 1) with d = a[i, k] - b[j, k]; 0 where y is 0
+Shapes: cdist: a [..., M, K], b [..., N, K], whose leading dims broadcast; y and g [..., M, N]. pdist: a [N, K]; y and g
+[N · (N - 1) / 2].
+Types: float64 and float32, the same for all.
+Limits: p of 0 or more.
+Source: the pages of torch.cdist and torch.nn.functional.pdist
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ PI = tl.constexpr(3.141592653589793)
 
 @triton.jit
 def digamma(x):
+    """ψ(x), the derivative of log Γ(x)."""
     given = x.to(tl.float64)
     y = tl.where(given < 0, 1.0 - given, given)
     total = tl.zeros_like(y)
@@ -88,6 +89,7 @@ def zeta_above(s, q):
 
 @triton.jit
 def special_zeta(s, q):
+    """Σ_{k≥0} (q + k)^-s."""
     return zeta(s.to(tl.float64), q.to(tl.float64)).to(q.dtype)
 
 

@@ -67,6 +67,7 @@ def power(x, y):
 
 @triton.jit
 def left_shift(x, y):
+    """x moved y bits to the left; 0 where y is outside the type."""
     inside = (y >= 0) & (y < x.dtype.primitive_bitwidth)
     moved = x << tl.where(inside, y, 0).to(x.dtype)
     return tl.where(inside, moved, 0).to(x.dtype)
@@ -74,6 +75,7 @@ def left_shift(x, y):
 
 @triton.jit
 def right_shift(x, y):
+    """x moved y bits to the right; 0, or -1 of a negative x, where y is outside the type."""
     inside = (y >= 0) & (y < x.dtype.primitive_bitwidth)
     moved = x >> tl.where(inside, y, 0).to(x.dtype)
     beyond = tl.where(x < 0, -1, 0).to(x.dtype)

@@ -1,12 +1,19 @@
 """An image or a volume read at places that a grid names, with the gradients by both.
 
-y[c, p] = Σ_k w_k(x_p) · image[c, place_k(x_p)], a product of such sums over the 2 or 3 dims, where x_p is the grid's
-point p from [-1, 1] in pixels: ((g + 1) · size - 1) / 2, with aligned corners (g + 1) · (size - 1) / 2.
-linear: 2 places a dim, w = 1 - |x - place| · nearest: 1 place · cubic: 4 places, the cubic convolution with a = -3/4
 Outside the image pixels are 0, those of the border, or the image is reflected.
-dimage: what reads a pixel is summed up in the order of the points, in float32 for half types.
-dgrid[p] = Σ_c dy[c, p] · Σ_k w'_k(x_p) · image[c, place_k(x_p)] · dx/dg; 0 beyond a border, and of the nearest.
-Source: torch.nn.functional.grid_sample; R. Keys, Cubic convolution interpolation for digital image processing, 1981.
+
+Formula:
+    y[c, p] = Σ_k w_k(x_p) · image[c, place_k(x_p)], a product of such sums over the 2 or 3 dims
+    x_p = ((g + 1) · size - 1) / 2, g being the grid's point p from [-1, 1]
+          aligned corners: (g + 1) · (size - 1) / 2
+    linear: 2 places a dim, w = 1 - |x - place|;  nearest: 1 place;  cubic: 4 places, cubic convolution with a = -3/4
+    dimage[c, q] = Σ w_k(x_p) · dy[c, p] over the p and k with place_k(x_p) = q, in the order of the points
+    dgrid[p] = Σ_c dy[c, p] · Σ_k w'_k(x_p) · image[c, place_k(x_p)] · dx/dg; 0 beyond a border, and of the nearest
+Shapes: image [N, C, H, W] and grid [N, …, 2], or [N, C, D, H, W] and [N, …, 3]; y [N, C, …].
+Types: float64, float32, float16 and bfloat16, one for both; the image's gradient is summed in float32 for half types.
+Limits: cubic for images alone; no image without elements.
+Source: the page of torch.nn.functional.grid_sample; Keys, "Cubic Convolution Interpolation for Digital Image
+Processing", IEEE Transactions on Acoustics, Speech, and Signal Processing 29(6), 1981
 """
 
 from __future__ import annotations

@@ -1,9 +1,14 @@
 """The exponential of square matrices, by scaling and squaring.
 
-exp(A) = (Σ_{k≤18} (A / 2^s)^k / k!)^(2^s), s the least for which the 1-norm of A / 2^s is at most 1.09, where the sum
-is exact in float64. Each matrix of a batch has its own s. Computed in float64.
-Source: torch.linalg.matrix_exp; Bader, Blanes and Casas, "Computing the Matrix Exponential with an Optimized Taylor
-Polynomial Approximation", 2019.
+Each matrix of a batch has its own number of halvings s. The sum is exact in float64.
+
+Formula:
+    exp(A) = (Σ_{k≤18} (A / 2^s)^k / k!)^(2^s),  s the least for which the 1-norm of A / 2^s is at most 1.09
+Shapes: A [..., N, N]; the result like it, contiguous.
+Types: float64 and float32, computed in float64.
+Limits: finite elements, whose norms are read back.
+Source: Bader, Blanes and Casas, "Computing the Matrix Exponential with an Optimized Taylor Polynomial Approximation",
+Mathematics 7(12), 2019; the page of torch.linalg.matrix_exp
 """
 
 from __future__ import annotations

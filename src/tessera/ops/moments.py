@@ -1,8 +1,13 @@
 """Reductions made of a pointwise function, a sum or an extreme, and another: variance, norms, counts.
 
-var: Σ (x - mean)² / max(0, n - correction) · norm: (Σ |x|^p)^(1/p), its limits for p = 0, ∞ and -∞
-Computed in float32 for the half types (float64 for float64), as the reductions that they are made of.
-Source: torch.var, torch.linalg.vector_norm, torch.nansum, torch.count_nonzero, torch.aminmax.
+Formula:
+    var:  Σ (x - mean)² / max(0, n - correction),  std: sqrt(var)
+    norm: (Σ |x|^p)^(1/p);  p = 0: how many are not 0,  p = ∞: max |x|,  p = -∞: min |x|
+Shapes: x of any shape, reduced over any dims, which may stay as 1.
+Types: float64, float32, float16 and bfloat16, computed in float32 for the half types; prod, nansum, count_nonzero and
+aminmax also integers, whose sums and products are int64.
+Limits: no complex types; no norm of no elements for p below 0.
+Source: the pages of torch.var, torch.linalg.vector_norm, torch.nansum, torch.count_nonzero and torch.aminmax
 """
 
 from __future__ import annotations
@@ -58,18 +63,21 @@ def in_type(x: torch.Tensor, dtype: torch.dtype, fn: Any = f.identity) -> torch.
 def var(
     self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
 ) -> torch.Tensor:
+    """Σ (x - mean)² / max(0, n - correction) over dims."""
     return in_type(_variance(self, dim, correction, keepdim)[0], self.dtype)
 
 
 def std(
     self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
 ) -> torch.Tensor:
+    """The square root of `var`."""
     return in_type(_variance(self, dim, correction, keepdim)[0], self.dtype, f.sqrt)
 
 
 def var_mean(
     self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """(`var`, mean)."""
     variance, mean = _variance(self, dim, correction, keepdim)
     return in_type(variance, self.dtype), in_type(mean, self.dtype)
 
@@ -77,6 +85,7 @@ def var_mean(
 def std_mean(
     self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """(`std`, mean)."""
     variance, mean = _variance(self, dim, correction, keepdim)
     return in_type(variance, self.dtype, f.sqrt), in_type(mean, self.dtype)
 

@@ -1,8 +1,15 @@
-"""Making and moving without arithmetic on floats: cat, arange, cumulative sums, membership.
+"""Making and moving: cat, ranges, running sums and products, membership.
 
-cat: one strided copy a part · arange: start + i · step · cumsum: y[i] = Σ_{j≤i} x[j] along a dim · isin: any_j x[i]
-== t[j].
-Source: torch.cat, torch.arange, torch.cumsum, torch.isin.
+Formula:
+    cat:      one strided copy a part
+    arange:   out[i] = start + i · step;  linspace: n numbers from start to end, counted from the nearer end
+    cumsum:   y[i] = Σ_{j≤i} x[j];  cumprod: y[i] = Π_{j≤i} x[j], along a dim
+    isin:     out[i] = any_j x[i] == t[j]
+Shapes: cat: parts that are equal but for one dim; running sums: any shape; ranges: one dim, contiguous.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8 and uint8; cat and isin also bool; cat and cumsum
+also complex numbers. Running sums and products are computed in float32 for the half types and give int64 for integers.
+Limits: ranges between whole numbers of up to 2^53; isin among up to 64 elements of one type (PyTorch sorts beyond).
+Source: the pages of torch.cat, torch.arange, torch.linspace, torch.cumsum and torch.isin
 """
 
 from __future__ import annotations
@@ -202,6 +209,7 @@ def _spaced(start: float, end: float, steps: int, base: float, log: bool, out: t
     """Of whole numbers the ends are cut off before, and the results after."""
     if steps < 0 or out.dtype is torch.bool:
         raise Declined("a range of this type")
+    compute_type(out.dtype)
     if not out.is_floating_point():
         start, end = float(math.trunc(start)), float(math.trunc(end))
     if out.numel() != steps:

@@ -1,8 +1,24 @@
-"""Pointwise operators: the generator applied to the scalar functions, with the few arguments that need a word of
-their own.
+"""Pointwise operators: arithmetic, comparisons, bits, elementary functions, GELU and SiLU, `where`, copies and fills.
 
-Entries take ATen's arguments and `out`, the tensor to write to (None: a new one).
-Source: the operator pages of torch.* and torch.nn.functional.*.
+Each is a scalar function of `functions.py` or `functions_math.py` and a rule of promotion, which `generate.py` makes
+an operator of. What is computed stands beside each operator. Entries take ATen's arguments and `out`, the tensor to
+write to (None: a new one).
+
+Formula:
+    out[i] = fn(a[i], b[i], …)    i runs over the broadcast shape; a number stands for a tensor of one element
+Shapes: operands of any shapes that broadcast, with any strides; the result has the broadcast shape and the strides
+that PyTorch's TensorIterator gives it.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, as far as PyTorch defines the
+operator for them. Operands are promoted as PyTorch promotes them; half types are computed in float32, and functions of
+floating numbers give integers the default floating type. Complex numbers have neg, add, sub, mul, div, reciprocal,
+square, exp, log, sin, cos, sgn, abs, equality, where, copies and fills; a complex result is computed part by part.
+Limits: no negative powers of integers, and of complex numbers only the powers 1 and 2; other functions of complex
+numbers are PyTorch's.
+Source: the pages of torch.add and the other operators in PyTorch's reference; Hendrycks and Gimpel, "Gaussian Error
+Linear Units (GELUs)", 2016, arXiv:1606.08415; Elfwing, Uchibe and Doya, "Sigmoid-Weighted Linear Units for Neural
+Network Function Approximation in Reinforcement Learning", 2017, arXiv:1702.03118 (SiLU); tanh near 0: the rational
+approximations of the Cephes library; Abramowitz and Stegun, "Handbook of Mathematical Functions", 1964, 6.3 and 23.1.30
+(digamma and zeta)
 """
 
 from __future__ import annotations
@@ -115,6 +131,7 @@ def bitwise(fn: Any) -> Entry:
 
 
 def bitwise_not(self: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
+    """Each bit inverted; of booleans the other one."""
     if self.is_floating_point():
         raise Declined("bitwise operators are for integers")
     return apply(f.logical_not if self.dtype is torch.bool else f.bitwise_not, (self,), Promotion.SAME, out)
@@ -204,10 +221,12 @@ def clamp(
 
 
 def clamp_min(self: torch.Tensor, min: Operand, *, out: torch.Tensor | None = None) -> torch.Tensor:
+    """max(self, min)."""
     return clamp(self, min, None, out=out)
 
 
 def clamp_max(self: torch.Tensor, max: Operand, *, out: torch.Tensor | None = None) -> torch.Tensor:
+    """min(self, max)."""
     return clamp(self, None, max, out=out)
 
 
@@ -225,6 +244,7 @@ def _approximated(approximate: str, exact: Any, by_tanh: Any) -> Any:
 def gelu_backward(
     grad_output: torch.Tensor, self: torch.Tensor, *, approximate: str = "none", out: torch.Tensor | None = None
 ) -> torch.Tensor:
+    """grad · (Φ(x) + x · φ(x)), or the slope of the approximation."""
     return only_floating(_approximated(approximate, f.gelu_backward, f.gelu_tanh_backward))(grad_output, self, out=out)
 
 

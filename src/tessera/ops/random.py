@@ -4,9 +4,22 @@ A call draws one 64-bit seed from PyTorch's generator, which moves it on as any 
 of an element Philox 4x32-10 makes the bits, so that a tensor is the same for any number of threads and on any chip.
 The numbers have PyTorch's distributions, not its values.
 
-uniform: from + u · (to - from), u of as many bits as the type has digits · Bernoulli: u < p, of 32 bits
-normal: mean + std · sqrt(-2 log u₁) · (cos 2πu₂, sin 2πu₂) · exponential: -log(u) / λ · geometric: ⌈log u / log(1 - p)⌉
-Source: Salmon and others, "Parallel Random Numbers: As Easy as 1, 2, 3" (2011); Box and Muller (1958).
+Formula:
+    uniform:     from + u · (to - from), u of as many bits as the type has digits;  Bernoulli: u < p, of 32 bits
+    normal:      mean + std · sqrt(-2 log u₁) · (cos 2πu₂, sin 2πu₂);  log-normal: exp of that
+    exponential: -log(u) / λ;  geometric: ⌈log u / log(1 - p)⌉;  Cauchy: median + σ · tan(π(u - ½))
+    whole:       low + (64 bits mod span);  permutation: the order of n random keys
+    multinomial: the largest x / e, e exponential; with replacement the first place where Σ x reaches u · Σ x
+    dropout:     x / (1 - p) where a Bernoulli number of 1 - p is true, else 0
+Shapes: the tensor to fill, of any shape and strides; normal takes means and spreads that broadcast; multinomial
+weights [n] or [rows, n].
+Types: float64, float32, float16 and bfloat16; Bernoulli, geometric and whole numbers also integers and (but for
+geometric) bool. Logarithms are taken in float32 (float64 for float64).
+Limits: whole numbers of [from, to) with to - from of up to 2^63 - 1.
+Source: Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011 (Philox); Box and Muller,
+"A Note on the Generation of Random Normal Deviates", Annals of Mathematical Statistics 29(2), 1958; Srivastava,
+Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
+Journal of Machine Learning Research 15, 2014; the pages of torch.Tensor.uniform_ and its like
 """
 
 from __future__ import annotations

@@ -1,10 +1,18 @@
 """Each element of the output is an element of the input or a constant: flip, roll, repeat, padding, triangles.
 
-out[c0, c1, …] = x[t0[c0] + t1[c1] + …], or the constant where a table holds -1.
 The tables, one for each dim, hold offsets into x; an operator is how it fills them. Backward operators of padding add
 up along one dim after the other what was taken from one place.
-tril and triu keep x where the column minus the row is within a bound.
-Source: torch.flip, torch.roll, torch.Tensor.repeat, torch.nn.functional.pad, torch.tril.
+
+Formula:
+    out[c0, c1, …] = x[t0[c0] + t1[c1] + …], or the constant where a table holds -1
+    flip: t[c] = n - 1 - c;  roll: (c - shift) mod n;  repeat: c mod n;  padding: reflected, clipped or -1
+    tril: x[i, j] where j - i ≤ diagonal, else 0;  triu: where j - i ≥ diagonal
+Shapes: x of up to 5 dims; padding of the last 1 to 3 dims, and of any dims by a constant.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8, bool and complex numbers, moved bit by
+bit; gradients of padding take floating types and are summed in float32 for the half types.
+Limits: up to 5 dims, of complex numbers 4, which are padded by 0 alone; padding of channels-last tensors is left to
+PyTorch, which keeps that layout.
+Source: the pages of torch.flip, torch.roll, torch.Tensor.repeat, torch.nn.functional.pad, torch.tril and torch.eye
 """
 
 from __future__ import annotations

@@ -1,11 +1,19 @@
-"""Reductions over dims: sum, mean, max, min, any, all, argmax, argmin.
+"""Reductions over dims: sum, mean, product, max, min, any, all, argmax, argmin.
 
 A tensor is seen as [outer, kept, reduced] with any strides. Where the reduced dim is the tightest in memory a program
-takes rows;
-else it takes columns and walks the reduced dim, so that loads stay contiguous either way. Other layouts are copied
-first.
-Half types are summed in float32, integers in int64. NaN wins in max and min.
-Source: torch.sum, torch.mean, torch.amax, torch.any, torch.argmax.
+takes rows; else it takes columns and walks the reduced dim, so that loads stay contiguous either way. Long reductions
+of few rows are done in pieces, whose number does not depend on the threads. Other layouts are copied first.
+
+Formula:
+    sum: Σ x,  mean: Σ x / n,  prod: Π x,  any: max (x ≠ 0),  all: min (x ≠ 0)
+    max, min: the extreme element;  argmax, argmin: the first place where it stands
+Shapes: x of any shape, reduced over any dims (max.dim, argmax: one or all), which may stay as 1.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool. Half types are summed in
+float32, integers in int64, which is also their result; any and all of uint8 give uint8; mean takes floating types. A
+NaN wins in max and min.
+Limits: of complex numbers sums and means alone. argmax and argmin of booleans are left to PyTorch; no extreme of no
+elements.
+Source: the pages of torch.sum, torch.mean, torch.prod, torch.amax, torch.any and torch.argmax
 """
 
 from __future__ import annotations
@@ -369,10 +377,12 @@ def _extreme(self: torch.Tensor, dim: Any, keepdim: bool, largest: bool, values:
 
 
 def amax(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+    """The largest element over dims."""
     return _best_value(self, dim, keepdim, largest=True)
 
 
 def amin(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+    """The smallest element over dims."""
     return _best_value(self, dim, keepdim, largest=False)
 
 
@@ -393,10 +403,12 @@ def _worst(dtype: torch.dtype, largest: bool) -> float:
 
 
 def argmax(self: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> torch.Tensor:
+    """The first place of the largest element, along `dim` or through all."""
     return _best_place(self, dim, keepdim, largest=True)
 
 
 def argmin(self: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> torch.Tensor:
+    """The first place of the smallest element, along `dim` or through all."""
     return _best_place(self, dim, keepdim, largest=False)
 
 
@@ -413,4 +425,5 @@ def max_dim(self: torch.Tensor, dim: int, keepdim: bool = False) -> list[torch.T
 
 
 def min_dim(self: torch.Tensor, dim: int, keepdim: bool = False) -> list[torch.Tensor]:
+    """[values, places] of the smallest along `dim`."""
     return _extreme(self, dim, keepdim, largest=False, values=True, indices=True)

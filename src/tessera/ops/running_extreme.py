@@ -1,7 +1,11 @@
 """Running extremes along a dim: cummax and cummin, with the places where they stand.
 
-y[i] = max_{j≤i} x[j]; of equal elements the last place counts, and once a NaN is met it stays.
-Source: torch.cummax, torch.cummin.
+Formula:
+    y[i] = max_{j≤i} x[j] (cummin: min),  place[i] = the last j ≤ i with x[j] = y[i]
+Shapes: x of any shape; y and places like it.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool; places are int64. Once a NaN is
+met it stays.
+Source: the pages of torch.cummax and torch.cummin
 """
 
 from __future__ import annotations

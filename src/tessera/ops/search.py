@@ -1,7 +1,15 @@
 """Places in sorted rows, by binary search: searchsorted and bucketize; and the places that repeats make.
 
-y = how many elements of the row are less than x (side "left"), or not greater than x (side "right").
-Source: torch.searchsorted, torch.bucketize, torch.repeat_interleave.
+Formula:
+    left:  y[r, i] = how many elements of row r are less than x[r, i]
+    right: y[r, i] = how many elements of row r are not greater than x[r, i]
+    repeat_interleave: y[j] = the i with Σ_{k<i} repeats[k] ≤ j < Σ_{k≤i} repeats[k]
+Shapes: rows [..., length] or one row for all; x [..., n] (of one row: any shape); y like x. repeats [n]; y [their
+sum].
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, one for both; y is int64, or
+int32 where asked for. A NaN is the largest number. Repeats are int64 or int32, and so are their places.
+Limits: rows and values of one type.
+Source: the pages of torch.searchsorted, torch.bucketize and torch.repeat_interleave
 """
 
 from __future__ import annotations

@@ -1,6 +1,16 @@
 """Products with vectors, as matrix products with one row or one column, and the product of vectors of 3 elements.
 
-Source: torch.mv, torch.addmv, torch.dot, torch.addr, torch.trace, torch.linalg.cross.
+Formula:
+    mv:    y[m] = Σ_k A[m, k] · v[k];   addmv: beta · y₀ + alpha · A v
+    addr:  out[m, n] = beta · out₀[m, n] + alpha · u[m] · v[n]
+    dot:   Σ_k u[k] · v[k];   trace: Σ_i A[i, i]
+    cross: y[i] = a[i + 1] · b[i + 2] - a[i + 2] · b[i + 1], places modulo 3
+Shapes: A [M, K]; vectors [K], [M], [N]; what is added broadcasts to the result. cross: vectors of 3 elements along one
+dim; the other dims broadcast.
+Types: as `matmul.py`: float64, float32, float16, bfloat16 and integers, all operands of one type; trace as sums:
+integers give int64.
+Limits: operands of one type.
+Source: the pages of torch.mv, torch.addmv, torch.dot, torch.addr, torch.trace and torch.linalg.cross
 """
 
 from __future__ import annotations

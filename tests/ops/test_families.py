@@ -211,6 +211,12 @@ def test_exponentials_of_matrices_of_any_size() -> None:
             torch.testing.assert_close(torch.linalg.matrix_exp(x), torch.linalg.matrix_exp(x.double()).float())
 
 
+def test_digamma_has_a_pole_of_the_other_sign_on_each_side_of_0() -> None:
+    with tessera.use("always"):
+        assert torch.digamma(torch.tensor([0.0, -0.0])).tolist() == [-torch.inf, torch.inf]
+        assert torch.digamma(torch.tensor([0])).tolist() == [-torch.inf]
+
+
 def test_powers_of_integers() -> None:
     x = torch.tensor([-3, -1, 0, 1, 2, 7])
     with tessera.use("always") as record:

@@ -35,7 +35,7 @@ def digamma(x):
     whole = libdevice.trunc(given)
     mirrored = found - PI / libdevice.tan(PI * (given - whole))
     below = tl.where(given == whole, float("nan"), mirrored)
-    pole = libdevice.copysign(tl.zeros_like(y) + float("inf"), -given)
+    pole = -libdevice.copysign(tl.zeros_like(y) + float("inf"), given)
     return tl.where(given == 0, pole, tl.where(given < 0, below, found)).to(x.dtype)
 
 

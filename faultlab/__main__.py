@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import random
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -34,8 +36,11 @@ def main() -> None:
     if options.peer:
         _peer(options)
         return
+    if options.unseen:
+        _unseen(options.only, options.verbose, options.out)
+        return
     cases = chosen_cases(options.faults, options.clean, options.only)
-    outcomes = _run(cases, options.verbose, options.out)
+    outcomes = _run(cases, options.verbose, partial(_write, folder=options.out) if options.out else None)
     Console().print(summary(outcomes))
 
 
@@ -69,6 +74,17 @@ def _memory(folder: Path | None) -> None:
         (folder / "check-memory.json").write_text(as_row(row), encoding="utf-8")
 
 
+def _unseen(only: str, verbose: bool, folder: Path | None) -> None:
+    # Its models need the transformers library.
+    from faultlab.unseen.cases import clean as clean_unseen
+    from faultlab.unseen.cases import faulty as faulty_unseen
+    from faultlab.unseen.table import record, words
+
+    cases = [case for case in (*faulty_unseen(), *clean_unseen()) if only in f"{case.name} {case.family} {case.dtype}"]
+    outcomes = _run(cases, verbose, partial(record, folder=folder, whole=not only) if folder else None)
+    Console().print(words(outcomes))
+
+
 def _write(outcomes: list[Outcome], folder: Path) -> None:
     (folder / "check-lab.json").write_text(as_json(outcomes), encoding="utf-8")
     (folder / "check-lab.md").write_text(as_markdown(outcomes), encoding="utf-8")
@@ -83,6 +99,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="only cases whose name, family or type contains this")
     parser.add_argument("--out", type=Path, default=None, help="folder for check-lab.md and check-lab.json")
     parser.add_argument("--overhead", action="store_true", help="only measure what watching costs")
+    parser.add_argument("--unseen", action="store_true", help="faults and models that the check was not made with")
     parser.add_argument("--memory", action="store_true", help="only measure what checking a large model takes")
     parser.add_argument("--peer", choices=["msprobe"], help="run another checker on forward cases, and ours beside it")
     parser.add_argument("--python", default="python", help="the interpreter that has the other checker")
@@ -101,15 +118,15 @@ def chosen_cases(num_faults: int, num_clean: int, only: str = "") -> list[Case]:
     return cases
 
 
-def _run(cases: list[Case], verbose: bool, folder: Path | None) -> list[Outcome]:
+def _run(cases: list[Case], verbose: bool, write: Callable[[list[Outcome]], None] | None) -> list[Outcome]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     outcomes = []
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         for case in progress.track(cases, description="fault lab"):
             outcomes.append(run_case(case))
-            if folder is not None and (len(outcomes) % _WRITE_EVERY == 0 or len(outcomes) == len(cases)):
-                _write(outcomes, folder)
+            if write is not None and (len(outcomes) % _WRITE_EVERY == 0 or len(outcomes) == len(cases)):
+                write(outcomes)
             if verbose and not outcomes[-1].right:
                 progress.console.print(outcomes[-1].line(), markup=False, highlight=False, soft_wrap=True)
     return outcomes

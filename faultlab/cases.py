@@ -17,13 +17,17 @@ from faultlab.faults import FAULTS, Fault
 from faultlab.kernels import KERNEL_FAULTS, KernelFault, Target, targets, wrong_kernel
 from faultlab.models import DTYPES, FAMILIES, Family, build
 from faultlab.plant import plant, sites
+from tessera.accuracy.capture.run import MakeOptimizer, plain_descent
 
 _SEED = 7
 
 
 @dataclass(frozen=True)
 class Case:
-    """One check to make. Truth: `module`, `operators` (`*` is any), `kinds`; all empty for a clean run."""
+    """One check to make. Truth: `module`, `operators` (`*` is any), `kinds`; all empty for a clean run.
+
+    lines: where there are any, the culprit must be on one of these lines instead of in the module. steps: of training.
+    """
 
     name: str
     family: str
@@ -33,6 +37,8 @@ class Case:
     module: str = ""
     operators: frozenset[str] = frozenset()
     kinds: frozenset[str] = frozenset()
+    steps: int = 0
+    lines: frozenset[str] = frozenset()
 
     @property
     def clean(self) -> bool:
@@ -48,6 +54,8 @@ class Prepared:
     reference: nn.Module | None
     inputs: tuple[torch.Tensor, ...]
     context: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext)
+    optimizer: MakeOptimizer = plain_descent
+    reference_optimizer: MakeOptimizer | None = None
 
 
 def inputs_of(family: Family, dtype: str, seed: int) -> tuple[torch.Tensor, ...]:

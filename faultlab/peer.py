@@ -142,7 +142,7 @@ def peer_table(rows: list[PeerRow], num_faults: int, num_clean: int) -> str:
         "",
         "msprobe's table has a row for each input and output of an API or module. A case is flagged if a row is not",
         "`pass`; the guilty module is named if the first such row belongs to it. It pairs operators by name and number,"
-        " so an operator more or less shifts them, as its documentation says; its rows of modules alone are counted too.",
+        " so an operator more or less shifts them, as its documentation says; its rows of modules alone count too.",
         "",
         "| | cases | msprobe | its rows of modules alone | Tessera |",
         "|---|---|---|---|---|",

@@ -85,7 +85,7 @@ def test_a_newer_format_is_refused(reference: Path, tmp_path: Path) -> None:
     dump(nn.Linear(32, 5), tokens(), tmp_path / "newer")
     with sqlite3.connect(tmp_path / "newer" / INDEX) as base:
         base.execute("update meta set value = ? where name = 'format'", (json.dumps(99),))
-    with pytest.raises(UsageError, match="has format 99 and this version of tessera reads 2"):
+    with pytest.raises(UsageError, match="has format 99 and this version of tessera reads 3"):
         read_dump(tmp_path / "newer")
 
 

@@ -46,7 +46,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_mine.py").write_text(TESTS)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setattr("benchmarks.collections.__main__.RESULTS", tmp_path / "results")
+    monkeypatch.setattr("benchmarks.command.RESULTS", tmp_path / "results")
     return tmp_path
 
 
@@ -57,10 +57,7 @@ def test_a_collection_is_counted_and_written(checkout: Path, capsys: pytest.Capt
     text = (checkout / "results" / "collections-cpu.md").read_text(encoding="utf-8")
     # Three cases of the kernel's test pass, its fourth is not run, and the other test fails for what it asks for.
     assert "| mine | 3.7.1 | 3 | 3 | 1 | 0 | 0 | 0 |" in text.replace(_triton(), "3.7.1")
-    assert (
-        "| 1 | failed | `AssertionError: no GPU here` | `test_mine.py::test_of_a_gpu` |"
-        in text
-    )
+    assert "| 1 | failed | `AssertionError: no GPU here` | `test_mine.py::test_of_a_gpu` |" in text
     assert str(checkout) not in text
 
 

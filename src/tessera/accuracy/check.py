@@ -89,6 +89,7 @@ def check(
     backward: bool = False,
     steps: int = 0,
     optimizer: MakeOptimizer = plain_descent,
+    reference_optimizer: MakeOptimizer | None = None,
     context: Context = nullcontext,
     native: Context = nullcontext,
     view: View = "both",
@@ -104,6 +105,7 @@ def check(
             the right run. A model is given the candidate's types, and need not have its module names or structure.
         backward: judge gradients as well.
         steps: judge that many steps of training with `optimizer`.
+        reference_optimizer: what the reference trains with; None: the same. It judges an optimizer of one's own.
         context: makes the context in which the candidate's kernels run, entered outside of the check's own watching.
         native: makes the context in which PyTorch's own kernels run while `context` is open.
         view: `both`: runs from end to end, whose errors accumulate, and every operator on its own inputs; `isolated`:
@@ -111,10 +113,13 @@ def check(
             memory can be checked.
         seeds: judge an operator that is suspicious again on so many other inputs, which decide.
 
-    Errors: `UsageError` if the reference cannot be run on the inputs, or if one is given for the isolated view.
+    Errors: `UsageError` if the reference cannot be run on the inputs, if one is given for the isolated view, or if a
+    reference's optimizer is given where none would be used.
     """
+    if reference_optimizer is not None and (not steps or isinstance(reference, (str, Path))):
+        raise UsageError("reference_optimizer trains a reference model; give steps=N and no dump as the reference")
     if view == "isolated":
-        if reference is not None:
+        if reference is not None or reference_optimizer is not None:
             raise UsageError("the isolated view judges kernels, not programs; leave out the reference or view both")
         plan = _plan(candidate, inputs, candidate, backward, steps, optimizer, context)
         return _isolated(replace(plan, seeds=seeds), native)
@@ -122,12 +127,13 @@ def check(
         plan = _plan(candidate, inputs, candidate, backward, steps, optimizer, context)
         return against_dump(_live(replace(plan, seeds=seeds), native), plan, Path(reference), Call.of(inputs))
     plan = _plan(candidate, inputs, reference or candidate, backward, steps, optimizer, context)
-    plan = replace(plan, seeds=seeds)
-    result = _judged(plan, native, alone=reference is None)
+    plan = _trained_by(replace(plan, seeds=seeds), reference_optimizer)
+    alone = reference is None and reference_optimizer is None
+    result = _judged(plan, native, alone=alone)
     culprit = result.culprit
     if plan.job.previous is not None and culprit is not None and culprit.kind == "weight" and "buffer" in culprit.where:
         # A buffer that differs at the start was made so by the previous call: look at a first call instead.
-        first = _judged(replace(plan, job=replace(plan.job, previous=None)), native, alone=reference is None)
+        first = _judged(replace(plan, job=replace(plan.job, previous=None)), native, alone=alone)
         return result if first.ok else first
     return result
 
@@ -210,6 +216,15 @@ def _plan(
         theirs=Setup(dtypes=types, inputs=dtype),
         ours_double=Setup(inputs=dtype, double=True),
         theirs_double=Setup(dtypes=types, inputs=dtype, double=True),
+    )
+
+
+def _trained_by(plan: Plan, optimizer: MakeOptimizer | None) -> Plan:
+    """The plan with an optimizer of its own for the reference."""
+    return replace(
+        plan,
+        theirs=replace(plan.theirs, optimizer=optimizer),
+        theirs_double=replace(plan.theirs_double, optimizer=optimizer),
     )
 
 

@@ -14,16 +14,21 @@ from tessera.accuracy.capture.keep import Keep
 from tessera.accuracy.capture.records import Edge, Final, ModuleCall, Op, Trace
 from tessera.accuracy.capture.value import Value, close
 from tessera.accuracy.compare.align import Same, align
-from tessera.accuracy.compare.blame import Comparison, Finding, Known, Site
+from tessera.accuracy.compare.blame import Comparison, Finding, Known, Site, start_of_call
+from tessera.accuracy.compare.incomplete import incomplete
 from tessera.accuracy.compare.kernels import KernelVerdict
 from tessera.accuracy.compare.kinds import name_kind
+from tessera.accuracy.compare.noise import excusing
 from tessera.accuracy.compare.patterns import Clues, Pattern, classify
 from tessera.accuracy.compare.precision import Careful, Losses, differs, relative, unit
+from tessera.accuracy.extremes import beyond_the_type, culprit_of
 from tessera.accuracy.picture import picture
-from tessera.accuracy.result import CheckResult, Class, Culprit, Exhibit, Layer, OpCall, Verdict
+from tessera.accuracy.result import CheckResult, Class, Exhibit, Layer, OpCall, Verdict
 
 # Between two float64 runs of one computation: far above what float64 rounds, far below any fault worth the name.
 DOUBLE_TOLERANCE = 1e-9
+# A kernel whose elements are within this of what they should be approximates the right thing.
+_ABOUT = 1 / 16
 
 _STALE = Pattern(kind="stale", where="equals a result of the previous call", sure=True)
 _VIEWS = (".t", ".transpose", ".view", ".permute", ".expand", ".unsqueeze", ".slice", ".select", ".detach")
@@ -63,11 +68,12 @@ def conclude(evidence: Evidence, zoom: Zoom) -> CheckResult:
         operators=dict(Counter(row.verdict for row in evidence.kernels.values())),
         notes=evidence.notes,
     )
-    for question in (_failed, _unstable, _other_program, _wrong_kernel, _careless, _not_finite):
+    for question in (_failed, _unstable, _other_program, _wrong_kernel, _careless):
         found = question(evidence, zoom)
         if found is not None:
             return replace(base, **found)
-    return base
+    beyond = None if evidence.theirs_double is None else beyond_the_type(evidence.ours, evidence.theirs_double)
+    return base if beyond is None else replace(base, **beyond)
 
 
 Found = dict[str, Any]
@@ -83,7 +89,7 @@ def _failed(evidence: Evidence, zoom: Zoom) -> Found | None:
     if before is not None:
         return {**before, "verdict": "failed", "reason": f"{reason}; first difference: {before['reason']}"}
     last = ours.ops[-1] if ours.ops else None
-    culprit = None if last is None else _culprit(last, "failed", f"after this operator: {reason}")
+    culprit = None if last is None else culprit_of(last, "failed", f"after this operator: {reason}")
     return {"verdict": "failed", "reason": reason, "culprit": culprit}
 
 
@@ -126,9 +132,30 @@ def _unstable(evidence: Evidence, zoom: Zoom) -> Found | None:
             for a, b in zip(op.inputs, twin.inputs, strict=False)
         ):
             continue
+        maker = _left_behind(op, twin, evidence)
+        if maker is not None:
+            culprit = culprit_of(maker, "stale", "what is read for its result was made before this run, and varies")
+            return {"verdict": "wrong", "reason": str(culprit), "culprit": culprit}
         where = _varying(zoom, op.index, other if other is not None else op.index)
-        culprit = _culprit(op, "non-deterministic", f"the same input twice gives two results: {where}")
+        culprit = culprit_of(op, "non-deterministic", f"the same input twice gives two results: {where}")
         return {"verdict": "non-deterministic", "reason": str(culprit), "culprit": culprit}
+    return None
+
+
+def _left_behind(op: Op, twin: Op, evidence: Evidence) -> Op | None:
+    """Whose result is missing where an operator reads what varies and was made before the run; None if none is."""
+    ours, theirs = evidence.ours, evidence.theirs
+    if ours is theirs:
+        return None
+    pairs = align(ours, theirs, _same_own)
+    partner = pairs.of_candidate.get(op.index)
+    if partner is None:
+        return None
+    for a, b, right in zip(op.inputs, twin.inputs, theirs.ops[partner].inputs, strict=False):
+        varies = a.value.digest != b.value.digest and a.producer is None and not a.name
+        if varies and right.producer is not None and right.value.shape == a.value.shape:
+            maker = pairs.of_reference.get(right.producer)
+            return theirs.ops[right.producer] if maker is None else ours.ops[maker]
     return None
 
 
@@ -167,7 +194,8 @@ def _other_program(evidence: Evidence, zoom: Zoom) -> Found | None:
     same = _same_double if double else evidence.same_own or _same_own
     if ours is theirs:
         return None
-    comparison = Comparison(ours, theirs, align(ours, theirs, same), same)
+    pairs = align(ours, theirs, same)
+    comparison = Comparison(ours, theirs, pairs, excusing(same, ours, theirs, pairs) if double else same)
     finding = comparison.find()
     if finding is None:
         return None
@@ -196,7 +224,9 @@ def _described(finding: Finding, comparison: Comparison, zoom: Zoom, double: boo
     guilty = ours or theirs
     if guilty is None:
         return {"verdict": verdict, "reason": f"{finding.detail}: {pattern.where}"}
-    culprit = _culprit(guilty, pattern.kind, pattern.where)
+    # All parameters pass through the same lines of an optimizer.
+    first = f"; first seen in {finding.end}" if guilty.phase == "step" else ""
+    culprit = culprit_of(guilty, pattern.kind, pattern.where + first)
     seen = picture(got, wanted) if got is not None and wanted is not None else None
     exhibit = Exhibit(
         ours=_call_of(zoom, "candidate", double, ours if finding.op is not None else None),
@@ -238,11 +268,18 @@ def _returned_by(finding: Finding, comparison: Comparison, zoom: Zoom, double: b
     if ours.producer is not None:
         return _earlier(finding, comparison, ours.producer, theirs.producer)
     maker = comparison.pairs.of_reference.get(theirs.producer)
-    finding = replace(finding, op=maker if maker is not None else finding.op, expected=theirs.producer)
+    if maker is not None and _is_read(maker, comparison.candidate):
+        # It stands for another operator of the reference, whose own partner the candidate does not have.
+        maker = None
+    finding = replace(finding, op=maker, expected=theirs.producer)
     before = zoom.previous(double)
     if ours.value in Known(before, comparison.same):
         return finding, _STALE
     return finding, None
+
+
+def _is_read(index: int, trace: Trace) -> bool:
+    return any(edge.producer == index for op in trace.ops for edge in op.inputs)
 
 
 def _earlier(finding: Finding, comparison: Comparison, ours: int, theirs: int) -> tuple[Finding, Pattern | None]:
@@ -250,6 +287,11 @@ def _earlier(finding: Finding, comparison: Comparison, ours: int, theirs: int) -
     read, wanted = comparison.candidate.ops[ours], comparison.reference.ops[theirs]
     maker = comparison.pairs.of_reference.get(theirs)
     if finding.cause != "input" or maker is None or maker <= ours:
+        return finding, None
+    if start_of_call(read, comparison.candidate) == start_of_call(
+        comparison.candidate.ops[maker], comparison.candidate
+    ):
+        # Both were made in one call of the module, for different things.
         return finding, None
     if (read.module, read.name, read.arguments) != (wanted.module, wanted.name, wanted.arguments):
         return finding, None
@@ -272,26 +314,50 @@ def _seen(site: Site | None, side: str, zoom: Zoom, double: bool, trace: Trace) 
 
 def _wrong_kernel(evidence: Evidence, zoom: Zoom) -> Found | None:
     """The first operator call that is wrong on its own inputs; a suspicious one if none is wrong."""
+    ops = evidence.ours.ops
     for classes in (("wrong", "non-finite"), ("suspicious",), ("layout",)):
-        for index, row in sorted(evidence.kernels.items()):
-            if row.verdict in classes:
-                return _kernel_fault(evidence.ours.ops[index], row)
+        rows = {index: row for index, row in sorted(evidence.kernels.items()) if row.verdict in classes}
+        for index, row in rows.items():
+            # What is wrong with an operator may be plainer in a later call of it.
+            told = next((other.kind for k, other in rows.items() if other.kind and ops[k].name == ops[index].name), "")
+            return _kernel_fault(ops[index], replace(row, kind=told))
     return None
 
 
 def _kernel_fault(op: Op, row: KernelVerdict) -> Found:
-    kind, where = str(row.verdict), row.reason
+    pattern = Pattern(kind=row.kind or row.verdict, where=row.reason, sure=False)
     seen = None
     if row.got is not None and row.expected is not None and row.verdict != "layout":
-        # A kernel may sum in another order in float32, and rounds its result to its type.
-        clues = Clues(dtype=row.got.dtype, equal=_rounding(row.got))
-        pattern = classify(row.got, row.expected, clues)
-        vague = pattern.kind in ("values", "block") and row.got.is_floating_point() and row.ratio < 1e4
-        kind, where = ("accuracy" if vague else pattern.kind), f"{pattern.where}; {row.reason}"
+        pattern = _kernel_pattern(row, row.got, row.expected)
         seen = picture(row.got, row.expected)
-    culprit = _culprit(op, kind, where)
+    verdict = "underflow" if pattern.kind == "underflow" else row.verdict
+    culprit = culprit_of(op, pattern.kind, pattern.where)
     exhibit = Exhibit(ours=row.call, got=row.got, wanted=row.expected)
-    return {"verdict": row.verdict, "reason": str(culprit), "culprit": culprit, "picture": seen, "exhibit": exhibit}
+    return {"verdict": verdict, "reason": str(culprit), "culprit": culprit, "picture": seen, "exhibit": exhibit}
+
+
+def _kernel_pattern(row: KernelVerdict, got: torch.Tensor, expected: torch.Tensor) -> Pattern:
+    """What is wrong with a result: by its numbers, by the operator's inputs, by earlier calls, by how wrong it is."""
+    if row.verdict == "suspicious" and row.kind:
+        return Pattern(kind=row.kind, where=row.reason, sure=True)
+    # A kernel may sum in another order in float32, and rounds its result to its type.
+    clues = Clues(dtype=got.dtype, equal=_rounding(got))
+    pattern = classify(got, expected, clues)
+    if pattern.partial or pattern.kind == "values":
+        lacking = None if row.call is None else incomplete(row.call, got, expected, clues)
+        kind = row.kind or (
+            "accuracy" if pattern.kind in ("values", "block") and _poor(got, expected) else pattern.kind
+        )
+        pattern = lacking or replace(pattern, kind=kind)
+    return replace(pattern, where=f"{pattern.where}; {row.reason}")
+
+
+def _poor(got: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether every element is about right: no fault of what is computed, but of how well."""
+    if not got.is_floating_point():
+        return False
+    off, size = (got.double() - expected.double()).abs(), expected.double().abs()
+    return bool((off <= _ABOUT * (size + size.mean())).all())
 
 
 def _rounding(tensor: torch.Tensor) -> float:
@@ -315,52 +381,6 @@ def _careless(evidence: Evidence, zoom: Zoom) -> Found | None:
     comparison = Comparison(ours, theirs, pairs, same)
     finding = comparison.find()
     return None if finding is None else _described(finding, comparison, zoom, False, "wrong")
-
-
-# --- are there numbers at all? ---
-
-
-def _not_finite(evidence: Evidence, zoom: Zoom) -> Found | None:
-    """Where a number that is finite in float64 stopped being one, if that reached an end of the run."""
-    exact = evidence.theirs_double
-    if exact is None:
-        return None
-    ends = {final.name: final.value for final in exact.finals}
-    if all(final.value.finite or not ends.get(final.name, final.value).finite for final in evidence.ours.finals):
-        return None
-    pairs = align(evidence.ours, exact, lambda a, b: True)
-    for op in evidence.ours.ops:
-        partner = pairs.of_candidate.get(op.index)
-        if partner is None or all(value.finite for value in op.results):
-            continue
-        wide = exact.ops[partner].results
-        if all(edge.value.finite for edge in op.inputs) and all(value.finite for value in wide):
-            return _birth(op, wide)
-    return None
-
-
-def _birth(op: Op, wide: tuple[Value, ...]) -> Found:
-    largest = max(value.largest for value in wide)
-    dtype = next(value.dtype for value in op.results if not value.finite)
-    limit = torch.finfo(getattr(torch, dtype)).max
-    overflow = largest > limit
-    where = f"float64 has values up to {largest:.3g}, {dtype} holds {limit:.3g}" if overflow else "finite in float64"
-    verdict: Verdict = "overflow" if overflow else "non-finite"
-    culprit = _culprit(op, verdict, f"the first that is no number is born here; {where}")
-    return {"verdict": verdict, "reason": str(culprit), "culprit": culprit}
-
-
-def _culprit(op: Op, kind: str, where: str) -> Culprit:
-    return Culprit(
-        module=op.module,
-        operator=op.short_name,
-        kind=kind,
-        where=where,
-        source=op.source,
-        phase=op.phase,
-        step=op.step,
-        call=op.call,
-    )
 
 
 # --- a row for every layer ---

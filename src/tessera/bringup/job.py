@@ -157,8 +157,7 @@ def _notes(subject: Subject, accuracy: LayerCheck, busy: float) -> Iterator[str]
     yield from subject.notes
     if busy > MOST_BUSY_PERCENT:
         yield (
-            f"other programs took {busy:.0f} % of this machine when speed was measured: "
-            "the ratio is not to be trusted"
+            f"other programs took {busy:.0f} % of this machine when speed was measured: the ratio is not to be trusted"
         )
     if accuracy.reference_error:
         yield (

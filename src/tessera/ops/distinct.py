@@ -2,7 +2,15 @@
 
 The elements are sorted; each that differs from the one before it opens a group, and the running count of those is the
 number of an element's group. Without sorting, the same gives runs of equal elements.
-Source: torch.unique, torch.unique_consecutive.
+
+Formula:
+    opens[i] = x[i] ≠ x[i - 1],  group[i] = Σ_{j≤i} opens[j] - 1
+    out[group[i]] = x[i],  inverse[place of i] = group[i],  counts[g] = how many i are in group g
+Shapes: x of any shape, seen as one row; out and counts [number of groups]; inverse like x.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool; places and counts are int64. A
+NaN equals nothing, so each is a group.
+Limits: not along a dim of a tensor with several, and not of an empty tensor.
+Source: the pages of torch.unique and torch.unique_consecutive
 """
 
 from __future__ import annotations

@@ -1,7 +1,15 @@
-"""Places in sorted rows, by binary search: searchsorted and bucketize.
+"""Places in sorted rows, by binary search: searchsorted and bucketize; and the places that repeats make.
 
-y = how many elements of the row are less than x (side "left"), or not greater than x (side "right").
-Source: torch.searchsorted, torch.bucketize.
+Formula:
+    left:  y[r, i] = how many elements of row r are less than x[r, i]
+    right: y[r, i] = how many elements of row r are not greater than x[r, i]
+    repeat_interleave: y[j] = the i with Σ_{k<i} repeats[k] ≤ j < Σ_{k≤i} repeats[k]
+Shapes: rows [..., length] or one row for all; x [..., n] (of one row: any shape); y like x. repeats [n]; y [their
+sum].
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, one for both; y is int64, or
+int32 where asked for. A NaN is the largest number. Repeats are int64 or int32, and so are their places.
+Limits: rows and values of one type.
+Source: the pages of torch.searchsorted, torch.bucketize and torch.repeat_interleave
 """
 
 from __future__ import annotations
@@ -14,6 +22,8 @@ from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import Operand, compute_type
 from tessera.ops.launch import launch
+from tessera.ops.move import arange, cumsum
+from tessera.ops.reduce import amin
 
 
 @triton.jit
@@ -81,6 +91,23 @@ def searchsorted(
         RIGHT=right or side == "right", COMPUTE=compute, BLOCK=block, num_warps=row.num_warps,
     )  # fmt: skip
     return out
+
+
+def repeat_interleave(repeats: torch.Tensor, *, output_size: int | None = None) -> torch.Tensor:
+    """0 as often as repeats[0], 1 as often as repeats[1], …, in the type of repeats, int32 or int64."""
+    if repeats.dtype not in (torch.int32, torch.int64) or repeats.dim() != 1:
+        raise Declined("repeats of another kind")
+    if repeats.numel() == 0:
+        return torch.empty((0,), dtype=repeats.dtype, device=repeats.device)
+    if int(amin(repeats)) < 0:
+        raise Declined("a negative number of repeats")
+    ends = cumsum(repeats, 0)
+    total = int(ends[-1])
+    if output_size not in (None, total):
+        raise Declined("an output of another size")
+    places = torch.empty((total,), dtype=torch.int64, device=repeats.device)
+    arange(0, total, 1, out=places)
+    return searchsorted(ends, places, out_int32=repeats.dtype is torch.int32, right=True)
 
 
 def bucketize(

@@ -193,7 +193,6 @@ def listen(who: Listener | None) -> None:
     entries().divert((who is not None) - (before is not None))
 
 
-
 def launch(address: int, packed: PackedArgs, grid_x: int, grid_y: int, grid_z: int) -> None:
     """Run every program of the grid and return when all are done; an empty grid runs none.
 

@@ -183,8 +183,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         handles = []
         try:
             for name, module in model.named_modules():
-                handles.append(module.register_forward_pre_hook(self._enter(name or ROOT)))
-                handles.append(module.register_forward_hook(self._leave(name or ROOT)))
+                # A model that is compiled as it runs must not have the watching compiled with it.
+                enter = torch.compiler.disable(self._enter(name or ROOT))  # type: ignore[no-untyped-call]
+                leave = torch.compiler.disable(self._leave(name or ROOT))  # type: ignore[no-untyped-call]
+                handles.append(module.register_forward_pre_hook(enter))
+                handles.append(module.register_forward_hook(leave))
             with self:
                 yield
         finally:
@@ -217,15 +220,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def mutated(func: torch._ops.OpOverload, args: Sequence[object], kwargs: Mapping[str, object]) -> list[torch.Tensor]:
-    """The tensors that the operator writes to, by its schema."""
+    """The tensors that the operator writes to, by its schema, or by what is known where the schema does not say it."""
+    found = [leaf for place in _unsaid(func, args) if isinstance(leaf := args[place], torch.Tensor)]
     if not func._schema.is_mutable:
-        return []
-    found: list[torch.Tensor] = []
+        return found
     for position, argument in enumerate(func._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             given = args[position] if position < len(args) else kwargs.get(argument.name)
             found += [leaf for leaf in tree_leaves(given) if isinstance(leaf, torch.Tensor)]
     return found
+
+
+def _unsaid(func: torch._ops.OpOverload, args: Sequence[object]) -> tuple[int, ...]:
+    """Places of arguments that are written to although the schema is silent: running statistics, while training."""
+    name = func._schema.name
+    return (3, 4) if name == "aten::native_batch_norm" and len(args) > 5 and args[5] else ()
 
 
 def is_pure_view(func: torch._ops.OpOverload) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
@@ -39,8 +40,9 @@ def fixed_direction(tensor: torch.Tensor) -> torch.Tensor:
 def direction_of(shape: Sequence[int]) -> torch.Tensor:
     """The direction for tensors of a shape, in bfloat16, so that it is the same number in every type."""
     size = math.prod(shape)
-    generator = torch.Generator().manual_seed(_SEED + size)
-    return torch.randn(size, generator=generator, dtype=torch.float64).bfloat16().view(tuple(shape))
+    # Drawn by numpy, for PyTorch's own may be replaced by a candidate's kernel while it runs.
+    drawn = np.random.Generator(np.random.PCG64(_SEED + size)).standard_normal(size)
+    return torch.from_numpy(drawn).bfloat16().view(tuple(shape))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +70,16 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """How one run differs from the others: types of weights and inputs, float64, where its kernels come from."""
+    """How one run differs from the others: types of weights and inputs, float64, where its kernels come from.
+
+    optimizer: what it trains with if not with the job's.
+    """
 
     dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
     inputs: torch.dtype | None = None
     double: bool = False
     context: Callable[[], AbstractContextManager[object]] = nullcontext
+    optimizer: MakeOptimizer | None = None
 
 
 def watch_previous(model: nn.Module, job: Job, setup: Setup, tape: RandomTape) -> Trace:
@@ -112,7 +118,7 @@ def watch(
         recorder = make_recorder(tape, names_of(model, inputs), observers, sink)
         with recorder.watching(model):
             # Also if the previous call failed: what was recorded until then shows why.
-            recorder.trace.error = _attempt(_Run(model, job, calls, recorder).go) or error
+            recorder.trace.error = _attempt(_Run(model, job, calls, recorder, setup.optimizer).go) or error
         recorder.trace.dtype = "float64" if setup.double else str(main_type(model)).removeprefix("torch.")
         return recorder.trace
 
@@ -149,8 +155,11 @@ def _attempt(run: Callable[[], object]) -> str:
 
 
 class _Run:
-    def __init__(self, model: nn.Module, job: Job, calls: list[Call], recorder: Recorder) -> None:
+    def __init__(
+        self, model: nn.Module, job: Job, calls: list[Call], recorder: Recorder, optimizer: MakeOptimizer | None
+    ) -> None:
         self._model = model
+        self._make_optimizer = optimizer or job.optimizer
         self._job = job
         self._calls = calls
         self._recorder = recorder
@@ -158,7 +167,7 @@ class _Run:
     def go(self) -> None:
         """All the steps."""
         job, recorder = self._job, self._recorder
-        optimizer = job.optimizer(self._model.parameters()) if job.trains else None
+        optimizer = self._make_optimizer(self._model.parameters()) if job.trains else None
         for step in range(max(job.steps, 1)):
             call = self._calls[step % len(self._calls)]
             recorder.step, recorder.phase = step, "forward"

@@ -23,7 +23,7 @@ from tessera.accuracy.capture.records import Edge, Final, ModuleCall, Op, Trace
 from tessera.accuracy.capture.value import BUCKETS, Spread, Value
 from tessera.core.errors import MissingDependency, UsageError
 
-FORMAT = 2
+FORMAT = 3
 INDEX = "index.sqlite"
 # Operators between two commits: what a kill can cost.
 _COMMIT_EVERY = 64

@@ -96,10 +96,12 @@ class Value:
 
 @lru_cache(maxsize=2)
 def _signs(dtype: torch.dtype) -> torch.Tensor:
-    """Random signs, as many as the last offset and a chunk need."""
-    generator = torch.Generator().manual_seed(_SEED)
-    drawn = torch.randint(0, 2, (_OFFSETS + _CHUNK,), generator=generator, dtype=torch.int8)
-    return drawn.to(dtype).mul_(2).sub_(1)
+    """Random signs, as many as the last offset and a chunk need.
+
+    Not drawn by PyTorch: while a candidate's kernels are in the place of PyTorch's, they would be drawn by those.
+    """
+    drawn = np.random.Generator(np.random.PCG64(_SEED)).integers(2, size=_OFFSETS + _CHUNK, dtype=np.int8)
+    return torch.from_numpy(drawn * 2 - 1).to(dtype)
 
 
 @lru_cache(maxsize=1)

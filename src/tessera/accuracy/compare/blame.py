@@ -36,7 +36,7 @@ class Finding:
     """Why two runs differ. op: the guilty operator of the candidate; expected: of the reference, either may be absent.
 
     got, wanted: where the wrong and the right values can be seen. changed: arguments as (name, candidate's,
-    reference's).
+    reference's). end: the first end of the run that is wrong for it.
     """
 
     cause: Cause
@@ -46,6 +46,7 @@ class Finding:
     wanted: Site | None
     changed: tuple[tuple[str, str, str], ...] = ()
     detail: str = ""
+    end: str = ""
 
 
 class Known:
@@ -94,14 +95,18 @@ class Comparison:
         if not wrong:
             return None
         self.known = Known(self.reference, self.same)
+        return replace(self._reason(*wrong[0]), end=wrong[0][0].name)
+
+    def _reason(self, ours: Final, theirs: Final) -> Finding:
+        """Why one end is wrong."""
         # Ends are in order of time; what comes later may only follow from what is wrong in the first.
-        behind = self._behind([wrong[0][0].producer])
+        behind = self._behind([ours.producer])
         for index in sorted(behind):
             op = self.candidate.ops[index]
             partner = self.partner(op)
             if partner is not None and not same_results(op, partner, self.same):
                 return self._explain(op, partner, set())
-        return self._explain_end(*wrong[0])
+        return self._explain_end(ours, theirs)
 
     def _behind(self, starts: list[int | None]) -> set[int]:
         """The operators that led to wrong ends through values that the reference never had."""
@@ -131,7 +136,31 @@ class Comparison:
                 found = self._explain_input(ours, theirs, op, partner, sites, seen)
                 if found is not None:
                     return found
-        return replace(base, cause="argument" if changed else "result")
+        if changed:
+            return replace(base, cause="argument")
+        return self._explain_shapes(op, partner) or self._explain_memory(op, partner, base) or base
+
+    def _explain_shapes(self, op: Op, partner: Op) -> Finding | None:
+        """Where the numbers that were read are the same, and their shapes are not."""
+        for position, (ours, theirs) in enumerate(zip(op.inputs, partner.inputs, strict=True)):
+            added = _chain(ours, self.candidate, self.pairs.of_candidate)
+            left_out = _chain(theirs, self.reference, self.pairs.of_reference)
+            if ours.value.shape != theirs.value.shape and added and left_out:
+                sites = Site(op.index, "input", position), Site(partner.index, "input", position)
+                base = Finding(cause="input", op=op.index, expected=partner.index, got=sites[0], wanted=sites[1])
+                return self._explain_chains(added, left_out, base)
+        return None
+
+    def _explain_memory(self, op: Op, partner: Op, base: Finding) -> Finding | None:
+        """Where a right part was written to a buffer that another operator had written to before."""
+        if base.got is None or base.got.position < len(op.outputs) or not op.inputs:
+            return None
+        ours, theirs = _beneath(op.inputs[0], self.candidate), _beneath(partner.inputs[0], self.reference)
+        if ours.producer is None or self.pairs.of_candidate.get(ours.producer) == theirs.producer:
+            return None
+        if self.same(ours.value, theirs.value):
+            return None
+        return replace(base, cause="input", detail=self._wiring(ours, theirs))
 
     def _explain_input(
         self, ours: Edge, theirs: Edge, op: Op, partner: Op, sites: tuple[Site, Site], seen: set[int]
@@ -147,14 +176,55 @@ class Comparison:
         added = _chain(ours, self.candidate, self.pairs.of_candidate)
         left_out = _chain(theirs, self.reference, self.pairs.of_reference)
         if not added and not left_out:
-            if ours.producer is None and theirs.producer is None:
-                return replace(base, cause="weight", detail=f"{ours.name or theirs.name}")
-            return replace(base, detail=self._wiring(ours, theirs))
+            return self._explain_leaf(ours, theirs, base) or self._explain_wiring(ours, theirs, op, base)
         assert self.known is not None
+        if added and _reads(added, theirs.value, self.same):
+            return self._explain_chains(added, [], base)
+        if left_out and ours.value.norm > 0 and _reads(left_out, ours.value, self.same):
+            return self._explain_chains([], left_out, base)
         if added and ours.value.norm > 0 and ours.value in self.known:
             # Made in another way, but one of the reference's own values: the wrong one of them.
-            return replace(base, detail=self._wiring(ours, theirs))
+            return self._explain_wiring(ours, theirs, op, base)
         return self._explain_chains(added, left_out, base)
+
+    def _explain_leaf(self, ours: Edge, theirs: Edge, base: Finding) -> Finding | None:
+        """A weight or an input that no operator made: another one was read, or it has other values."""
+        if ours.producer is not None or theirs.producer is not None:
+            return None
+        assert self.known is not None
+        # Inputs may be parts of one tensor, and then have its name in common.
+        other = ours.name != theirs.name or ours.name.startswith("input")
+        if other and ours.name and theirs.name and ours.value in self.known:
+            return replace(base, detail=self._wiring(ours, theirs))
+        return replace(base, cause="weight", detail=f"{ours.name or theirs.name}")
+
+    def _explain_wiring(self, ours: Edge, theirs: Edge, op: Op, base: Finding) -> Finding:
+        """One of the reference's values was read for another, perhaps for an operator that the reference lacks."""
+        foreign = self._foreign_behind(ours, op)
+        if foreign is None:
+            return replace(base, detail=self._wiring(ours, theirs))
+        before = foreign.inputs[0].producer if foreign.inputs else None
+        twin = None if before is None else self.pairs.of_candidate.get(before)
+        sites = (base.got, base.wanted)
+        if before is not None and twin is not None and self.candidate.ops[before].outputs:
+            sites = Site(foreign.index, "output", 0), Site(twin, "output", 0)
+        return replace(base, cause="extra", op=foreign.index, expected=None, got=sites[0], wanted=sites[1])
+
+    def _foreign_behind(self, edge: Edge, op: Op) -> Op | None:
+        """The first operator without a partner that led to a value within the call of the module that read it."""
+        assert self.known is not None
+        first = start_of_call(op, self.candidate)
+        waiting, found = [edge], set()
+        while waiting:
+            producer = waiting.pop().producer
+            if producer is not None and producer >= first and producer not in found:
+                found.add(producer)
+                waiting += self.candidate.ops[producer].inputs
+        for index in sorted(found - self.pairs.of_candidate.keys()):
+            maker = self.candidate.ops[index]
+            if not reshapes(maker) and any(value not in self.known for value in maker.results):
+                return maker
+        return None
 
     def _explain_chains(self, added: list[Op], left_out: list[Op], base: Finding) -> Finding:
         """By the operators without partners on the way to a tensor, in the candidate and in the reference."""
@@ -163,6 +233,7 @@ class Comparison:
         if not added:
             # The last one is what the rest led to: of a mask that is made and applied, the application.
             telling = [op for op in left_out if not reshapes(op)] or left_out
+            telling = [op for op in telling if op.short_name != "aten.clone"] or telling
             return replace(base, cause="missing", op=None, expected=telling[-1].index)
         twins = [(a, b) for a in added for b in left_out if a.name == b.name and len(a.inputs) == len(b.inputs)]
         for ours, theirs in twins:
@@ -230,6 +301,24 @@ def _chain(edge: Edge, trace: Trace, partners: dict[int, int]) -> list[Op]:
             found[producer] = trace.ops[producer]
             waiting += trace.ops[producer].inputs
     return [found[index] for index in sorted(found)]
+
+
+def _reads(ops: list[Op], value: Value, same: Same) -> bool:
+    """Whether a value goes into one of the operators."""
+    return any(same(edge.value, value) for op in ops for edge in op.inputs)
+
+
+def _beneath(edge: Edge, trace: Trace) -> Edge:
+    """The buffer that a tensor is a part of, as it was when the part was taken."""
+    while edge.producer is not None and reshapes(trace.ops[edge.producer]) and trace.ops[edge.producer].inputs:
+        edge = trace.ops[edge.producer].inputs[0]
+    return edge
+
+
+def start_of_call(op: Op, trace: Trace) -> int:
+    """Where the call of the module begins that an operator ran in."""
+    calls = [call for call in trace.modules if call.name == op.module and call.first <= op.index < call.last]
+    return max((call.first for call in calls), default=0)
 
 
 def _origin(edge: Edge, trace: Trace) -> str:

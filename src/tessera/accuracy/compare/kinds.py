@@ -34,6 +34,7 @@ ARGUMENT_KINDS: dict[str, str] = {
     "alpha": "scale",
     "beta": "scale",
     "lr": "rate",
+    "momentum": "rate",
     "approximate": "variant",
     "reduction": "variant",
 }
@@ -45,18 +46,21 @@ _MASKS = frozenset({"aten.masked_fill", "aten.masked_fill_", "aten.where", "aten
 _MOVES = frozenset(
     {"aten.roll", "aten.flip", "aten.transpose", "aten.permute", "aten.t", "aten.index_select", "aten.index"}
 )
+_WRITES = frozenset({"aten.copy_", "aten.fill_", "aten.index_put_", "aten.index_put", "aten.slice_scatter"})
+_PICKS = frozenset({"aten.slice", "aten.select", "aten.narrow"})
 _STRUCTURE: tuple[tuple[frozenset[str], str], ...] = (
     (_CLAMPS, "saturated"),
     (_MASKS, "mask"),
     (_SCALES, "scale"),
     (_MOVES, "permuted"),
+    (_PICKS, "index"),
 )
 _NUMBER = re.compile(r"-?[0-9.]+(e-?[0-9]+)?")
 _LARGEST_EPS = 1e-2
 # Patterns that say less than the operators' difference does.
 _WEAK = frozenset({"values", "block"})
-# Likewise where an operator is missing.
-_LESS = frozenset({"edge", "shape"})
+# Where elements are wrong says less than which operator is missing, another one, or reads the wrong thing.
+_STRUCTURAL = frozenset({"missing", "replaced", "input"})
 
 
 def name_kind(
@@ -69,20 +73,42 @@ def name_kind(
 ) -> Pattern:
     """The kind of a fault and where it shows."""
     seen = classify(got, wanted, clues) if got is not None and wanted is not None else None
-    by_argument = _by_argument(finding)
+    by_argument = _by_argument(finding, ours)
     if by_argument is not None:
         return _joined(by_argument, seen)
     if finding.cause == "weight":
         return _joined(Pattern(kind="weight", where=f"{finding.detail} differs", sure=True), seen)
-    if seen is not None and seen.kind not in _WEAK and not (finding.cause == "missing" and seen.kind in _LESS):
-        return _joined(seen, _by_structure(finding, ours, theirs), kind=seen.kind)
     structure = _by_structure(finding, ours, theirs)
+    if seen is not None and seen.kind not in _WEAK and not (structure is not None and _less(seen, finding, ours)):
+        return _joined(seen, structure, kind=seen.kind)
     # Something was added that changes a part of a tensor: which part says more than what it was done with.
-    if structure is not None and seen is not None and seen.kind == "block" and finding.cause == "extra":
+    if finding.cause == "extra" and structure is not None and seen is not None and _block_of(ours, seen):
         return _joined(seen, structure)
     if structure is not None:
         return _joined(structure, seen)
     return seen or Pattern(kind="values", where=finding.detail or "the values differ", sure=False)
+
+
+def _less(seen: Pattern, finding: Finding, ours: Op | None) -> bool:
+    """Whether a pattern says less than the difference of the operators."""
+    if seen.kind in ("shape", "repeated"):
+        return True
+    if finding.cause == "extra":
+        return seen.partial and not _changes_part(ours, seen)
+    return seen.partial and finding.cause in _STRUCTURAL
+
+
+def _changes_part(ours: Op | None, seen: Pattern) -> bool:
+    """Whether an operator that was added works on a part of the tensor alone."""
+    return ours is not None and bool(ours.outputs) and _in_part(ours, seen)
+
+
+def _block_of(ours: Op | None, seen: Pattern) -> bool:
+    return seen.kind == "block" and _changes_part(ours, seen)
+
+
+def _in_part(ours: Op, seen: Pattern) -> bool:
+    return bool(ours.written) or ours.outputs[0].numel < seen.numel or ours.short_name in _WRITES
 
 
 def _joined(first: Pattern, second: Pattern | None, kind: str = "") -> Pattern:
@@ -90,9 +116,9 @@ def _joined(first: Pattern, second: Pattern | None, kind: str = "") -> Pattern:
     return Pattern(kind=kind or first.kind, where=words, sure=first.sure)
 
 
-def _by_argument(finding: Finding) -> Pattern | None:
+def _by_argument(finding: Finding, op: Op | None) -> Pattern | None:
     """The fault as a difference of arguments, if a named one differs."""
-    rows = [(_argument_kind(*row), *row) for row in finding.changed]
+    rows = [(_argument_kind(*row, op), *row) for row in finding.changed]
     told = next((row for row in rows if row[0]), None)
     if finding.cause not in ("argument", "result") or told is None:
         return None
@@ -100,8 +126,10 @@ def _by_argument(finding: Finding) -> Pattern | None:
     return Pattern(kind=kind, where=f"{name} is {ours} where the reference has {theirs}", sure=True)
 
 
-def _argument_kind(name: str, ours: str, theirs: str) -> str:
+def _argument_kind(name: str, ours: str, theirs: str, op: Op | None) -> str:
     """The kind that a differing argument tells, empty if none. A tiny number that is added is an epsilon."""
+    if op is not None and op.short_name in _MASKS:
+        return "mask"
     if name != "other":
         return ARGUMENT_KINDS.get(name, "")
     sizes = [abs(float(text)) if _NUMBER.fullmatch(text) else 1.0 for text in (ours, theirs)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, permutations
 
 import torch
@@ -31,11 +31,16 @@ class Clues:
 
 @dataclass(frozen=True, kw_only=True)
 class Pattern:
-    """kind: one word or two. where: which elements, in words. sure: it explains every wrong element."""
+    """kind: one word or two. where: which elements, in words. sure: it explains every wrong element.
+
+    partial: it says which of the `numel` elements are wrong, not how they became so.
+    """
 
     kind: str
     where: str
     sure: bool
+    partial: bool = False
+    numel: int = 0
 
 
 Classifier = Callable[[torch.Tensor, torch.Tensor, Clues], Pattern | None]
@@ -50,7 +55,7 @@ def classify(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern
         same_shape = got.reshape(expected.shape) if got.shape != expected.shape else got
         found = row(same_shape, expected, clues)
         if found is not None:
-            return found
+            return replace(found, partial=row in _PARTIAL, numel=expected.numel())
     return Pattern(kind="values", where=_share(_wrong(got.reshape(expected.shape), expected, clues)), sure=False)
 
 
@@ -72,7 +77,8 @@ def _wrong(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> torch.Ten
     return (off | ~torch.isfinite(got) | ~torch.isfinite(expected)) & ~same_special
 
 
-def _close(a: torch.Tensor, b: torch.Tensor, clues: Clues) -> bool:
+def agree(a: torch.Tensor, b: torch.Tensor, clues: Clues) -> bool:
+    """Whether no element differs by more than noise."""
     return a.shape == b.shape and not bool(_wrong(a, b, clues).any())
 
 
@@ -91,7 +97,7 @@ def _stale(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern |
     if clues.previous is None or clues.previous.numel() != got.numel() or got.numel() < 2:
         return None
     before = _wide(clues.previous).reshape(got.shape)
-    if not _close(got, before, clues) or _close(before, expected, clues):
+    if not agree(got, before, clues) or agree(before, expected, clues):
         return None
     return Pattern(kind="stale", where="equals the previous call's output", sure=True)
 
@@ -99,7 +105,7 @@ def _stale(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern |
 def _scaled(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern | None:
     power = float((expected * expected).sum())
     factor = float((got * expected).sum()) / power if 0 < power < math.inf else math.nan
-    if not math.isfinite(factor) or factor == 0 or got.numel() < 2 or not _close(got, expected * factor, clues):
+    if not math.isfinite(factor) or factor == 0 or got.numel() < 2 or not agree(got, expected * factor, clues):
         return None
     if abs(factor + 1) <= clues.equal + 1e-12:
         return Pattern(kind="sign", where="every element has the other sign", sure=True)
@@ -108,9 +114,21 @@ def _scaled(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern 
 
 def _offset(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern | None:
     difference = float((got - expected).mean()) if got.numel() > 1 else math.nan
-    if not math.isfinite(difference) or not _close(got, expected + difference, clues):
+    if not math.isfinite(difference) or not agree(got, expected + difference, clues):
         return None
     return Pattern(kind="offset", where=f"every element is off by {difference:.6g}", sure=True)
+
+
+def _vanished(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern | None:
+    """Numbers too small to be normal ones of their type became zero."""
+    if not clues.dtype.is_floating_point:
+        return None
+    wrong = (got == 0) & (expected != 0)
+    small = wrong & (expected.abs() <= torch.finfo(clues.dtype).tiny)
+    if not bool(wrong.any()) or not bool((wrong == small).all()) or bool((_wrong(got, expected, clues) & ~small).any()):
+        return None
+    where = f"numbers below {torch.finfo(clues.dtype).tiny:.3g} became zero: {_place(small)}"
+    return Pattern(kind="underflow", where=where, sure=True)
 
 
 def _zero(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern | None:
@@ -122,7 +140,7 @@ def _zero(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern | 
 
 def _rearranged(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern | None:
     """The same numbers in other places: transposed, moved, swapped."""
-    if got.numel() < 2 or not _close(got.flatten().sort().values, expected.flatten().sort().values, clues):
+    if got.numel() < 2 or not agree(got.flatten().sort().values, expected.flatten().sort().values, clues):
         return None
     if not bool(_wrong(got, expected, clues).any()):
         return None
@@ -133,18 +151,18 @@ def _transposed(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Patt
     for order in permutations(range(expected.dim())) if 2 <= expected.dim() <= 5 else ():
         if list(order) == sorted(order):
             continue
-        if _close(got.flatten(), expected.permute(order).flatten(), clues):
+        if agree(got.flatten(), expected.permute(order).flatten(), clues):
             return Pattern(kind="transposed", where=f"dims are in the order {list(order)}", sure=True)
     return None
 
 
 def _moved(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern | None:
     for dim in range(expected.dim()):
-        if _close(got, expected.flip(dim), clues):
+        if agree(got, expected.flip(dim), clues):
             return Pattern(kind="permuted", where=f"dim {dim} is reversed", sure=True)
         size = expected.shape[dim]
         for shift in {1, -1, 2, -2, size // 2}:
-            if shift % max(size, 1) and _close(got, expected.roll(shift, dim), clues):
+            if shift % max(size, 1) and agree(got, expected.roll(shift, dim), clues):
                 return Pattern(kind="shifted", where=f"moved by {shift} along dim {dim}", sure=True)
     return None
 
@@ -152,6 +170,32 @@ def _moved(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern |
 def _swapped(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern:
     wrong = _wrong(got, expected, clues)
     return Pattern(kind="permuted", where=f"the right numbers in other places: {_place(wrong)}", sure=True)
+
+
+def _repeated(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern | None:
+    """The first part of a dim stands in all the others."""
+    for dim in range(expected.dim()):
+        size = expected.shape[dim]
+        for count in (count for count in (1, 2, size // 4, size // 2) if 0 < count < size and size % count == 0):
+            first = expected.narrow(dim, 0, count)
+            repeats = [size // count if other == dim else 1 for other in range(expected.dim())]
+            if agree(got, first.repeat(repeats), clues):
+                where = f"the first {count} of {size} along dim {dim} stand in place of all others"
+                return Pattern(kind="repeated", where=where, sure=True)
+    return None
+
+
+def _wrapped(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern | None:
+    """Integers that are off by whole ranges of a shorter type."""
+    if clues.dtype.is_floating_point or clues.dtype == torch.bool:
+        return None
+    off = (got - expected)[got != expected]
+    for bits in (32, 16, 8):
+        if off.numel() and bool((off.remainder(2.0**bits) == 0).all()) and bool((got.abs() <= 2.0**bits).all()):
+            return Pattern(
+                kind="overflow", where=f"sums wrapped around at {bits} bits: {_place(got != expected)}", sure=True
+            )
+    return None
 
 
 def _saturated(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern | None:
@@ -179,7 +223,7 @@ def _rounded(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern
     # Below the noise of the comparison no rounding can be told from it.
     for bits in (bits for bits in range(3, most) if 2.0**-bits > 2 * clues.equal):
         rounded = torch.ldexp((mantissa * 2.0**bits).round() / 2.0**bits, exponent)
-        if _close(got, rounded, clues):
+        if agree(got, rounded, clues):
             looks = f": looks like {_SHORT_TYPES[bits]}" if bits in _SHORT_TYPES else ""
             return Pattern(kind="short type", where=f"rounded to {bits} bits{looks}", sure=True)
     relative = float(torch.linalg.vector_norm(got - expected) / torch.linalg.vector_norm(expected).clamp_min(1e-300))
@@ -259,9 +303,11 @@ def _block(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern |
 
 
 WHOLE: tuple[Classifier, ...] = (
-    _not_finite, _stale, _single, _scaled, _offset, _zero, _rearranged, _saturated, _rounded
+    _not_finite, _stale, _single, _vanished, _zero, _scaled, _offset, _rearranged, _repeated, _wrapped, _saturated,
+    _rounded,
 )  # fmt: skip
 PLACED: tuple[Classifier, ...] = (_edge, _every_nth, _zero_part, _block)
+_PARTIAL = (_single, *PLACED)
 
 
 def _any_but(mask: torch.Tensor, dim: int) -> torch.Tensor:

@@ -52,9 +52,7 @@ def for_loop(low: FunctionLowering, op: Op) -> None:
     publish(low, carried, op.results)
 
 
-def _sums(
-    low: FunctionLowering, body: Block, inits: Sequence[Value], carried: Sequence[Value]
-) -> dict[Value, Value]:
+def _sums(low: FunctionLowering, body: Block, inits: Sequence[Value], carried: Sequence[Value]) -> dict[Value, Value]:
     """The carried blocks that begin as zeros and that a dot of the body adds to, and those zeros. The dot writes them
     in the first trip without reading them."""
     adding = {dot.accumulator(low, op) for op in body.ops if op.name == "dot"}

@@ -188,9 +188,7 @@ class Sweeper(Evaluator):
             self.at(self.full_index(plan, index, number))
             body(self.trip)
 
-    def _stretched(
-        self, plan: Plan, outer: list[Lanes], reads: Sequence[Value], body: Callable[[Index], None]
-    ) -> bool:
+    def _stretched(self, plan: Plan, outer: list[Lanes], reads: Sequence[Value], body: Callable[[Index], None]) -> bool:
         """The innermost loop in three, where masks end along it. Returns whether there was such a mask."""
         inner = plan.order[-1]
         found = edges.along(self, reads, plan.shape, inner) if plan.shape[inner] > plan.width else []

@@ -10,7 +10,7 @@ from tessera.accuracy.call import Call
 from tessera.accuracy.capture.memory import Memory
 from tessera.accuracy.capture.random import RandomTape
 from tessera.accuracy.capture.records import Trace
-from tessera.accuracy.capture.run import Job, Setup, watch
+from tessera.accuracy.capture.run import Job, Setup, fixed_direction, watch
 from tessera.accuracy.capture.value import close, distance, value_of
 from tests.accuracy.small_models import encoder, tokens
 
@@ -28,9 +28,7 @@ def test_outputs_and_gradients_are_bit_equal_with_and_without_capture() -> None:
     leaf = x.clone().requires_grad_()
     output = model(leaf)
     assert trace.final("output").value.digest == value_of(output).digest  # type: ignore[union-attr]
-    generator = torch.Generator().manual_seed(20260102 + output.numel())
-    direction = torch.randn(output.numel(), generator=generator, dtype=torch.float64).bfloat16().float()
-    output.backward(direction.view(output.shape))
+    output.backward(fixed_direction(output))
     for name, weight in model.named_parameters():
         assert weight.grad is not None
         assert trace.final(f"gradient {name}").value.digest == value_of(weight.grad).digest  # type: ignore[union-attr]

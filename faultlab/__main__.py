@@ -48,10 +48,11 @@ def _peer(options: argparse.Namespace) -> None:
     from faultlab.peer import compare_with, peer_table, peer_text
 
     rows = compare_with(options.python, options.faults, options.clean)
-    print(peer_table(rows))
+    table = peer_table(rows, options.faults, options.clean)
+    print(table)
     if options.out is not None:
         (options.out / "check-peer.json").write_text(peer_text(rows), encoding="utf-8")
-        (options.out / "check-peer.md").write_text(peer_table(rows), encoding="utf-8")
+        (options.out / "check-peer.md").write_text(table, encoding="utf-8")
 
 
 def _overhead(folder: Path | None) -> None:

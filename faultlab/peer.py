@@ -25,7 +25,10 @@ _ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class PeerRow:
-    """One case. ours: our answer. first: msprobe's first row that did not pass; failure: why it made no table."""
+    """One case. ours: our answer. first: msprobe's first row that did not pass; failure: why it made no table.
+
+    first_error, first_module: the first with the result `error`, and the first row of a module.
+    """
 
     name: str
     family: str
@@ -36,6 +39,7 @@ class PeerRow:
     results: dict[str, int]
     first: dict[str, str] | None
     first_error: dict[str, str] | None
+    first_module: dict[str, str] | None
     failure: str
 
     @property
@@ -47,6 +51,11 @@ class PeerRow:
     def named(self) -> bool:
         """Whether what it said first is about the guilty module."""
         return self.first is not None and self.first["module"] == self.module
+
+    @property
+    def named_by_modules(self) -> bool:
+        """Whether the first module that did not pass is the guilty one."""
+        return self.first_module is not None and self.first_module["module"] == self.module
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -87,6 +96,7 @@ def joined(cases: list[Case], ours: list[Outcome], answers: list[dict[str, Any]]
                     results=answer.get("results", {}),
                     first=answer.get("first"),
                     first_error=answer.get("first error"),
+                    first_module=answer.get("first module"),
                     failure=answer.get("failure", ""),
                 )
             )
@@ -102,11 +112,14 @@ def peer_counts(rows: list[PeerRow]) -> dict[str, int]:
         "msprobe flagged": sum(row.flagged for row in faults),
         "msprobe flagged as error": sum(row.first_error is not None for row in faults),
         "msprobe named the module": sum(row.named for row in faults),
+        "msprobe flagged by modules": sum(row.first_module is not None for row in faults),
+        "msprobe named by modules": sum(row.named_by_modules for row in faults),
         "ours flagged": sum(row.ours.verdict != "clean" for row in faults),
         "ours named module and operator": sum(row.ours.named for row in faults),
         "clean": len(clean),
         "msprobe flagged clean": sum(row.flagged for row in clean),
         "msprobe flagged clean as error": sum(row.first_error is not None for row in clean),
+        "msprobe flagged clean by modules": sum(row.first_module is not None for row in clean),
         "ours flagged clean": sum(row.ours.verdict != "clean" for row in clean),
         "not run": len(rows) - len(ran),
     }
@@ -117,22 +130,32 @@ def peer_text(rows: list[PeerRow]) -> str:
     return json.dumps({**peer_counts(rows), "cases": [row.as_dict() for row in rows]}, indent=1) + "\n"
 
 
-def peer_table(rows: list[PeerRow]) -> str:
-    """The tables for the docs."""
+def peer_table(rows: list[PeerRow], num_faults: int, num_clean: int) -> str:
+    """The tables for the docs. num_faults, num_clean: as the command was given."""
     n = peer_counts(rows)
     lines = [
         "# msprobe on the lab's cases",
         "",
-        "Made by `python -m faultlab --peer msprobe --python MSPROBE/bin/python --faults 40 --clean 20 "
-        "--out docs/results`, where `MSPROBE` is a virtual environment with `mindstudio-probe` and `torch`.",
+        f"Made by `python -m faultlab --peer msprobe --python MSPROBE/bin/python --faults {num_faults} --clean "
+        f"{num_clean} --out docs/results`, where `MSPROBE` is a virtual environment with `mindstudio-probe` 26.2.0 and "
+        "`torch` 2.13.0. Task `tensor`, level `mix`, then `msprobe compare`. Faults without an effect are left out.",
         "",
-        "| | cases | msprobe | Tessera |",
-        "|---|---|---|---|",
-        f"| faults flagged at all | {n['faults']} | {n['msprobe flagged']} | {n['ours flagged']} |",
+        "msprobe's table has a row for each input and output of an API or module. A case is flagged if a row is not",
+        "`pass`; the guilty module is named if the first such row belongs to it. It pairs operators by name and number,"
+        " so an operator more or less shifts them, as its documentation says; its rows of modules alone count too.",
+        "",
+        "| | cases | msprobe | its rows of modules alone | Tessera |",
+        "|---|---|---|---|---|",
+        f"| faults flagged at all | {n['faults']} | {n['msprobe flagged']} | {n['msprobe flagged by modules']} | "
+        f"{n['ours flagged']} |",
         f"| the guilty one named first | {n['faults']} | {n['msprobe named the module']} (module) | "
-        f"{n['ours named module and operator']} (module and operator) |",
+        f"{n['msprobe named by modules']} (module) | {n['ours named module and operator']} (module and operator) |",
         f"| clean runs flagged | {n['clean']} | {n['msprobe flagged clean']}, "
-        f"{n['msprobe flagged clean as error']} of them as error | {n['ours flagged clean']} |",
+        f"{n['msprobe flagged clean as error']} of them as error | {n['msprobe flagged clean by modules']} | "
+        f"{n['ours flagged clean']} |",
+        "",
+        f"Not run by msprobe: {n['not run']}. Its documentation names PyTorch up to 2.9; here it ran with a newer one.",
+        "A clean run is the same mathematics by other operators, types or kernels, often several such changes at once.",
         "",
         "## Every case",
         "",

@@ -39,7 +39,7 @@ def test_the_table_counts_both() -> None:
     counts = peer_counts(rows)
     assert (counts["faults"], counts["msprobe named the module"], counts["not run"]) == (1, 1, 1)
     assert (counts["clean"], counts["msprobe flagged clean"], counts["ours flagged clean"]) == (1, 0, 0)
-    assert "target: not done after 120 s" in peer_table(rows)
+    assert "target: not done after 120 s" in peer_table(rows, 2, 1)
 
 
 def outcome(clean: bool) -> Outcome:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import math
 from collections.abc import Callable, Sequence
 from html import escape
-from string import Template
 
 from tessera.accuracy.losses import LossStep, LossVerdict
+from tessera.core.page import page
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 900, 260, 64, 10, 10, 26
 _MOST_ROWS = 400
@@ -17,12 +16,10 @@ Row = Callable[[LossStep], float]
 
 def render_losses(verdict: LossVerdict, title: str) -> str:
     """The whole page as text."""
-    files = importlib.resources.files("tessera.accuracy.report")
-    parts = {name: (files / name).read_text(encoding="utf-8") for name in ("page.html", "page.css")}
-    return Template(parts["page.html"]).substitute(
-        title=escape(title),
-        style=parts["page.css"],
-        script="",
+    return page(
+        __package__,
+        f"{title} · tessera check",
+        name=escape(title),
         verdict={"noise": "clean", "undecided": "suspicious"}.get(verdict.way, "wrong"),
         reason=escape(verdict.reason),
         culprit="",

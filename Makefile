@@ -40,3 +40,4 @@ test: lint
 
 bench: $(INSTALLED)
 	$(VENV)/bin/python -m benchmarks $(ARGS)
+	$(VENV)/bin/python -m benchmarks.operators

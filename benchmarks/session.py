@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import beside, compilation, kernels, launches, models, overhead
 from benchmarks.cases import CASES
@@ -16,6 +15,7 @@ from tessera.bench.about import about
 from tessera.bench.markdown import geomean, mark, number, ratio, threads_text
 from tessera.bench.select import fits
 from tessera.bench.turns import QUICK, Effort
+from tessera.core.command import bar
 from tessera.core.errors import UsageError
 from tessera.core.timing import MOST_BUSY_PERCENT
 
@@ -42,8 +42,7 @@ class Session:
                 f"nothing is named like {pattern!r}; names are such as {CASES[0].name!r}, 'overhead', 'compile', "
                 "'launch' and 'models/minilm float32': see --list"
             )
-        columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._progress = bar(console=console)
         self._task = self._progress.add_task("", total=len(self.names), completed=-1)
 
     @property

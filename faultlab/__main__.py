@@ -33,12 +33,25 @@ def main() -> None:
         return
     # The models are small: a second thread costs more than it does.
     torch.set_num_threads(1)
+    if options.peer:
+        _peer(options)
+        return
     if options.unseen:
         _unseen(options.only, options.verbose, options.out)
         return
     cases = chosen_cases(options.faults, options.clean, options.only)
     outcomes = _run(cases, options.verbose, partial(_write, folder=options.out) if options.out else None)
     Console().print(summary(outcomes))
+
+
+def _peer(options: argparse.Namespace) -> None:
+    from faultlab.peer import compare_with, peer_table, peer_text
+
+    rows = compare_with(options.python, options.faults, options.clean)
+    print(peer_table(rows))
+    if options.out is not None:
+        (options.out / "check-peer.json").write_text(peer_text(rows), encoding="utf-8")
+        (options.out / "check-peer.md").write_text(peer_table(rows), encoding="utf-8")
 
 
 def _overhead(folder: Path | None) -> None:
@@ -87,6 +100,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--overhead", action="store_true", help="only measure what watching costs")
     parser.add_argument("--unseen", action="store_true", help="faults and models that the check was not made with")
     parser.add_argument("--memory", action="store_true", help="only measure what checking a large model takes")
+    parser.add_argument("--peer", choices=["msprobe"], help="run another checker on forward cases, and ours beside it")
+    parser.add_argument("--python", default="python", help="the interpreter that has the other checker")
     parser.add_argument("--verbose", action="store_true", help="print every case that is not right")
     return parser.parse_args()
 

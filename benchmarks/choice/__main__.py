@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from tessera.core.errors import TesseraError, UsageError
+from benchmarks import command
+from tessera.core.errors import UsageError
 
-RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
-
+_PROGRAM = "python -m benchmarks.choice"
 _EXAMPLES = """examples:
   python -m benchmarks.choice                                all models; writes docs/results (about 10 minutes)
   python -m benchmarks.choice --only 'llama*' --threads 1    some; prints only
@@ -21,33 +19,24 @@ _EXAMPLES = """examples:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m benchmarks.choice",
-        description="Whole models with the measured choice between our kernels and PyTorch's: none may get slower.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command.parser(
+        _PROGRAM,
+        "Whole models with the measured choice between our kernels and PyTorch's: none may get slower.",
+        _EXAMPLES,
     )
-    made.add_argument("--only", metavar="PATTERN", default="", help="part of a name, or a pattern with * and ?")
+    command.add_selection(made)
     made.add_argument("--policy", default="measured", help="measured (default), or the path of a table")
     made.add_argument("--threads", metavar="N,N", default="1,2", help="numbers of threads (default: 1,2)")
     made.add_argument("--quick", action="store_true", help="few and short rounds: figures are rough")
-    made.add_argument("--out", metavar="DIR", type=Path, help="where to write; default: docs/results, for a whole run")
-    made.add_argument("--list", action="store_true", help="print the names and end")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when every target is met, 1 when one is not, 2 for a wrong option."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = parser().parse_args(given)
-    try:
-        return _run(options, " ".join(["python -m benchmarks.choice", *map(shlex.quote, given)]))
-    except TesseraError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return command.run(parser(), arguments, _run)
 
 
-def _run(options: argparse.Namespace, command: str) -> int:
+def _run(options: argparse.Namespace, given: list[str]) -> int:
     from benchmarks import results
     from benchmarks.choice import work
     from benchmarks.choice.page import line
@@ -64,7 +53,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
         print("\n".join(names))
         return 0
     effort = QUICK if options.quick else Effort(seconds=1.0, rounds=7, settle_s=0.02)
-    note = about(command, threads, effort)
+    note = about(command.line(_PROGRAM, given), threads, effort)
     rows = []
     with progress_bar(len(names)) as say:
         for row in work.measure(names, threads, effort, options.policy, say):
@@ -75,7 +64,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
     for row in page["switching"]:
         print(f"{row['what']}: {row['seconds']} s, {row['kernels']} kernels compiled")
     print(f"added to a tiny operator: {added[-1]['added_us']} µs, the median")
-    folder = options.out or (None if options.only or options.quick else RESULTS)
+    folder = options.out or (None if options.only or options.quick else command.RESULTS)
     for path in results.write(folder, "choice-cpu", page) if folder else ():
         print(f"wrote {path}")
     return 0 if all(row["met"] for row in rows) else 1

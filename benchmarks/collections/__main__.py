@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tessera.core.errors import TesseraError, UsageError
+from benchmarks import command
+from tessera.core.errors import UsageError
 from tessera.triton_cpu.conformance.result import Result, summarise
 from tessera.triton_cpu.conformance.session import Pytest, triton_version
 
-RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
-
+_PROGRAM = "python -m benchmarks.collections"
 _EXAMPLES = """examples:
   python -m benchmarks.collections liger --checkout Liger-Kernel --tests test/transformers --source src
   python -m benchmarks.collections attorch --checkout attorch --tests tests --first 5
@@ -25,11 +24,8 @@ _EXAMPLES = """examples:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m benchmarks.collections",
-        description="Run the tests of a kernel collection, from a checkout, on our CPU compiler.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command.parser(
+        _PROGRAM, "Run the tests of a kernel collection, from a checkout, on our CPU compiler.", _EXAMPLES
     )
     made.add_argument("name", help="what the collection is called in the table")
     made.add_argument("--checkout", metavar="DIR", type=Path, required=True, help="folder with the collection")
@@ -51,17 +47,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when nothing failed, 1 when something did, 2 for input that cannot be used."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = parser().parse_args(given)
-    try:
-        result = _run(options)
-    except TesseraError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return command.run(parser(), arguments, _run_and_show)
+
+
+def _run_and_show(options: argparse.Namespace, given: list[str]) -> int:
+    result = _run(options)
     _show(result)
     if options.write:
-        words = ["python -m benchmarks.collections", *map(shlex.quote, _named(given, options.checkout))]
-        _write(options, result, " ".join(words))
+        _write(options, result, command.line(_PROGRAM, _named(given, options.checkout)))
     return 0 if result.ok else 1
 
 
@@ -85,12 +78,9 @@ def _run(options: argparse.Namespace) -> Result:
 
 
 def _with_progress(pytest: Pytest) -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from tessera.core.command import bar
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with bar() as progress:
         task = progress.add_task("collecting", total=None)
         return pytest.run(
             lambda file, done, total: progress.update(task, description=file, completed=done, total=total or None)
@@ -110,14 +100,14 @@ def _named(given: Sequence[str], checkout: Path) -> list[str]:
     return [checkout.name if word == str(checkout) else word for word in given if word != "--write"]
 
 
-def _write(options: argparse.Namespace, result: Result, command: str) -> None:
+def _write(options: argparse.Namespace, result: Result, typed: str) -> None:
     """Put this collection's part into the page, beside those of others."""
     from benchmarks import results
 
-    data = RESULTS / "collections-cpu.json"
+    data = command.RESULTS / "collections-cpu.json"
     page = json.loads(data.read_text(encoding="utf-8")) if data.exists() else {"collections": {}}
-    page["collections"][options.name] = {"command": command, "first": options.first, **result.as_dict()}
-    for path in results.write(RESULTS, "collections-cpu", page):
+    page["collections"][options.name] = {"command": typed, "first": options.first, **result.as_dict()}
+    for path in results.write(command.RESULTS, "collections-cpu", page):
         print(f"wrote {path}")
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+from benchmarks import command
 from benchmarks.inductor.trial import Row, Trial, run_apart
-from tessera.core.errors import TesseraError, UsageError
+from tessera.core.errors import UsageError
 
-RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 _DYNAMIC = ("bert", "llama", "gpt2", "resnet")
 
+_PROGRAM = "python -m benchmarks.inductor"
 _EXAMPLES = """examples:
   python -m benchmarks.inductor                                  everything; writes docs/results (about an hour)
   python -m benchmarks.inductor --only 'llama*training*'         some trials; prints only
@@ -26,14 +25,13 @@ _EXAMPLES = """examples:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m benchmarks.inductor",
-        description="Ten model families under torch.compile with our compiler: equal to eager by the accuracy rule, "
+    made = command.parser(
+        _PROGRAM,
+        "Ten model families under torch.compile with our compiler: equal to eager by the accuracy rule, "
         "and how fast, against eager and against Inductor's own C++.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        _EXAMPLES,
     )
-    made.add_argument("--only", metavar="PATTERN", default="", help="part of a name, or a pattern with * and ?")
+    command.add_selection(made)
     made.add_argument(
         "--peer", metavar="PATTERN", default="float32 static",
         help="where Inductor's own C++ compiler is run as well, which takes minutes (default: 'float32 static'; '' for "
@@ -41,8 +39,6 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     made.add_argument("--seconds", metavar="S", type=float, default=1.0, help="time to measure each rival for")
     made.add_argument("--timeout", metavar="S", type=float, default=900.0, help="seconds that one trial may take")
-    made.add_argument("--out", metavar="DIR", type=Path, help="where to write; default: docs/results, for a whole run")
-    made.add_argument("--list", action="store_true", help="print the names and end")
     return made
 
 
@@ -68,20 +64,17 @@ def trials(pattern: str, *, peer: str, seconds: float) -> list[Trial]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when every trial of ours is inside the accuracy rule, 1 when one is not or fails, 2 for a wrong option."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = parser().parse_args(given)
-    try:
-        if not (options.seconds > 0 and options.timeout > 0):
-            raise UsageError(f"--seconds is {options.seconds}, --timeout is {options.timeout}; both must be above 0")
-        picked = trials(options.only, peer=options.peer, seconds=options.seconds)
-    except TesseraError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return command.run(parser(), arguments, _picked_and_run)
+
+
+def _picked_and_run(options: argparse.Namespace, given: list[str]) -> int:
+    if not (options.seconds > 0 and options.timeout > 0):
+        raise UsageError(f"--seconds is {options.seconds}, --timeout is {options.timeout}; both must be above 0")
+    picked = trials(options.only, peer=options.peer, seconds=options.seconds)
     if options.list:
         print("\n".join(trial.name for trial in picked))
         return 0
-    command = " ".join(["python -m benchmarks.inductor", *map(shlex.quote, given)])
-    rows = _run(picked, options, command)
+    rows = _run(picked, options, command.line(_PROGRAM, given))
     return 0 if all(ok(row) for row in rows) else 1
 
 
@@ -89,20 +82,19 @@ def ok(row: Row) -> bool:
     return "failed" not in row and row["triton"]["outside"] == 0
 
 
-def _run(picked: Sequence[Trial], options: argparse.Namespace, command: str) -> list[Row]:
+def _run(picked: Sequence[Trial], options: argparse.Namespace, typed: str) -> list[Row]:
     """The rows; a whole run also writes its page after each, so that one that is ended early leaves what it has."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from benchmarks import results
     from benchmarks.inductor.page import line
+    from tessera.core.command import bar
 
-    folder = options.out or (None if options.only else RESULTS)
-    note = _note(command, options.seconds) if folder else {}
+    folder = options.out or (None if options.only else command.RESULTS)
+    note = _note(typed, options.seconds) if folder else {}
     console = Console(highlight=False)
-    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     rows = []
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with bar(console=console) as progress:
         task = progress.add_task("", total=len(picked))
         for trial in picked:
             progress.update(task, description=trial.name)
@@ -114,14 +106,14 @@ def _run(picked: Sequence[Trial], options: argparse.Namespace, command: str) -> 
     return rows
 
 
-def _note(command: str, seconds: float) -> dict[str, Any]:
+def _note(typed: str, seconds: float) -> dict[str, Any]:
     import torch
 
     from benchmarks.inductor.trial import ROUNDS
     from tessera.bench.about import about
     from tessera.bench.turns import Effort
 
-    return about(command, [torch.get_num_threads()], Effort(rounds=ROUNDS, seconds=seconds))
+    return about(typed, [torch.get_num_threads()], Effort(rounds=ROUNDS, seconds=seconds))
 
 
 if __name__ == "__main__":

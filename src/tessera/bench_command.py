@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tessera import __version__
 from tessera.aten.store import Store, here, shipped, write_table
-from tessera.bench import ops_page, pages
+from tessera.bench import anatomy, ops_page, pages
 from tessera.bench.about import about
 from tessera.bench.ops import OpsConfig, has_compiler, measure, roofs
 from tessera.bench.tune import TuneConfig, Tuned, tune
 from tessera.core.chips import detect_cpu
+from tessera.core.command import bar
 from tessera.core.errors import UsageError
 from tessera.core.timing import MOST_BUSY_PERCENT, busy_percent
 
@@ -64,15 +64,18 @@ def run_ops(config: OpsConfig, console: Console, *, out: Path | None, command: s
     compiler = _compiler_note(config)
     warn_if_busy(console)
     note = about(command, config.threads, config.effort)
-    with progress_bar(len(config.operators)) as say:
+    with progress_bar(len(config.operators) + 1) as say:
         found = list(measure(replace(config, compiled=config.compiled and not compiler), say))
+        slowest = anatomy.worst(row for row in found if "skipped" not in row)
+        say("why the worst are slow")
+        causes = list(anatomy.dissect(slowest, config))
     rows = [row for row in found if "skipped" not in row]
     skipped = [row for row in found if "skipped" in row]
     if not rows:
         raise UsageError(f"nothing could be measured: {skipped[0]['operator']}: {skipped[0]['skipped']}")
     results = {
         "about": note, "policy": config.policy, "compiler": compiler, "roofs": roofs(config.threads),
-        "skipped": skipped, "rows": ops_page.packed(rows),
+        "worst": causes, "skipped": skipped, "rows": ops_page.packed(rows),
     }  # fmt: skip
     for line in ops_page.terminal(results):
         _print(console, line)
@@ -136,9 +139,7 @@ def _print(console: Console, text: str) -> None:
 @contextmanager
 def progress_bar(total: int) -> Iterator[Callable[[str], None]]:
     """A bar on stderr that vanishes when done; told each thing before it is begun."""
-    console = Console(stderr=True)
-    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with bar() as progress:
         task = progress.add_task("", total=total, completed=-1)
 
         def say(name: str) -> None:

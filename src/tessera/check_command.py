@@ -19,11 +19,14 @@ from torch import nn
 from tessera.accuracy.call import Call
 from tessera.accuracy.capture.store import read_dump
 from tessera.accuracy.check import View, check
-from tessera.accuracy.dumps import OWN, Tensors, compare, dump
+from tessera.accuracy.dumps import Tensors, compare, dump
+from tessera.accuracy.losses import compare_losses, read_losses
+from tessera.accuracy.ranks.place import OWN
+from tessera.accuracy.report.curves import render_losses
 from tessera.accuracy.report.page import render
 from tessera.accuracy.result import CheckResult
 from tessera.accuracy.script import write_script
-from tessera.accuracy.terminal import print_check
+from tessera.accuracy.terminal import print_check, print_losses
 from tessera.bringup.config import BringupConfig
 from tessera.bringup.files import check_writable, write_atomically
 from tessera.bringup.models.resolve import resolve
@@ -51,6 +54,7 @@ class Options:
     budget: str = "2GiB"
     tensors: str = "none"
     view: str = "both"
+    seeds: int = 0
     script: Path | None = None
     report: Path | None = None
     json: Path | None = None
@@ -79,9 +83,29 @@ def run_check(options: Options, console: Console) -> bool:
                 f"compare takes two folders, got {len(rest)}; write tessera check compare CANDIDATE REFERENCE"
             )
         return _show(compare(Path(rest[0]), Path(rest[1])), options, console)
+    if first == "losses":
+        return _losses(rest, options, console)
     if rest:
         raise UsageError(f"unexpected {rest[0]!r} after the model; write tessera check MODEL")
     return _show(_check(first, options), options, console)
+
+
+def _losses(names: list[str], options: Options, console: Console) -> bool:
+    if len(names) < 2:
+        raise UsageError(
+            f"losses takes two curves or more, got {len(names)}; write tessera check losses CANDIDATE REFERENCE, and "
+            "behind them runs of the reference with other roundings"
+        )
+    candidate, reference, *spread = (read_losses(Path(name)) for name in names)
+    verdict, written = compare_losses(candidate, reference, spread), []
+    if options.report is not None:
+        write_atomically(options.report, render_losses(verdict, " ".join(options.words)))
+        written.append(options.report)
+    if options.json is not None:
+        write_atomically(options.json, verdict.to_json())
+        written.append(options.json)
+    print_losses(verdict, console, written)
+    return verdict.ok
 
 
 def _check(name: str, options: Options) -> CheckResult:
@@ -107,6 +131,7 @@ def _check(name: str, options: Options) -> CheckResult:
         context=made.context,
         native=made.native,
         view=cast(View, options.view),
+        seeds=options.seeds,
     )
 
 

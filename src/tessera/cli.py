@@ -16,40 +16,25 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from tessera.core.chip import Chip, Device, chip_as_dict
+from tessera.core.command import bar, check_writable, program, run
 from tessera.core.doctor import Check
 from tessera.core.env import VARIABLES
-from tessera.core.errors import TesseraError, UsageError
+from tessera.core.errors import UsageError
 
 # The mark \b keeps the lines of a paragraph apart.
 _ENVIRONMENT = "\n".join(["\b", "Environment:", *(f"  {row.name:<20} {row.help}" for row in VARIABLES)])
 
-app = typer.Typer(
-    name="tessera",
-    epilog=_ENVIRONMENT,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = program("tessera", epilog=_ENVIRONMENT, no_args_is_help=True)
 
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON as well.")]
 
 
 def main() -> None:
-    """Run the program. An error that is the user's to mend is one line on stderr and exit status 2, no traceback."""
-    try:
-        app(prog_name="tessera")
-    except TesseraError as error:
-        message = " ".join(str(error).split())
-        console = Console(stderr=True)
-        console.print("[bold red]error:[/bold red]", end=" ")
-        console.print(message, markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+    """Run the program."""
+    run(app, "tessera")
 
 
 def _print_version(wanted: bool) -> None:
@@ -115,8 +100,8 @@ def check(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL | dump MODEL FOLDER | compare CANDIDATE REFERENCE",
-            help="A model as bringup takes it; or what to record to a folder; or two such folders.",
+            metavar="MODEL | dump MODEL FOLDER | compare CANDIDATE REFERENCE | losses CANDIDATE REFERENCE [RUN]...",
+            help="A model as bringup takes it; or what to record to a folder; or two such folders; or loss curves.",
         ),
     ],
     reference: Annotated[
@@ -135,6 +120,7 @@ def check(
     view: Annotated[
         str, typer.Option(help="both: whole runs and every operator on its own inputs; isolated: the latter alone.")
     ] = "both",
+    seeds: Annotated[int, typer.Option(min=0, help="Decide suspicious operators by so many other inputs.")] = 0,
     script: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a script that reproduces the fault alone.")
     ] = None,
@@ -153,13 +139,14 @@ def check(
       tessera check python:my_package.port:build --reference python:my_package.original:build --backward
       tessera check dump ./my-model there --candidate cuda
       tessera check compare there here
+      tessera check losses port.csv original.csv original-again-1.csv original-again-2.csv
     """
     from tessera.check_command import Options, run_check
 
     options = Options(
         words=tuple(words), reference=reference, candidate=candidate, backward=backward, steps=steps, dtype=dtype,
-        batch=batch, tokens=tokens, budget=budget, tensors=tensors, view=view, script=script, report=report,
-        json=json_file,
+        batch=batch, tokens=tokens, budget=budget, tensors=tensors, view=view, seeds=seeds, script=script,
+        report=report, json=json_file,
     )  # fmt: skip
     raise typer.Exit(0 if run_check(options, Console()) else 1)
 
@@ -191,7 +178,7 @@ def chips(
     from tessera.core.chip_rows import CHIPS
     from tessera.core.chips import detect
 
-    _check_writable(json_file)
+    check_writable(json_file)
     console = Console()
     devices = detect()
     measured = [_measure(device) for device in devices] if measure else [{} for _ in devices]
@@ -208,7 +195,7 @@ def chips(
 def _measure(device: Device) -> dict[str, float]:
     from tessera.core.measure import PROBES, measure
 
-    with _progress() as progress:
+    with bar() as progress:
         steps = progress.track(measure(device), total=len(PROBES), description=f"measuring {device.torch_device}")
         return dict(steps)
 
@@ -278,9 +265,9 @@ def doctor(json_file: JsonFile = None) -> None:
     """
     from tessera.core.doctor import examine, mending_command
 
-    _check_writable(json_file)
+    check_writable(json_file)
     console = Console()
-    with _progress() as progress:
+    with bar() as progress:
         task = progress.add_task("looking", total=None)
         checks = examine(lambda name: progress.update(task, description=f"looking at: {name}"))
     command = mending_command(checks)
@@ -338,8 +325,8 @@ def tune(
     from tessera.bench.tune import TuneConfig
     from tessera.bench_command import default_threads, run_tune, thread_counts
 
-    _check_writable(json_file)
-    _check_writable(table, "--table")
+    check_writable(json_file)
+    check_writable(table, "--table")
     config = TuneConfig(only=only, budget_s=budget, threads=thread_counts(threads or default_threads()))
     _write_json(json_file, run_tune(config, Console(), table=table))
 
@@ -382,7 +369,7 @@ def ops(
     from tessera.bench.ops import OpsConfig
     from tessera.bench_command import default_threads, run_ops, thread_counts
 
-    _check_writable(json_file)
+    check_writable(json_file)
     config = OpsConfig(
         only=only, sizes=tuple(sizes.split(",")), threads=thread_counts(threads or default_threads()), policy=policy,
         compiled=compiled,
@@ -393,23 +380,6 @@ def ops(
 
 
 # --- what the commands share ---
-
-
-def _progress() -> Progress:
-    """A bar on stderr that vanishes when done; nothing where stderr is no terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
-def _check_writable(path: Path | None, option: str = "--json") -> None:
-    """Say that a file cannot be written before the work, not after it."""
-    if path is None:
-        return
-    if path.is_dir():
-        raise UsageError(f"{option} {path} is a folder; name a file in it, for example {path / 'result.json'}")
-    if not path.parent.is_dir():
-        raise UsageError(f"{option} {path}: there is no folder {path.parent}; create it or choose another")
 
 
 def _write_json(path: Path | None, data: dict[str, Any]) -> None:

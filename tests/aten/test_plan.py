@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from torch.nn import functional
 
 import tessera
 from tessera.aten import serve
+from tessera.aten.plan import meeting
 from tessera.ops.table import VARIANTS
 
 CALLS = 3  # the second makes the plan, the third finds it
@@ -251,3 +253,22 @@ def test_a_large_tensor_uses_all_threads_and_gives_the_same() -> None:
         found += each_time(lambda: (x * 2 + 1).sum())
     torch.set_num_threads(before)
     assert all(torch.equal(found[0], other) for other in found)
+
+
+def test_slices_of_one_tensor_that_share_no_element_stay_on_our_kernels() -> None:
+    for _ in range(CALLS):
+        x = torch.arange(24.0).view(4, 6)
+        with tessera.use("always") as record:
+            x[:, :2].copy_(x[:, 3:5])
+        assert x[:, :2].tolist() == x[:, 3:5].tolist() == [[6.0 * i + 3, 6.0 * i + 4] for i in range(4)]
+        assert not record.vendor
+
+
+def test_whether_slices_meet_is_told_as_their_elements_do() -> None:
+    base = torch.arange(60).view(3, 4, 5)
+    ranges = itertools.product(((0, 2), (1, 3)), ((0, 4), (1, 2), (2, 4)), ((0, 2), (2, 5)))
+    slices = [base[tuple(slice(*ends) for ends in one)] for one in ranges]
+    for one in slices:
+        for other in slices:
+            ahead = other.data_ptr() - one.data_ptr()
+            assert meeting(one, other)(ahead) == bool(set(one.flatten().tolist()) & set(other.flatten().tolist()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -43,6 +44,14 @@ def test_a_declined_call_is_the_vendors_with_its_reason() -> None:
         product = x @ x
     assert product.tolist() == [[2, 2], [2, 2]]
     assert record.calls["mm"].reasons == {"matrix products of this type": 1}
+
+
+@pytest.mark.parametrize("make", [torch.linspace, torch.logspace])
+def test_a_range_of_complex_numbers_is_the_vendors(make: Callable[..., torch.Tensor]) -> None:
+    with tessera.use("always") as record:
+        found = make(0, 1, 5, dtype=torch.complex64)
+    assert torch.equal(found, make(0, 1, 5, dtype=torch.complex64))
+    assert any("complex64" in reason for calls in record.calls.values() for reason in calls.reasons)
 
 
 def test_composites_are_counted_by_what_they_call() -> None:

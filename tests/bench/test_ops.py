@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tessera.bench import ops, ops_page, pages
+from tessera.bench import anatomy, ops, ops_page, pages
 from tessera.bench.ops import OpsConfig, family, measure
 from tessera.bench.turns import Effort
 from tessera.core.errors import UsageError
@@ -31,8 +31,16 @@ def row(operator: str, ratio: float, ours_us: float = 100.0, **more: Any) -> dic
     }  # fmt: skip
 
 
-def results(*rows: dict[str, Any]) -> dict[str, Any]:
+def found(row: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The anatomy of a row: one launch on its operands alone, but for `more`."""
+    plain = {"launches": 1, "calls": 0, "operands_bytes": 1000, "extra_bytes": 0, "outside_us": 1.0}
+    return {**{key: row[key] for key in anatomy.KEY}, **plain, **more}
+
+
+def results(*rows: dict[str, Any], **anatomies: dict[str, Any]) -> dict[str, Any]:
+    """`anatomies`: by operator, what differs from `found`."""
     return {
+        "worst": [found(row, **anatomies.get(row["operator"], {})) for row in anatomy.worst(rows)],
         "about": ABOUT, "policy": "always", "compiler": "",
         "roofs": [{"threads": 1, "matmul float32": 90.0, "copy": 20.0}],
         "skipped": [{"operator": "qr", "dtype": "float32", "skipped": "no | call"}], "rows": ops_page.packed(rows),
@@ -71,13 +79,64 @@ def test_what_cannot_be_measured(options: dict[str, Any], message: str) -> None:
 
 
 def test_the_worst_stand_first_with_their_cause() -> None:
-    text = ops_page.ops_page(results(row("fast", 4.0), row("short", 0.5, ours_us=4.0), row("slow", 0.25)))
+    rows = (row("fast", 4.0), row("short", 0.5, ours_us=4.0), row("slow", 0.25))
+    text = ops_page.ops_page(results(*rows))
     worst = text.split("## The worst ten")[1].split("##")[0].splitlines()[4:]
-    assert [line.split("`")[1] for line in worst if line] == ["slow", "short", "fast"]
-    assert "our kernel is at 50% of the roof of memory, PyTorch's at 200%" in worst[0]
-    assert "a call of few µs: Python adds 2 µs" in worst[1]
+    assert [line.split("`")[1] for line in worst if "`" in line] == ["slow", "short", "fast"]
+    assert "| at 50% of the roof of memory, PyTorch's at 200%, in caches |" in worst[0]
+    assert "| overhead: 1 of its 4 µs are spent outside our kernels, and all of PyTorch's call takes 2 µs |" in worst[1]
+    assert worst[2].endswith("|  |")
     assert "| **all** |  |  | 3 | 0.79× | 0.25× | 2 | 33% |" in text
     assert "| `qr` | float32 | no ¦ call |" in text
+
+
+@pytest.mark.parametrize(
+    ("more", "cause"),
+    [
+        ({"launches": 3, "extra_bytes": 2000}, "3 launches work on its operands and 200% more memory; at 50%"),
+        ({"launches": 2}, "2 launches work on its operands; at 50%"),
+        ({"extra_bytes": 500}, "1 launch works on its operands and 50% more memory; at 50%"),
+        ({"outside_us": 20.0}, "20 of its 100 µs are spent outside our kernels; at 50%"),
+        ({"calls": 1}, "1 of its 2 steps look at values or are PyTorch's own; at 50%"),
+        ({"calls": 1, "launches": 0}, "it looks at values between its kernels, or is PyTorch's own behind ours; at"),
+        ({"failure": "CaptureError: no"}, "not looked into: CaptureError: no; at 50%"),
+    ],
+)
+def test_a_cause_follows_from_the_anatomy(more: dict[str, Any], cause: str) -> None:
+    data = results(row("slow", 0.25), slow=more)
+    assert cause in ops_page.ops_page(data)
+    assert cause in next(ops_page.terminal(data))
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "cause"),
+    [
+        (1_000_000, "at 50% of the roof of memory, PyTorch's at 200%, in caches"),
+        (1000, "at 11% of the roof of arithmetic, PyTorch's at 44%"),
+    ],
+)
+def test_a_product_is_held_against_the_nearer_roof(num_bytes: int, cause: str) -> None:
+    """100 µs for a megabyte are 10 GB/s of 20, and 10 GFLOP/s are a ninth of 90."""
+    data = results(row("slow", 0.25, unit="GFLOP/s"), slow={"operands_bytes": num_bytes})
+    assert cause in ops_page.ops_page(data)
+
+
+def test_the_anatomy_of_calls() -> None:
+    config = OpsConfig(only="var.correction", sizes=("small",), threads=(1,), compiled=False, effort=SHORT)
+    rows = [one for one in measure(config, lambda _: None) if one["layout"] == "rows" and one["dtype"] == "float32"]
+    (one,) = anatomy.dissect(rows, config)
+    assert {key: one[key] for key in anatomy.KEY} == {key: rows[0][key] for key in anatomy.KEY}
+    assert one["launches"] > 1 and one["calls"] == 0, "a variance is made of several kernels"
+    assert one["operands_bytes"] >= 4 * 2**14
+    assert one["extra_bytes"] >= 4 * 2**14, "the squared differences are as large as the operand"
+    assert one["outside_us"] >= 0
+
+
+def test_the_anatomy_of_calls_that_look_at_values() -> None:
+    config = OpsConfig(only="[n]onzero", sizes=("tiny",), threads=(1,), compiled=False, effort=SHORT)
+    rows = [one for one in measure(config, lambda _: None) if one["dtype"] == "float32"][:1]
+    (one,) = anatomy.dissect(rows, config)
+    assert one["calls"] == 1 and "outside_us" not in one
 
 
 def test_data_on_disk_make_the_page_again(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_mine.py").write_text(TESTS)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setattr("benchmarks.collections.__main__.RESULTS", tmp_path / "results")
+    monkeypatch.setattr("benchmarks.command.RESULTS", tmp_path / "results")
     return tmp_path
 
 

@@ -63,8 +63,8 @@ def test_a_query_that_sees_nothing_gives_zeros() -> None:
     assert level[0, 0, 2].item() == 0.0
 
 
-def test_double_is_the_vendors() -> None:
-    q = torch.randn(1, 1, 4, 8, dtype=torch.float64)
-    with tessera.use("always") as record:
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, q, q)
-    assert vendor_calls(record) == {"_scaled_dot_product_flash_attention_for_cpu": {"attention of this type": 1}}
+def test_double_is_computed_in_double() -> None:
+    q, k, v = torch.randn(3, 1, 2, 70, 8, dtype=torch.float64).unbind()
+    given = [((q.requires_grad_(), k.requires_grad_(), v.requires_grad_()), {"is_causal": True})]
+    for record in assert_gradients(torch.nn.functional.scaled_dot_product_attention, given):
+        assert not vendor_calls(record)

@@ -24,6 +24,7 @@ depthwise = torch.randn(12, 1, 3, 3)
 transposed = torch.randn(12, 8, 3, 2)
 volume, cube = torch.randn(1, 8, 5, 6, 7), torch.randn(8, 8, 2, 3, 3)
 pixels = torch.randint(0, 3, (2, 7, 8))
+words, starts = torch.randint(0, 20, (23,)), torch.tensor([0, 4, 4, 5, 17])
 
 Case = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -50,6 +51,20 @@ CALLS: dict[str, Case] = {
     "upsample trilinear": (
         nn.interpolate, (volume,), {"scale_factor": 2.0, "mode": "trilinear", "align_corners": True},
     ),
+    **{
+        f"grid_sample {mode} {padding} {align}": (
+            nn.grid_sample, (planes, torch.rand(2, 5, 6, 2) * 3 - 1.5),
+            {"mode": mode, "padding_mode": padding, "align_corners": align},
+        )
+        for mode, padding, align in (
+            ("bilinear", "zeros", False), ("bilinear", "reflection", True), ("nearest", "border", False),
+            ("bicubic", "zeros", True), ("bicubic", "reflection", False),
+        )
+    },
+    "grid_sample of a volume": (
+        nn.grid_sample, (volume, torch.rand(1, 3, 4, 5, 3) * 3 - 1.5),
+        {"padding_mode": "border", "align_corners": False},
+    ),
     "unfold": (nn.unfold, (image, (3, 2)), {"dilation": (1, 2), "padding": 1, "stride": (2, 1)}),
     "fold": (nn.fold, (torch.randn(2, 72, 90), (9, 10), 3), {"padding": 1}),
     "reflect": (nn.pad, (planes, (2, 1, 3, 0)), {"mode": "reflect"}),
@@ -68,7 +83,26 @@ CALLS: dict[str, Case] = {
     "prod": (torch.prod, (chance, 1), {}),
     "cumprod": (torch.cumprod, (chance + 0.5, 1), {}),
     **{f"norm {p}": (torch.linalg.vector_norm, (rows, p, 1), {}) for p in (0.5, 1, 2, 3, torch.inf)},
-    **{f"cdist {p}": (torch.cdist, (rows[:6], rows, p), {}) for p in (0.0, 1.0, 2.0, torch.inf)},
+    **{f"cdist {p}": (torch.cdist, (rows[:6], rows, p), {}) for p in (0.0, 0.7, 1.0, 2.0, 2.5, torch.inf)},
+    "cdist of one and many": (torch.cdist, (image, image[:1, :, :4]), {}),
+    **{f"pdist {p}": (torch.pdist, (rows, p), {}) for p in (0.0, 0.7, 1.0, 2.0, 2.5, torch.inf)},
+    **{
+        f"bags {mode} without {padding}": (
+            torch.ops.aten._embedding_bag, (rows, words, starts, False, mode, False, None, False, padding), {},
+        )
+        for mode in (0, 1, 2) for padding in (-1, int(words[3]))
+    },
+    "bags weighted": (
+        torch.ops.aten._embedding_bag,
+        (rows, words, torch.tensor([0, 4, 4, 23]), False, 0, False, torch.randn(23), True, int(words[3])), {},
+    ),
+    "cross": (torch.linalg.cross, (rows[:3], rows[:1, :1].expand(3, 33)), {"dim": 0}),
+    "norm": (torch.norm, (rows, 3, 1), {}),
+    "repeat_interleave": (torch.repeat_interleave, (rows, torch.arange(20) % 3, 0), {}),
+    "digamma": (torch.digamma, (rows,), {}),
+    "polygamma": (torch.polygamma, (3, rows), {}),
+    "zeta": (torch.special.zeta, (chance + 1.5, rows), {}),
+    "flip of a transposed image": (torch.flip, (image.transpose(1, 3), (0, 3)), {}),
     "mv": (torch.mv, (rows, torch.randn(33)), {}),
     "addr": (torch.addr, (rows, torch.randn(20), torch.randn(33)), {"alpha": 0.5}),
     "dot": (torch.dot, (rows[0], rows[1]), {}),
@@ -107,8 +141,8 @@ def typed(value: Any, dtype: torch.dtype) -> Any:
 def test_results(name: str, dtype: torch.dtype) -> None:
     if name == "avg_pool3d" and dtype is torch.bfloat16:
         pytest.skip("PyTorch has no avg_pool3d of bfloat16 on CPUs to hold ours against")
-    if name.startswith("cdist") and dtype is torch.bfloat16:
-        pytest.skip("PyTorch has no cdist of bfloat16 on CPUs to hold ours against")
+    if name.startswith(("cdist", "pdist", "grid_sample", "zeta")) and dtype is torch.bfloat16:
+        pytest.skip("PyTorch has no distances, grids and zeta of bfloat16 on CPUs to hold ours against")
     call, args, kwargs = CALLS[name]
     given = [(tuple(typed(x, dtype).detach() if isinstance(x, torch.Tensor) else x for x in args), kwargs)]
     for record in assert_calls(call, given):
@@ -168,6 +202,32 @@ def test_lists_of_mixed_types_and_layouts() -> None:
     assert not vendor_calls(record)
 
 
+def test_exponentials_of_matrices_of_any_size() -> None:
+    given = torch.randn(3, 5, 5) * torch.tensor([0.01, 1.0, 20.0]).view(3, 1, 1)
+    for record in assert_gradients(torch.linalg.matrix_exp, [((given[:2].requires_grad_(),), {})]):
+        assert not vendor_calls(record)
+    with tessera.use("always"):
+        for x in given.detach():
+            torch.testing.assert_close(torch.linalg.matrix_exp(x), torch.linalg.matrix_exp(x.double()).float())
+
+
+def test_powers_of_integers() -> None:
+    x = torch.tensor([-3, -1, 0, 1, 2, 7])
+    with tessera.use("always") as record:
+        assert torch.pow(x, 5).tolist() == [-243, -1, 0, 1, 32, 16807]
+        assert torch.pow(x, torch.tensor([2, -3, 0, -2, -1, 70])).tolist() == [9, -1, 1, 1, 0, pow(7, 70, 2**64)]
+        assert torch.pow(2.0, torch.tensor([0.5, -3.0], dtype=torch.float64))[1] == 0.125
+    assert not vendor_calls(record)
+
+
+def test_any_and_all_of_bytes_are_bytes() -> None:
+    x = torch.tensor([[0, 2], [1, 3]], dtype=torch.uint8)
+    with tessera.use("always") as record:
+        found = x.all(1)
+    assert found.dtype is torch.uint8 and found.tolist() == [0, 1]
+    assert not record.vendor
+
+
 def test_integer_division_by_zero_is_pytorchs_error() -> None:
     with tessera.use("always"), pytest.raises(RuntimeError, match="ZeroDivisionError"):
         torch.arange(5) // torch.zeros(5, dtype=torch.int64)
@@ -182,6 +242,24 @@ def test_spaced_ranges_end_where_they_should() -> None:
     assert line.tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0]
     torch.testing.assert_close(powers, torch.tensor([1.0, 10.0, 100.0, 1000.0]))
     assert not record.vendor
+
+
+@pytest.mark.parametrize(("words", "starts"), [([3, 4], [0, 1]), ([-1, 0], [0, 1]), ([0, 1], [1, 1]), ([0, 1], [0, 3])])
+def test_bags_outside_are_an_error(words: list[int], starts: list[int]) -> None:
+    table, given = torch.randn(4, 3), (torch.tensor(words), torch.tensor(starts))
+    for _ in range(3):  # the third runs the plan
+        with tessera.use("always"), pytest.raises(RuntimeError, match=r"must lie in \[0, 4\)"):
+            nn.embedding_bag(given[0], table, given[1])
+
+
+def test_gradients_of_bags_are_divided_by_how_often_their_index_stands() -> None:
+    table = torch.ones(6, 1, requires_grad=True)
+    with tessera.use("always") as record:
+        words, starts = torch.tensor([5, 1, 5, 2]), torch.tensor([0, 3])
+        bags = nn.embedding_bag(words, table, starts, mode="sum", scale_grad_by_freq=True)
+        bags.backward(torch.tensor([[3.0], [7.0]]))
+    assert table.grad is not None and table.grad.view(-1).tolist() == [0.0, 3.0, 7.0, 0.0, 0.0, 3.0]
+    assert not vendor_calls(record)
 
 
 def test_scattering_is_the_same_for_any_number_of_threads() -> None:

@@ -21,14 +21,18 @@ from triton.runtime.jit import JITFunction
 from tessera import ops
 from tessera.ops import (
     attention,
+    bags,
     convolution,
     distance,
     distinct,
     foreach,
     functions,
     functions_activation,
+    functions_complex,
+    functions_gamma,
     functions_integer,
     functions_math,
+    grid_sample,
     index,
     layer_norm,
     loss,
@@ -63,7 +67,9 @@ def is_kernel(function: Any) -> bool:
 
 
 KERNELS = {f for module in MODULES for f in vars(module).values() if is_kernel(f)}
-OF_SCALARS = (functions, functions_activation, functions_integer, functions_math)
+OF_SCALARS = (
+    functions, functions_activation, functions_complex, functions_gamma, functions_integer, functions_math,
+)  # fmt: skip
 SCALAR_FUNCTIONS = [
     f
     for module in OF_SCALARS
@@ -71,7 +77,7 @@ SCALAR_FUNCTIONS = [
     if isinstance(f, JITFunction) and f.__module__ == module.__name__
 ]
 # Helpers that scalar functions call: they take no part in a launch of their own.
-HELPERS = {functions_integer.safe}
+HELPERS = {functions_integer.safe, functions_complex.scale_of, functions_gamma.next_term}
 
 x = torch.randn(48, 80)
 half = torch.randn(48, 80, dtype=torch.bfloat16)
@@ -81,6 +87,7 @@ vector = torch.randn(80)
 one = torch.randn(48, 1)
 image = torch.randn(2, 8, 9, 9)
 filters = torch.randn(8, 8, 3, 3)
+volumes = torch.randn(2, 4, 2, 6, 9), torch.randn(2, 4, 3, 4, 5)
 
 # One call or more of every entry that reaches a kernel of its own.
 CALLS: list[Callable[[], Any]] = [
@@ -131,6 +138,11 @@ CALLS: list[Callable[[], Any]] = [
     lambda: index.gather(x, 1, rows[:, None]),
     lambda: index.index(x, [rows, rows]),
     lambda: index.embedding_dense_backward(half, rows, 10, -1, False),
+    lambda: bags.embedding_bag(x, rows, rows[:4], False, 2),
+    lambda: bags.embedding_bag(half, rows, rows[:4], False, 0, False, half[:48, 0]),
+    lambda: bags.embedding_bag_dense_backward(x, rows, rows, rows, rows, 9, True, 1, None),
+    lambda: bags.embedding_bag_dense_backward(x, rows, rows, rows, rows[:, None].expand(48, 80), 9, True, 2, None),
+    lambda: bags.embedding_bag_per_sample_weights_backward(x, x, rows, rows, rows[:0], 0),
     lambda: loss.nll_loss_forward(x, rows, None, 1, -100),
     lambda: loss.nll_loss_forward(x, rows, vector, 0, -100),
     lambda: loss.nll_loss_backward(torch.tensor(1.0), x, rows, vector, 1, -100, torch.tensor(1.0)),
@@ -146,7 +158,12 @@ CALLS: list[Callable[[], Any]] = [
     lambda: resample.average_pool(2)[0](image, [3, 3], [2, 2], [1, 1]),
     lambda: resample.upsample(resample.cubic, 2)[1](image, [9, 9], [2, 8, 4, 5], True, None, None),
     lambda: distance.cdist_forward(x, x, 2.0, None),
-    lambda: distance.cdist_backward(x[:, :48], x, x, 1.0, x[:, :48]),
+    lambda: distance.cdist_backward(x[:, :48], x, x, 2.5, x[:, :48]),
+    lambda: distance.pdist_forward(x, 2.5),
+    lambda: distance.pdist_backward(torch.randn(1128), x, 1.0, torch.randn(1128)),
+    lambda: grid_sample.grid_sampler(2)[0](image, image[:, :4, :, :2], 0, 2, True),
+    lambda: grid_sample.grid_sampler(2)[1](image[:, :, :4], image, image[:, :4, :, :2], 2, 1, False, [True, True]),
+    lambda: grid_sample.grid_sampler(3)[1](*volumes, image.view(2, 2, 6, 9, 6)[..., :3], 0, 2, False, [True, True]),
     lambda: windows.im2col(image, [3, 3], [1, 2], [1, 1], [2, 2]),
     lambda: windows.col2im(torch.randn(2, 72, 81), [9, 9], [3, 3], [1, 1], [1, 1], [1, 1]),
     lambda: pool.max_pool(2)(image, [3, 3], [2, 2], [1, 1]),

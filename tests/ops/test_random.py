@@ -104,6 +104,20 @@ def test_dropout_keeps_what_its_mask_says() -> None:
     assert abs(float(mask.float().mean()) - 0.75) < 0.02
 
 
+@pytest.mark.parametrize("replacement", [True, False])
+def test_drawn_places_have_the_weights_chances(replacement: bool) -> None:
+    torch.manual_seed(3)
+    weights = torch.tensor([0.0, 1.0, 3.0, 0.0, 6.0, 0.0]).repeat(3000, 1)
+    with tessera.use("always") as record:
+        places = torch.multinomial(weights, 2, replacement)
+    first = places[:, 0].bincount(minlength=6)
+    assert first[[0, 3, 5]].tolist() == [0, 0, 0]
+    assert stats.chisquare(first[[1, 2, 4]].numpy(), [300, 900, 1800]).pvalue > LEAST_CHANCE
+    twice = int((places[:, 0] == places[:, 1]).sum())
+    assert abs(twice - 0.46 * 3000) < 200 if replacement else twice == 0
+    assert not record.vendor
+
+
 def test_limits_out_of_order_are_refused() -> None:
     with tessera.use("always"), pytest.raises(RuntimeError, match="uniform_ expects"):
         torch.empty(3).uniform_(2.0, 1.0)

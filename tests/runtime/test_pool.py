@@ -100,9 +100,56 @@ def test_grid_of_floats_names_the_remedy(visit: LoadedKernel) -> None:
 
 
 def test_number_of_threads_follows_torch(who: LoadedKernel, threads: SetThreads) -> None:
+    threads_of(who)  # a brief kernel of another test may have lain at this address
     for wanted in (1, 3, 2, 4, 1):
         threads(wanted)
         assert threads_of(who) == wanted
+
+
+def test_threads_begin_with_the_same_programs_in_every_launch(script: Script) -> None:
+    done = script(
+        """
+torch.set_num_threads(2)
+distinct()
+starts = set()
+for _ in range(5):
+    seen = torch.zeros(24, dtype=torch.int64)
+    launch(who.address, pack((seen, None, None)), 24, 1, 1)
+    starts.add((seen[0].item(), seen[12].item()))
+assert len(starts) == 1 and len(set(*starts)) == 2, starts
+"""
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_brief_launches_stay_on_their_thread_until_they_take_long(threads: SetThreads) -> None:
+    # Argument 1 says how many microseconds a program sleeps, if any.
+    body = """
+  %us = load volatile i64, ptr %a1
+  %us.32 = trunc i64 %us to i32
+  %sleeps = icmp ne i64 %us, 0
+  br i1 %sleeps, label %sleep, label %awake
+sleep:
+  %slept = call i32 @usleep(i32 %us.32)
+  br label %awake
+awake:
+  %self = call i64 @pthread_self()
+  %who.at = getelementptr i64, ptr %a0, i64 %i
+  store i64 %self, ptr %who.at
+"""
+    text = KERNEL.format(body=body).replace("[ %next, %loop ]", "[ %next, %awake ]")
+    kernel = load(compile_ir(text), "kernel")
+    threads(2)
+
+    def threads_at(us: int) -> int:
+        seen, pause = torch.zeros(16, dtype=torch.int64), torch.tensor(us)
+        launch(kernel.address, pack((seen, pause, None)), 16, 1, 1)
+        assert (seen != 0).all()
+        return len(set(seen.tolist()))
+
+    brief = [threads_at(0) for _ in range(60)]
+    assert brief[-10:] == [1] * 10
+    assert [threads_at(3000) for _ in range(3)] == [1, 2, 2]  # the first one is found out by being late
 
 
 def test_workers_take_over_flush_to_zero(threads: SetThreads) -> None:

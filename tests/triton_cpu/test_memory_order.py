@@ -251,6 +251,24 @@ def test_rows_that_are_read_several_times_follow_each_other(shape):
     assert ("llvm.prefetch" in compiled.asm["llir"]) == (shape[1] >= 300)
 
 
+@pytest.mark.parametrize(("stride", "width"), [(2048, 2048), (2100, 2047), (0, 2048), (-2048, 2048), (64, 64)])
+def test_rows_that_are_summed_once_are_fetched_one_ahead(stride, width):
+    @triton.jit
+    def sum_rows(x, y, stride, width, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+        row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+        at = tl.arange(0, BLOCK)
+        value = tl.load(x + (row * stride)[:, None] + at[None, :], mask=(at < width)[None, :], other=0.0)
+        tl.store(y + row, tl.sum(value, 1))
+
+    memory = torch.randn(8 * 2100)
+    start = 7 * 2048 if stride < 0 else 0
+    y = torch.empty(8)
+    compiled = sum_rows[(2,)](memory[start:], y, stride, width, ROWS=4, BLOCK=triton.next_power_of_2(width))
+    expected = [memory[start + row * stride :][:width].double().sum() for row in range(8)]
+    torch.testing.assert_close(y.double(), torch.stack(expected), rtol=1e-5, atol=1e-4)
+    assert ("llvm.prefetch" in compiled.asm["llir"]) == (width > 1000)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int8, torch.int64, torch.bool])
 @pytest.mark.parametrize("start", [0, 1, 16])
 def test_stores_past_the_caches_write_what_others_write(dtype, start):

@@ -16,7 +16,7 @@ If all three answers are yes, what is left of a difference is rounding, and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,10 +31,11 @@ from tessera.accuracy.capture.recorder import Observer
 from tessera.accuracy.capture.records import Trace
 from tessera.accuracy.capture.run import Job, MakeOptimizer, Setup, plain_descent, watch, watch_previous
 from tessera.accuracy.capture.state import main_type, types_like
-from tessera.accuracy.compare.kernels import KernelJudge
+from tessera.accuracy.compare.kernels import KernelJudge, KernelVerdict
 from tessera.accuracy.conclude import Evidence, conclude
 from tessera.accuracy.dumps import against_dump
 from tessera.accuracy.result import CheckResult
+from tessera.accuracy.seeds import decide_all
 from tessera.core.errors import UsageError
 
 Context = Callable[[], AbstractContextManager[object]]
@@ -54,6 +55,7 @@ class Plan:
     theirs: Setup
     ours_double: Setup
     theirs_double: Setup
+    seeds: int = 0
 
     def watch_candidate(self, *, double: bool, observers: Sequence[Observer] = ()) -> Trace:
         """Run the candidate."""
@@ -62,6 +64,10 @@ class Plan:
     def watch_reference(self, *, double: bool, observers: Sequence[Observer] = ()) -> Trace:
         """Run the reference."""
         return watch(self.reference, self.job, self.theirs_double if double else self.theirs, self.tape, observers)
+
+    def decided(self, judge: KernelJudge, native: Context) -> Mapping[int, KernelVerdict]:
+        """The judgements on kernels, suspicious ones decided by other inputs."""
+        return decide_all(judge.verdicts, self.seeds, self.ours.context, native)
 
     def previous(self, double: bool) -> Trace:
         """The candidate's call before the watched one."""
@@ -87,6 +93,7 @@ def check(
     context: Context = nullcontext,
     native: Context = nullcontext,
     view: View = "both",
+    seeds: int = 0,
 ) -> CheckResult:
     """Judge a candidate against a reference and name the operator that is wrong.
 
@@ -104,6 +111,7 @@ def check(
         view: `both`: runs from end to end, whose errors accumulate, and every operator on its own inputs; `isolated`:
             the latter alone. It makes one run and widens one operator at a time, so a model that fills half of the
             memory can be checked.
+        seeds: judge an operator that is suspicious again on so many other inputs, which decide.
 
     Errors: `UsageError` if the reference cannot be run on the inputs, if one is given for the isolated view, or if a
     reference's optimizer is given where none would be used.
@@ -113,12 +121,13 @@ def check(
     if view == "isolated":
         if reference is not None or reference_optimizer is not None:
             raise UsageError("the isolated view judges kernels, not programs; leave out the reference or view both")
-        return _isolated(_plan(candidate, inputs, candidate, backward, steps, optimizer, context), native)
+        plan = _plan(candidate, inputs, candidate, backward, steps, optimizer, context)
+        return _isolated(replace(plan, seeds=seeds), native)
     if isinstance(reference, (str, Path)):
         plan = _plan(candidate, inputs, candidate, backward, steps, optimizer, context)
-        return against_dump(_live(plan, native), plan, Path(reference), Call.of(inputs))
+        return against_dump(_live(replace(plan, seeds=seeds), native), plan, Path(reference), Call.of(inputs))
     plan = _plan(candidate, inputs, reference or candidate, backward, steps, optimizer, context)
-    plan = _trained_by(plan, reference_optimizer)
+    plan = _trained_by(replace(plan, seeds=seeds), reference_optimizer)
     alone = reference is None and reference_optimizer is None
     result = _judged(plan, native, alone=alone)
     culprit = result.culprit
@@ -147,7 +156,7 @@ def _judged(plan: Plan, native: Context, *, alone: bool) -> CheckResult:
         theirs=theirs,
         ours_double=None if ours_double.error else ours_double,
         theirs_double=None if theirs_double.error else theirs_double,
-        kernels=judge.verdicts,
+        kernels=plan.decided(judge, native),
         notes=tuple(f"no float64 run: {_line(trace.error)}" for trace in (theirs_double,) if trace.error),
     )
     return conclude(evidence, plan)
@@ -158,7 +167,12 @@ def _isolated(plan: Plan, native: Context) -> CheckResult:
     judge = KernelJudge(native)
     ours = plan.watch_candidate(double=False, observers=[judge])
     evidence = Evidence(
-        ours=ours, again=ours, theirs=ours, ours_double=None, theirs_double=None, kernels=judge.verdicts
+        ours=ours,
+        again=ours,
+        theirs=ours,
+        ours_double=None,
+        theirs_double=None,
+        kernels=plan.decided(judge, native),
     )
     result = conclude(evidence, plan)
     return replace(result, reason=_ISOLATED) if result.ok else result
@@ -175,7 +189,7 @@ def _live(plan: Plan, native: Context) -> Evidence:
         theirs=ours,
         ours_double=None if exact.error else exact,
         theirs_double=None,
-        kernels=judge.verdicts,
+        kernels=plan.decided(judge, native),
         notes=(f"no float64 run: {_line(exact.error)}",) if exact.error else (),
     )
 

@@ -13,7 +13,7 @@ import torch
 from tessera.accuracy.capture.keep import Keep
 from tessera.accuracy.capture.records import Edge, Final, ModuleCall, Op, Trace
 from tessera.accuracy.capture.value import Value, close
-from tessera.accuracy.compare.align import align
+from tessera.accuracy.compare.align import Same, align
 from tessera.accuracy.compare.blame import Comparison, Finding, Known, Site, start_of_call
 from tessera.accuracy.compare.incomplete import incomplete
 from tessera.accuracy.compare.kernels import KernelVerdict
@@ -55,6 +55,8 @@ class Evidence:
     theirs_double: Trace | None
     kernels: Mapping[int, KernelVerdict]
     notes: tuple[str, ...] = ()
+    # By which values of runs without float64 count as the same; None: by their own roundings alone.
+    same_own: Same | None = None
 
 
 def conclude(evidence: Evidence, zoom: Zoom) -> CheckResult:
@@ -189,7 +191,7 @@ def _other_program(evidence: Evidence, zoom: Zoom) -> Found | None:
     double = ours is not None and theirs is not None
     if ours is None or theirs is None:
         ours, theirs = evidence.ours, evidence.theirs
-    same = _same_double if double else _same_own
+    same = _same_double if double else evidence.same_own or _same_own
     if ours is theirs:
         return None
     pairs = align(ours, theirs, same)

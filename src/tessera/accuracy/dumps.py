@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -12,19 +13,23 @@ from torch import nn
 
 from tessera.accuracy.call import Call
 from tessera.accuracy.capture.keep import Keep
+from tessera.accuracy.capture.memory import local_of
 from tessera.accuracy.capture.random import RandomTape
-from tessera.accuracy.capture.recorder import Observer
 from tessera.accuracy.capture.records import Op, Trace
 from tessera.accuracy.capture.run import Job, MakeOptimizer, Setup, plain_descent, watch
 from tessera.accuracy.capture.state import main_type
 from tessera.accuracy.capture.store import Dump, Writer, read_dump
 from tessera.accuracy.capture.value import value_of
-from tessera.accuracy.compare.kernels import KernelJudge, KernelVerdict, results
+from tessera.accuracy.compare.align import Same
+from tessera.accuracy.compare.kernels import KernelVerdict, results
+from tessera.accuracy.compare.precision import Careful, Losses
 from tessera.accuracy.conclude import Evidence, conclude
+from tessera.accuracy.ranks.name import index_of, name_ranks
+from tessera.accuracy.ranks.place import DOUBLE, OWN, here
+from tessera.accuracy.ranks.whole import WholeDump, is_ranks, read_ranks, whole_dump
 from tessera.accuracy.result import CheckResult, Class
 from tessera.core.errors import UsageError
 
-OWN, DOUBLE = "own", "float64"
 Tensors = Literal["none", "slices", "whole"]
 
 
@@ -40,32 +45,39 @@ def dump(
     tensors: Tensors = "none",
     context: Callable[[], AbstractContextManager[object]] = nullcontext,
     native: Callable[[], AbstractContextManager[object]] = nullcontext,
+    data_parallel: bool | None = None,
 ) -> str:
     """Record a model in its own type and in float64, judge its kernels, and write it all to a folder.
+
+    On several ranks of torch.distributed every rank calls it, and the folder has one dump a rank.
 
     Args:
         path: the folder to make; while it is being made it is called `NAME.partial`.
         budget: bytes that it may take.
         tensors: which full tensors to store besides statistics and sketches: none, the first 65,536 elements of each
             operator's outputs, or all of them as far as half of the budget reaches.
+        data_parallel: whether each rank gets its own part of the batch; None: if the model is wrapped by
+            DistributedDataParallel or fully sharded.
 
     Returns what was left out, in words, empty if nothing was.
     Errors: `UsageError` if the folder exists or cannot be made.
     """
     call = Call.of(inputs)
     dtype = main_type(model)
-    job = Job(calls=(call,), backward=backward, steps=steps, optimizer=optimizer)
-    writer = Writer(path, budget=budget)
-    tape, judge = RandomTape(), KernelJudge(native)
-    for stream in (OWN, DOUBLE):
+    place = here(native, model, data_parallel, steps)
+    job = Job(calls=(call,), backward=backward, steps=steps, optimizer=optimizer, direction=place.direction(model))
+    writer = Writer(place.folder(path), budget=budget)
+    tape = RandomTape()
+    for stream in place.streams(model):
         double = stream == DOUBLE
-        setup = Setup(inputs=dtype, double=double, context=nullcontext if double else context)
-        observers: list[Observer] = [] if double else [judge]
+        setup = Setup(inputs=dtype, double=double, context=place.around(model, nullcontext if double else context))
+        make_recorder, observers = place.watcher(stream)
         if tensors != "none":
             observers.append(_Tensors(writer, stream, whole=tensors == "whole"))
-        trace = watch(model, job, setup, tape, observers, sink=_sink(writer, stream))
+        trace = watch(model, job, setup, tape, observers, _sink(writer, stream), make_recorder)
+        trace.finals += place.weights(model) if stream == OWN else []
         writer.end(stream, trace)
-    for row in judge.verdicts.values():
+    for row in place.verdicts():
         writer.kernel(row.index, row.verdict, row.ratio, row.reason)
     writer.finish(
         {
@@ -74,15 +86,18 @@ def dump(
             "backward": backward,
             "steps": steps,
             "torch": torch.__version__,
+            **place.facts,
         }
     )
+    place.finish(path)
     return f"{writer.left_out} operator calls did not fit into the budget" if writer.left_out else ""
 
 
 def _digests(call: Call) -> dict[str, int]:
     """Checksums of the inputs, floating ones in bfloat16 so that the type that they were given in does not matter."""
     tensors = call.tensors().items()
-    return {name: value_of(t.bfloat16() if t.is_floating_point() else t).digest for name, t in tensors}
+    locals_ = {name: local_of(tensor) for name, tensor in tensors}
+    return {name: value_of(t.bfloat16() if t.is_floating_point() else t).digest for name, t in locals_.items()}
 
 
 def _sink(writer: Writer, stream: str) -> Callable[[Op], None]:
@@ -100,7 +115,7 @@ class _Tensors:
 
     def after(self, index: int, func: object, result: object) -> None:
         """Store what came out."""
-        self._writer.tensors(self._stream, index, results(result), whole=self._whole)
+        self._writer.tensors(self._stream, index, [local_of(tensor) for tensor in results(result)], whole=self._whole)
 
 
 def compare(candidate: Path, reference: Path) -> CheckResult:
@@ -108,9 +123,43 @@ def compare(candidate: Path, reference: Path) -> CheckResult:
 
     Errors: `UsageError` if one cannot be read, or if they are not of the same work.
     """
-    ours, theirs = read_dump(candidate), read_dump(reference)
+    if is_ranks(reference):
+        return _compare_each(candidate, reference)
+    if not is_ranks(candidate):
+        ours, theirs = read_dump(candidate), read_dump(reference)
+    else:
+        theirs = read_dump(reference)
+        ours = whole_dump(candidate, theirs)
     _check_fit(ours, theirs)
-    return conclude(_evidence(ours, theirs), _Shelf(ours, theirs))
+    result = conclude(_evidence(ours, theirs), _Shelf(ours, theirs))
+    return name_ranks(result, ours, theirs) if isinstance(ours, WholeDump) else result
+
+
+def _compare_each(candidate: Path, reference: Path) -> CheckResult:
+    """Two runs on equally many ranks, rank by rank; the fault that comes first is told, for collectives spread it."""
+    if not is_ranks(candidate):
+        raise UsageError(
+            f"{reference} has one dump a rank and {candidate} is of a single process; give the former first, "
+            "as the candidate, to have it merged"
+        )
+    ours, theirs = read_ranks(candidate), read_ranks(reference)
+    if len(ours) != len(theirs):
+        raise UsageError(
+            f"{candidate} was made on {len(ours)} ranks and {reference} on {len(theirs)}; "
+            "compare each with the dump of a single process"
+        )
+    results = [compare(mine.path, other.path) for mine, other in zip(ours, theirs, strict=True)]
+    places = {
+        rank: -1 if result.culprit is None else index_of(ours[rank].streams[OWN], result.culprit)
+        for rank, result in enumerate(results)
+        if not result.ok
+    }
+    first = [rank for rank, place in places.items() if place == min(places.values())]
+    found = results[first[0] if first else 0]
+    if found.culprit is None:
+        return found
+    culprit = replace(found.culprit, ranks=tuple(first))
+    return replace(found, culprit=culprit, reason=str(culprit))
 
 
 def against_dump(live: Evidence, keep: Any, reference: Path, call: Call) -> CheckResult:
@@ -163,15 +212,28 @@ def _evidence(ours: Dump, theirs: Dump) -> Evidence:
         index: KernelVerdict(index=index, name="", verdict=cast(Class, verdict), ratio=ratio, reason=reason)
         for index, (verdict, ratio, reason) in ours.kernels.items()
     }
+    double, exact = _double(ours), _double(theirs)
     return Evidence(
         ours=own,
         again=own,
         theirs=theirs.streams[OWN],
-        ours_double=_usable(ours.streams.get(DOUBLE)),
-        theirs_double=_usable(theirs.streams.get(DOUBLE)),
+        ours_double=double,
+        theirs_double=exact,
         kernels=kernels,
         notes=(*_notes(ours), *_notes(theirs)),
+        same_own=None if double is not None or exact is None else _as_careful(own, theirs.streams[OWN], exact),
     )
+
+
+def _double(dump_: Dump) -> Trace | None:
+    """The run in float64: of a model in float64 its own."""
+    own = dump_.streams[OWN]
+    return _usable(dump_.streams.get(DOUBLE)) or (_usable(own) if own.dtype == DOUBLE else None)
+
+
+def _as_careful(own: Trace, theirs: Trace, exact: Trace) -> Same:
+    """Without a float64 run of the candidate, its values may err as the reference's own do, against its float64."""
+    return Careful(Losses.between(own, exact), Losses.between(theirs, exact))
 
 
 def _usable(trace: Trace | None) -> Trace | None:

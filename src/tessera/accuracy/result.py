@@ -26,7 +26,7 @@ class Culprit:
 
     module: dotted name. operator: as in `aten.addmm`. kind: one or two words for the fault. where: which elements or
     arguments, in words. source: `file:line` of the user's code. phase: forward, backward or step. script: the file
-    that reproduces it, if one was written.
+    that reproduces it, if one was written. ranks: of a run on several, those on which it is wrong.
     """
 
     module: str
@@ -38,10 +38,18 @@ class Culprit:
     step: int = 0
     call: int = 0
     script: str = ""
+    ranks: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         source = f" ({self.source})" if self.source else ""
-        return f"{self.operator} in {self.module}{source}: {self.kind}; {self.where}"
+        return f"{self.operator} in {self.module}{source}{self.on_ranks}: {self.kind}; {self.where}"
+
+    @property
+    def on_ranks(self) -> str:
+        """` on rank 1`, ` on ranks 0, 1`, or nothing where there is one process."""
+        if not self.ranks:
+            return ""
+        return f" on rank{'s' * (len(self.ranks) > 1)} {', '.join(map(str, self.ranks))}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tessera.accuracy.capture.source import text_of
+from tessera.accuracy.losses import LossVerdict
 from tessera.accuracy.result import CheckResult, Layer
 
 COLOURS = {"clean": "green", "exact": "green", "rounding": "green", "layout": "yellow", "suspicious": "yellow"}
@@ -32,6 +33,20 @@ def print_check(result: CheckResult, console: Console, written: Sequence[Path]) 
         console.print(f"wrote {escape(str(path))}", highlight=False, soft_wrap=True)
 
 
+def print_losses(verdict: LossVerdict, console: Console, written: Sequence[Path]) -> None:
+    """Print the verdict on two loss curves, the first step that rounding does not explain, and the files."""
+    colour = {"noise": "green", "undecided": "yellow"}.get(verdict.way, "red")
+    facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    facts.add_row("steps", f"{len(verdict.steps)}, from {verdict.steps[0].step} to {verdict.steps[-1].step}")
+    facts.add_row("verdict", f"[bold {colour}]{verdict.way}[/]")
+    facts.add_row("reason", escape(verdict.reason))
+    console.print(facts)
+    for path in written:
+        console.print(f"wrote {escape(str(path))}", highlight=False, soft_wrap=True)
+
+
 def _facts(result: CheckResult) -> Iterator[tuple[str, str]]:
     if result.operators:
         yield "operators", ", ".join(f"{count} {name}" for name, count in sorted(result.operators.items()))
@@ -41,7 +56,7 @@ def _facts(result: CheckResult) -> Iterator[tuple[str, str]]:
     if culprit is None:
         yield "reason", escape(result.reason)
     else:
-        yield "operator", escape(f"{culprit.operator} in {culprit.module}, {culprit.phase}")
+        yield "operator", escape(f"{culprit.operator} in {culprit.module}, {culprit.phase}{culprit.on_ranks}")
         yield "kind", escape(culprit.kind)
         yield "where", escape(culprit.where)
         if culprit.source:

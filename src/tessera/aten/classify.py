@@ -184,6 +184,12 @@ def _read_by_index(given: Given) -> tuple[str, float]:
     return "contiguous" if table.is_contiguous() else "strided", max(x.numel() for x in others) * width
 
 
+def _bags(given: Given) -> tuple[str, float]:
+    """The elements of all rows that go into bags, or that their gradient goes to."""
+    x, indices = given.tensors[0], given.values["indices"]
+    return "contiguous" if x.is_contiguous() else "strided", indices.numel() * (x.shape[-1] if x.dim() else 1)
+
+
 def _written_by_index(given: Given) -> tuple[str, float]:
     _, *others = given.tensors
     return _order(given.tensors[:1]), max((x.numel() for x in others), default=0)
@@ -214,13 +220,14 @@ _RULES: tuple[tuple[str, Rule], ...] = (
     *((name, _product) for name in ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "vdot")),
     ("addr", _outer),
     ("embedding", _read_by_index),
+    ("_embedding_bag*", _bags),
     ("index_select", _read_by_index),
     ("index.Tensor", _read_by_index),
     ("gather", _gather),
     *((name, _written_by_index) for name in ("scatter*", "index_*", "_index_put_impl_", "embedding_dense_backward")),
     *((name, _along_dims) for name in (
         "sum*", "mean*", "prod*", "nansum*", "count_nonzero*", "amin*", "amax*", "max", "min", "max.dim", "min.dim",
-        "aminmax*", "argm*", "any*", "all*", "var*", "std*", "linalg_vector_norm*", "cum*", "_softmax*",
+        "aminmax*", "argm*", "any*", "all*", "var*", "std*", "linalg_vector_norm*", "norm.*", "cum*", "_softmax*",
         "_log_softmax*", "cat", "flip", "roll",
     )),
     *((name, _rows) for name in ("native_layer_norm*", "_fused_rms_norm*")),

@@ -78,14 +78,14 @@ def measure(config: OpsConfig, say: Callable[[str], None]) -> Iterator[Row]:
         with paused():
             for operator in config.operators:
                 say(operator)
-                for sample, reason in _samples(operator, config.sizes):
+                for sample, reason in calls_of(operator, config.sizes):
                     yield from [reason] if sample is None else _rows(sample, config, policy)
     finally:
         torch.set_num_threads(before)
 
 
-def _samples(operator: str, sizes: Sequence[str]) -> Iterator[tuple[Sample | None, Row]]:
-    """Each call in the layout that models have it in; broadcast and strided ones are for the choice."""
+def calls_of(operator: str, sizes: Sequence[str]) -> Iterator[tuple[Sample | None, Row]]:
+    """Each call in the layout that models have it in, or why there is none; broadcast and strided ones are not here."""
     for size in sizes:
         for dtype in DTYPES:
             row = {"family": family(operator), "operator": operator, "size": size, "dtype": str(dtype)[6:]}
@@ -98,14 +98,11 @@ def _samples(operator: str, sizes: Sequence[str]) -> Iterator[tuple[Sample | Non
 
 
 def _rows(sample: Sample, config: OpsConfig, policy: Policy) -> Iterator[Row]:
-    row = {
-        "family": family(sample.operator), "operator": sample.operator, "layout": sample.place.layout,
-        "size": sample.size, "dtype": str(sample.dtype)[6:],
-    }  # fmt: skip
+    row = {"family": family(sample.operator), **named(sample)}
     full_name = str(sample.variant.overload._name)
     for count in config.threads:
         torch.set_num_threads(count)
-        only_this = policy.fresh(frozenset([full_name])) if policy.chooses else all_ours(sample.variant)
+        only_this = policy_of(sample, policy)
         if only_this.standing(full_name, count).reason:
             yield {**row, "skipped": f"PyTorch's own, by the policy: not registered on {threads_text(count)}"}
             continue
@@ -118,6 +115,19 @@ def _rows(sample: Sample, config: OpsConfig, policy: Policy) -> Iterator[Row]:
             yield {**row, "skipped": pair.failure}
             return
         yield {**row, "threads": count, **_times(sample, pair), **_compiled(sample, config)}
+
+
+def named(sample: Sample) -> Row:
+    """What tells a call from the others of a run, but for the number of threads."""
+    return {
+        "operator": sample.operator, "layout": sample.place.layout, "size": sample.size, "dtype": str(sample.dtype)[6:],
+    }  # fmt: skip
+
+
+def policy_of(sample: Sample, policy: Policy) -> Policy:
+    """What is registered while a call is made on our side: its operator and no other."""
+    full_name = str(sample.variant.overload._name)
+    return policy.fresh(frozenset([full_name])) if policy.chooses else all_ours(sample.variant)
 
 
 def _times(sample: Sample, pair: Pair) -> Row:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tessera.bench.anatomy import KEY, worst
 from tessera.bench.markdown import geomean, number, page, ratio, table, threads_text
 from tessera.bench.plot import ratio_plot
 
@@ -15,9 +16,8 @@ Row = Mapping[str, Any]
 NAME = "ops-cpu"
 # A call on our kernels is not to be slower than this, and one by a choice between ours and PyTorch's.
 LEAST, LEAST_CHOSEN, LEAST_MEAN = 0.7, 0.95, 1.0
-_WORST = 10
-# Time that a call of a few microseconds spends outside its kernel, on our side more than on PyTorch's.
-_OVERHEAD_US = 4.0
+# A share of a call's time, or of its memory, that is worth a word.
+_WORTH_A_WORD = 0.1
 _COLUMNS = (
     "family", "operator", "layout", "size", "dtype", "threads", "ours_us", "torch_us", "ratio", "rate", "unit",
     "cpp_us", "cpp_ratio",
@@ -54,7 +54,7 @@ def ops_page(results: Results) -> str:
         results["about"],
         [
             ("In short", _summary(rows, _least(results))),
-            ("The worst ten", _worst(rows, results["roofs"])),
+            ("The worst ten", _worst(results)),
             ("By family", f"![Speed of each family relative to PyTorch's]({NAME}.svg)"),
             ("What the machine can do", _roofs(results["roofs"])),
             ("Inductor's C++", _inductor(rows)),
@@ -76,10 +76,10 @@ def ops_plot(results: Results) -> str:
 def terminal(results: Results) -> Iterator[str]:
     """The worst calls and the means, in lines."""
     rows = unpacked(results["rows"])
-    for row in sorted(rows, key=lambda row: row["ratio"])[:_WORST]:
+    for row, why in causes(results):
         where = f"{row['operator']} {row['layout']}, {row['size']} {row['dtype']}, {threads_text(row['threads'])}"
         times = f"ours {number(row['ours_us'])} µs, PyTorch {number(row['torch_us'])} µs, {ratio(row['ratio'])}"
-        yield f"{where}: {times}; {cause(row, results['roofs'])}"
+        yield f"{where}: {times}" + (f"; {why}" if why else "")
     for count, part in _grouped(rows, "threads"):
         calls, mean, worst, below, faster = _means(part, _least(results))
         yield (
@@ -111,41 +111,79 @@ def _means(rows: Sequence[Row], least: float) -> list[str]:
     return [str(len(ratios)), ratio(geomean(ratios)), ratio(min(ratios)), str(below), f"{faster / len(ratios):.0%}"]
 
 
-def _worst(rows: Sequence[Row], roofs: Sequence[Row]) -> str:
-    worst = sorted(rows, key=lambda row: row["ratio"])[:_WORST]
+def _worst(results: Results) -> str:
     headings = ["operator", "layout", "size", "type", "threads:", "ours µs:", "PyTorch µs:", "ratio:", "rate:", "cause"]
-    return table(
-        headings,
-        (
-            [
-                f"`{row['operator']}`", row["layout"], row["size"], row["dtype"], str(row["threads"]),
-                number(row["ours_us"]), number(row["torch_us"]), ratio(row["ratio"]),
-                f"{number(row['rate'])} {row['unit']}", cause(row, roofs),
-            ]
-            for row in worst
-        ),
-    )  # fmt: skip
+    lines = [
+        [
+            f"`{row['operator']}`", row["layout"], row["size"], row["dtype"], str(row["threads"]),
+            number(row["ours_us"]), number(row["torch_us"]), ratio(row["ratio"]),
+            f"{number(row['rate'])} {row['unit']}", why,
+        ]
+        for row, why in causes(results)
+    ]  # fmt: skip
+    note = (
+        "A cause is measured: the call is captured and replayed in turns with itself, which tells its launches, the "
+        "memory that they work on and the time that it spends outside them."
+    )
+    return f"{table(headings, lines)}\n\n{note}"
 
 
-def cause(row: Row, roofs: Sequence[Row]) -> str:
-    """Why a call loses, as far as its figures tell; nothing of one that does not."""
+def cause(row: Row, found: Row, roofs: Sequence[Row]) -> str:
+    """Why a call loses, from its figures and its anatomy (`anatomy.py`); nothing of one that does not lose."""
     if row["ratio"] >= 1:
         return ""
-    added_us = row["ours_us"] - row["torch_us"]
-    if 0 < added_us <= _OVERHEAD_US:
-        return f"a call of few µs: Python adds {number(added_us)} µs"
-    roof = _roof(row, roofs)
-    if roof is None:
-        return f"our kernel takes {number(added_us)} µs more"
-    share, theirs = row["rate"] / roof, row["rate"] / row["ratio"] / roof
-    what = "arithmetic" if row["unit"] == "GFLOP/s" else "memory"
-    return f"our kernel is at {share:.0%} of the roof of {what}, PyTorch's at {theirs:.0%}"
+    lost_us, outside_us = row["ours_us"] - row["torch_us"], found.get("outside_us", 0.0)
+    outside = f"{number(outside_us)} of its {number(row['ours_us'])} µs are spent outside our kernels"
+    if outside_us >= lost_us / 2:
+        return f"overhead: {outside}, and all of PyTorch's call takes {number(row['torch_us'])} µs"
+    parts = [*_steps(found), *([outside] if outside_us >= _WORTH_A_WORD * row["ours_us"] else [])]
+    return "; ".join([*parts, *_shares(row, found, roofs)]) or f"our kernel takes {number(lost_us)} µs more"
 
 
-def _roof(row: Row, roofs: Sequence[Row]) -> float | None:
-    name = f"matmul {row['dtype']}" if row["unit"] == "GFLOP/s" else "copy"
-    found = next((roof.get(name) for roof in roofs if roof["threads"] == row["threads"]), None)
-    return float(found) if found else None
+def _steps(found: Row) -> Iterator[str]:
+    """What a call does besides one pass over its operands."""
+    if "failure" in found:
+        yield f"not looked into: {found['failure']}"
+        return
+    if found["calls"] and not found["launches"]:
+        yield "it looks at values between its kernels, or is PyTorch's own behind ours"
+        return
+    if found["calls"]:
+        yield f"{found['calls']} of its {found['calls'] + found['launches']} steps look at values or are PyTorch's own"
+    extra = found["extra_bytes"] / max(found["operands_bytes"], 1)
+    if found["launches"] > 1 or extra >= _WORTH_A_WORD:
+        launches = "1 launch works" if found["launches"] == 1 else f"{found['launches']} launches work"
+        yield f"{launches} on its operands" + (f" and {extra:.0%} more memory" if extra >= _WORTH_A_WORD else "")
+
+
+def _shares(row: Row, found: Row, roofs: Sequence[Row]) -> Iterator[str]:
+    """How far both sides are from what the machine can do: of arithmetic or of memory, whichever is nearer."""
+    limits = [("memory", _moved(row, found), _roof(row, roofs, "copy"))]
+    if row["unit"] == "GFLOP/s":
+        limits.append(("arithmetic", row["rate"], _roof(row, roofs, f"matmul {row['dtype']}")))
+    shares = [(rate / roof, what) for what, rate, roof in limits if rate and roof]
+    if shares:
+        share, what = max(shares)
+        theirs = share / row["ratio"]
+        cached = ", in caches" if what == "memory" and theirs > 1 else ""
+        yield f"at {share:.0%} of the roof of {what}, PyTorch's at {theirs:.0%}{cached}"
+
+
+def _moved(row: Row, found: Row) -> float:
+    """GB/s of operands; 0 where nothing is known of them."""
+    return float(row["rate"] if row["unit"] == "GB/s" else found.get("operands_bytes", 0) / row["ours_us"] / 1e3)
+
+
+def causes(results: Results) -> list[tuple[Row, str]]:
+    """The worst rows, the worst first, each with its cause."""
+    found = {tuple(one[key] for key in KEY): one for one in results["worst"]}
+    rows = worst(unpacked(results["rows"]))
+    return [(row, cause(row, found[tuple(row[key] for key in KEY)], results["roofs"])) for row in rows]
+
+
+def _roof(row: Row, roofs: Sequence[Row], name: str) -> float:
+    """What the machine can do on as many threads; 0 where it was not measured."""
+    return float(next((roof.get(name, 0.0) for roof in roofs if roof["threads"] == row["threads"]), 0.0))
 
 
 def _roofs(roofs: Sequence[Row]) -> str:

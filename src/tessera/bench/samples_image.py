@@ -93,6 +93,18 @@ def _windows(m: Maker) -> Call:
     return call(torch.ops.aten.im2col(x, *around), list(x.shape[2:]), *around)
 
 
+def _sampled(m: Maker) -> Call:
+    """As many points as pixels, some of them outside, linear, with zeros around."""
+    dims = _dims(m)
+    if m.dtype is not torch.float32:
+        raise NoSample("PyTorch has no grids of half types on CPUs")
+    x = m.x(*_shape(m, dims))
+    grid = m.x(1, *x.shape[2:], dims) * 2.6 - 1.3
+    if not m.operator.endswith("backward"):
+        return call(x, grid, 0, 0, False)
+    return call(torch.ones_like(x), x, grid, 0, 0, False, [True, True])
+
+
 # --- convolution ---
 
 
@@ -139,6 +151,7 @@ FAMILIES: tuple[Family, ...] = (
     ("upsample_* _upsample_*", _resampled),
     ("max_pool*", _largest),
     ("max_unpool*", _unpooled),
+    ("grid_sampler_*", _sampled),
     ("im2col col2im", _windows),
     ("convolution", _convolutions),
     ("convolution_backward", _convolution_backward),

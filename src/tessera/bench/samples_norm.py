@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tessera.bench.maker import Call, Maker, call
+from tessera.bench.maker import Call, Maker, NoSample, call
 
 Family = tuple[str, Callable[[Maker], Call | list[Call]]]
 _GROUPS = 4
@@ -102,6 +102,20 @@ def _permutation(m: Maker) -> Call:
     return call(m.elements, generator=None, out=torch.empty(m.elements, dtype=torch.int64))
 
 
+# --- complex numbers ---
+
+
+def _complex(m: Maker) -> Call:
+    """One part from each of two tensors, and the conjugate of what they make."""
+    if m.dtype is not torch.float32:
+        raise NoSample("complex numbers are made of float32")
+    first, second = m.x(), m.x()
+    if m.operator.startswith("conj"):
+        z = torch.complex(first, second)
+        return call(z, out=torch.empty_like(z))
+    return call(first, second, out=torch.empty(first.shape, dtype=torch.complex64))
+
+
 FAMILIES: tuple[Family, ...] = (
     ("native_batch_norm_backward", _batch_norm_backward),
     ("native_batch_norm _native_batch_norm_legit*", _batch_norm),
@@ -114,6 +128,9 @@ FAMILIES: tuple[Family, ...] = (
     ("put_", _put),
     ("unfold_backward", _unfold_backward),
     ("geometric_", _random(0.5)),
+    ("multinomial", _random(8, True)),
+    ("conj_physical.* complex.* polar.*", _complex),
+    ("polygamma", lambda m: call(2, m.x())),
     ("native_dropout", _random(0.5, True)),
     ("random_.from", _random(0, 100)),
     ("random_.to", _random(100)),

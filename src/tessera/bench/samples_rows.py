@@ -53,6 +53,19 @@ def _norm(m: Maker) -> list[Call]:
     return [call(m.x(), 2.0), call(m.x(), 2.0, [-1])]
 
 
+def _norm_along(m: Maker) -> list[Call]:
+    dtype = {"dtype": m.dtype} if m.operator.endswith("dtype") else {}
+    return [call(m.x(), 2.0, [-1], False, **dtype), call(m.x(), 2.0, [0], False, **dtype)]
+
+
+def _cross(m: Maker) -> Call:
+    return call(m.x(max(1, m.elements // 3), 3), m.x(max(1, m.elements // 3), 3))
+
+
+def _repeated(m: Maker) -> Call:
+    return call(m.below(4, max(1, m.elements // 2)))
+
+
 def _extremes(m: Maker) -> list[Call]:
     return [call(m.x(), dim=-1), call(m.x())]
 
@@ -231,6 +244,23 @@ def _embedding_backward(m: Maker) -> Call:
     return call(m.x(tokens, width), m.below(4096, tokens), 4096, -1, False)
 
 
+def _bags(m: Maker) -> Call:
+    """Sums of 8 rows each, which nothing is known of but where they start, and their gradients."""
+    width = min(m.columns, 512)
+    tokens = max(8, m.elements // width // 8 * 8)
+    table, words, starts = m.x(4096, width), m.below(4096, tokens), torch.arange(0, tokens, 8)
+    if not m.operator.endswith("backward"):
+        return call(table, words, starts)
+    grad, bag_of = m.x(tokens // 8, width), torch.arange(tokens) // 8
+    sizes = torch.full_like(starts, 8)
+    given = {
+        "_embedding_bag_backward": (words, starts, bag_of, sizes, sizes, 4096, False, 0, False, None),
+        "_embedding_bag_dense_backward": (words, bag_of, sizes, sizes, 4096, False, 0, None),
+        "_embedding_bag_per_sample_weights_backward": (table, words, starts, bag_of, 0),
+    }
+    return call(grad, *given[m.operator])
+
+
 def _picked(m: Maker) -> Call:
     return call(m.x(), 0, m.below(m.rows, m.rows))
 
@@ -292,14 +322,27 @@ def _distances(m: Maker) -> Call:
     return call(torch.ones_like(found), x1, x2, 2.0, found)
 
 
+def _own_distances(m: Maker) -> Call:
+    """Of rows of 16 among themselves; there are half as many pairs as squares."""
+    x = m.x(m.side(2, of=2 * m.elements, least=2), 16)
+    if not m.operator.endswith("backward"):
+        return call(x, 2.0)
+    found = torch.ops.aten._pdist_forward(x, 2.0)
+    return call(torch.ones_like(found), x, 2.0, found)
+
+
 FAMILIES: tuple[Family, ...] = (
     ("_cdist_forward _cdist_backward", _distances),
+    ("_pdist_forward _pdist_backward", _own_distances),
     ("sum mean prod max min", _whole),
     ("sum.dim_IntList mean.dim amax amin nansum count_nonzero*", _along),
     ("prod.dim_int max.dim min.dim argmax argmin cumsum cumprod", _along_one),
     ("var.* std.* var_mean.* std_mean.*", _spread),
     ("any any.* all all.*", _truths),
     ("linalg_vector_norm", _norm),
+    ("norm.*", _norm_along),
+    ("linalg_cross", _cross),
+    ("repeat_interleave.Tensor", _repeated),
     ("aminmax", _extremes),
     ("_softmax _log_softmax", _softmax),
     ("_softmax_backward_data _log_softmax_backward_data", _softmax_backward),
@@ -327,11 +370,12 @@ FAMILIES: tuple[Family, ...] = (
     ("mv addmv", _mv),
     ("addr", _addr),
     ("dot vdot", _dot),
-    ("trace", _trace),
+    ("trace linalg_matrix_exp", _trace),
     ("_scaled_dot_product_flash_attention_for_cpu", _attention),
     ("_scaled_dot_product_flash_attention_for_cpu_backward", _attention_backward),
     ("embedding", _embedding),
     ("embedding_dense_backward", _embedding_backward),
+    ("_embedding_bag*", _bags),
     ("index_select", _picked),
     ("gather", _gather),
     ("index.Tensor", _by_rows),

@@ -20,24 +20,26 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Variable(Generic[T]):
-    """One variable: `parse` turns its text into a value or raises `ValueError`; unset or empty is `default`."""
+    """One variable: `parse` turns its text into a value or raises `ValueError`; unset or empty is None.
+
+    default_text: what is done where it is None.
+    """
 
     name: str
-    rule: str
-    default: T
-    default_text: str
-    example: str
-    help: str
     parse: Callable[[str], T]
+    rule: str
+    example: str
+    default_text: str
+    help: str
 
-    def read(self, environ: Mapping[str, str] = os.environ) -> T:
+    def read(self, environ: Mapping[str, str] = os.environ) -> T | None:
         """The value now in the environment.
 
         Raises: UsageError with the value, the rule and an example of what would work.
         """
         text = environ.get(self.name, "").strip()
         if not text:
-            return self.default
+            return None
         try:
             return self.parse(text)
         except ValueError:
@@ -65,41 +67,20 @@ def _parse_folder(text: str) -> Path:
     return path
 
 
-NUM_THREADS = Variable[int | None](
-    name="TESSERA_NUM_THREADS",
-    rule="a whole number of at least 1",
-    default=None,
-    default_text="PyTorch's own number",
-    example="2",
-    help="Threads that a kernel's grid runs on.",
-    parse=_parse_positive_int,
-)
+NUM_THREADS = Variable(
+    name="TESSERA_NUM_THREADS", parse=_parse_positive_int, rule="a whole number of at least 1", example="2",
+    default_text="PyTorch's own number", help="Threads that a kernel's grid runs on.",
+)  # fmt: skip
+TARGET = Variable(
+    name="TESSERA_TARGET", parse=_parse_word, rule="one name of a compiler target", example="x86-64-avx2",
+    default_text="the CPU of this machine", help="Instruction set that kernels for the CPU are compiled for.",
+)  # fmt: skip
+CACHE_DIR = Variable(
+    name="TESSERA_CACHE_DIR", parse=_parse_folder, rule="the absolute path of a folder", example="/var/cache/tessera",
+    default_text="`tessera` in the user's cache folder", help="Folder for what is measured on this machine.",
+)  # fmt: skip
 
-TARGET = Variable[str | None](
-    name="TESSERA_TARGET",
-    rule="one name of a compiler target",
-    default=None,
-    default_text="the CPU of this machine",
-    example="x86-64-avx2",
-    help="Instruction set that kernels for the CPU are compiled for.",
-    parse=_parse_word,
-)
-
-CACHE_DIR = Variable[Path | None](
-    name="TESSERA_CACHE_DIR",
-    rule="the absolute path of a folder",
-    default=None,
-    default_text="`tessera` in the user's cache folder",
-    example="/var/cache/tessera",
-    help="Folder for what is measured on this machine.",
-    parse=_parse_folder,
-)
-
-VARIABLES: tuple[Variable[int | None] | Variable[str | None] | Variable[Path | None], ...] = (
-    NUM_THREADS,
-    TARGET,
-    CACHE_DIR,
-)
+VARIABLES: tuple[Variable[int] | Variable[str] | Variable[Path], ...] = (NUM_THREADS, TARGET, CACHE_DIR)
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:

@@ -1,9 +1,23 @@
 """Activations and pointwise losses, forward and backward.
 
 An activation takes tensors of one floating type, then numbers. A loss is computed in float32 for the half types and
-reduced from there: none: l, mean: Σ l / n, sum: Σ l.
-Entries take ATen's arguments and `out`, the tensor to write to (None: a new one).
-Source: the operator pages of torch.nn.functional.*.
+reduced from there. Entries take ATen's arguments and `out`, the tensor to write to (None: a new one).
+
+Formula:
+    activation: y[i] = fn(x[i], numbers…),  dx[i] = g[i] · fn'(x[i]);  fn stands beside each operator
+    loss:       l[i] = fn(x[i], t[i], …);   none: l,  mean: Σ l / n,  sum: Σ l
+Shapes: tensors that broadcast, with any strides; glu halves one dim.
+Types: float64, float32, float16 and bfloat16, the same for all tensors of a call; half types are computed in float32.
+Limits: threshold and losses of integers are left to PyTorch; hardtanh takes them. The gradient of elu and leaky_relu
+by their result needs a factor that is not negative.
+Source: Clevert, Unterthiner and Hochreiter, "Fast and Accurate Deep Network Learning by Exponential Linear Units
+(ELUs)", 2015, arXiv:1511.07289; Barron, "Continuously Differentiable Exponential Linear Units", 2017, arXiv:1704.07483
+(CELU); Howard and others, "Searching for MobileNetV3", 2019, arXiv:1905.02244 (hardswish); Misra, "Mish: A Self
+Regularized Non-Monotonic Activation Function", 2019, arXiv:1908.08681; He, Zhang, Ren and Sun, "Delving Deep into
+Rectifiers", 2015, arXiv:1502.01852 (PReLU); Dauphin, Fan, Auli and Grangier, "Language Modeling with Gated
+Convolutional Networks", 2016, arXiv:1612.08083 (GLU); Girshick, "Fast R-CNN", 2015, arXiv:1504.08083 (smooth L1);
+Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35(1), 1964; the pages of
+torch.nn.functional.softplus, torch.nn.functional.binary_cross_entropy and the others in PyTorch's reference
 """
 
 from __future__ import annotations
@@ -64,6 +78,7 @@ def elu_backward(
     *,
     out: Out = None,
 ) -> torch.Tensor:
+    """grad · scale above 0, grad · alpha · scale · input_scale · exp(input_scale · x) elsewhere."""
     if is_result and alpha < 0:
         raise Declined("a slope by the result with a negative factor")
     if scale == 1:
@@ -77,11 +92,19 @@ def elu_backward(
 
 
 def hardtanh(self: torch.Tensor, min_val: Operand = -1, max_val: Operand = 1, *, out: Out = None) -> torch.Tensor:
-    """x kept inside [min_val, max_val]."""
+    """x kept inside [min_val, max_val]; integers inside the bounds' whole parts."""
+    if not self.is_floating_point() and isinstance(min_val, int | float) and isinstance(max_val, int | float):
+        low, high = int(min_val), int(max_val)
+        if low > high or (self.dtype is torch.uint8 and low < 0):
+            raise Declined("bounds that the type does not have")
+        if self.dtype is torch.bool or (out is not None and out.dtype is not self.dtype):
+            raise Declined("booleans, or an output of another type")
+        return run(f.clamp, (self, low, high), compute_type(self.dtype), self.dtype, out)
     return activation(a.hardtanh)(self, min_val, max_val, out=out)
 
 
 def leaky_relu(self: torch.Tensor, negative_slope: float = 0.01, *, out: Out = None) -> torch.Tensor:
+    """x above 0, negative_slope · x elsewhere."""
     return activation(a.leaky_relu)(self, negative_slope, out=out)
 
 
@@ -93,6 +116,7 @@ def leaky_relu_backward(
     *,
     out: Out = None,
 ) -> torch.Tensor:
+    """grad above 0, negative_slope · grad elsewhere."""
     if self_is_result and negative_slope < 0:
         raise Declined("a slope by the result with a negative factor")
     return activation(a.leaky_relu_backward)(grad_output, self, negative_slope, out=out)
@@ -104,12 +128,14 @@ def softplus(self: torch.Tensor, beta: float = 1, threshold: float = 20, *, out:
 
 
 def softshrink(self: torch.Tensor, lambd: float = 0.5, *, out: Out = None) -> torch.Tensor:
+    """x moved by lambd towards 0; 0 where |x| is at most lambd."""
     if lambd < 0:
         raise Declined("a negative size")
     return activation(a.softshrink)(self, lambd, out=out)
 
 
 def hardshrink(self: torch.Tensor, lambd: float = 0.5, *, out: Out = None) -> torch.Tensor:
+    """x; 0 where |x| is at most lambd."""
     return activation(a.hardshrink)(self, lambd, out=out)
 
 
@@ -132,6 +158,7 @@ def glu(self: torch.Tensor, dim: int = -1) -> torch.Tensor:
 
 
 def glu_backward(grad_output: torch.Tensor, self: torch.Tensor, dim: int) -> torch.Tensor:
+    """The gradients of both halves: grad · σ(b) and grad · a · σ(b) · (1 - σ(b))."""
     one_type(grad_output, self)
     first, gate = _halves(self, dim)
     dx = torch.empty_like(self)
@@ -185,10 +212,13 @@ def mse_loss(self: torch.Tensor, target: torch.Tensor, reduction: int = MEAN) ->
 def mse_loss_backward(
     grad_output: torch.Tensor, self: torch.Tensor, target: torch.Tensor, reduction: int
 ) -> torch.Tensor:
+    """2 (x - t) · grad."""
     return _slope(a.mse_loss_backward, grad_output, (self, target), (), reduction)
 
 
-def smooth_l1_loss(self: torch.Tensor, target: torch.Tensor, reduction: int = MEAN, beta: float = 1.0) -> torch.Tensor:
+def smooth_l1_loss(
+    self: torch.Tensor, target: torch.Tensor, reduction: int = MEAN, beta: float = 1.0
+) -> torch.Tensor:
     """(x - t)² / (2 beta) below beta, |x - t| - beta / 2 above."""
     if beta <= 0:
         raise Declined("a width that is not positive")
@@ -198,6 +228,7 @@ def smooth_l1_loss(self: torch.Tensor, target: torch.Tensor, reduction: int = ME
 def smooth_l1_loss_backward(
     grad_output: torch.Tensor, self: torch.Tensor, target: torch.Tensor, reduction: int, beta: float
 ) -> torch.Tensor:
+    """grad · (x - t) / beta, kept inside [-grad, grad]."""
     if beta <= 0:
         raise Declined("a width that is not positive")
     return _slope(a.smooth_l1_loss_backward, grad_output, (self, target), (beta,), reduction)
@@ -213,6 +244,7 @@ def huber_loss(self: torch.Tensor, target: torch.Tensor, reduction: int = MEAN, 
 def huber_loss_backward(
     grad_output: torch.Tensor, self: torch.Tensor, target: torch.Tensor, reduction: int, delta: float
 ) -> torch.Tensor:
+    """grad · (x - t), x - t kept inside [-delta, delta]."""
     return _slope(a.huber_loss_backward, grad_output, (self, target), (delta,), reduction)
 
 
@@ -224,6 +256,7 @@ def soft_margin_loss(self: torch.Tensor, target: torch.Tensor, reduction: int = 
 def soft_margin_loss_backward(
     grad_output: torch.Tensor, self: torch.Tensor, target: torch.Tensor, reduction: int
 ) -> torch.Tensor:
+    """-t · grad · z / (1 + z) with z = exp(-t · x)."""
     return _slope(a.soft_margin_loss_backward, grad_output, (self, target), (), reduction)
 
 
@@ -251,6 +284,7 @@ def binary_cross_entropy_backward(
     weight: torch.Tensor | None = None,
     reduction: int = MEAN,
 ) -> torch.Tensor:
+    """grad · w · (x - t) / ((1 - x) · x), the divisor at least 1e-12."""
     if weight is None:
         return _slope(a.binary_cross_entropy_backward, grad_output, (self, target), (), reduction)
     return _slope(a.weighted_binary_cross_entropy_backward, grad_output, (self, target, weight), (), reduction)

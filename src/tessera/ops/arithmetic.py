@@ -1,7 +1,19 @@
 """Pointwise operators of numbers whose entry needs a word of its own: divisions, shifts, rounding, sums of products.
 
-Entries take ATen's arguments and `out`, the tensor to write to (None: a new one).
-Source: the operator pages of torch.*.
+Entries take ATen's arguments and `out`, the tensor to write to (None: a new one). Integers have functions of their own
+(`functions_integer.py`), which are exact.
+
+Formula:
+    out[i] = fn(a[i], b[i], …)    i runs over the broadcast shape; what fn is stands beside each operator
+Shapes: operands of any shapes that broadcast, with any strides; the result has the strides that PyTorch gives it.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8 and uint8, as far as PyTorch defines the operator
+for them; half types are computed in float32. Shifts take integers; hypot, logaddexp and round to decimals floating
+types; nextafter float64 and float32.
+Limits: of complex numbers the angle alone; polygamma up to the 30th derivative. A division of integers by 0 is left to
+PyTorch, which raises. lerp, heaviside and nextafter want operands of one type.
+Source: the pages of torch.div, torch.remainder, torch.fmod, torch.bitwise_left_shift, torch.lerp, torch.polygamma and
+the other operators in PyTorch's reference; IEEE 754-2019 for fmod, nextafter (nextUp) and rounding half to even;
+Abramowitz and Stegun, "Handbook of Mathematical Functions", 1964, 6.3 and 6.4, for polygamma
 """
 
 from __future__ import annotations
@@ -13,6 +25,7 @@ from typing import Any
 import torch
 
 from tessera.ops import functions as f
+from tessera.ops import functions_gamma as gamma
 from tessera.ops import functions_integer as integer
 from tessera.ops import functions_math as m
 from tessera.ops.declined import Declined
@@ -21,6 +34,7 @@ from tessera.ops.pointwise import not_boolean, number_fits
 
 Entry = Callable[..., torch.Tensor]
 Out = torch.Tensor | None
+_MOST_DERIVATIVES = 30  # beyond it the factorial is more than float32 holds
 
 
 def castable(result: torch.dtype, out: Out) -> None:
@@ -217,6 +231,7 @@ def _promoted(fn: Any, self: torch.Tensor, numbers: tuple[float, ...], out: Out)
 def logit_backward(
     grad_output: torch.Tensor, self: torch.Tensor, eps: float | None = None, *, out: Out = None
 ) -> torch.Tensor:
+    """grad / (x · (1 - x)), NaN outside [0, 1]; with eps 0 outside [eps, 1 - eps]."""
     if grad_output.dtype is not self.dtype or not self.is_floating_point():
         raise Declined("operands of two types")
     if eps is None or eps < 0:
@@ -245,6 +260,17 @@ def nan_to_num(
     return run(m.nan_to_num, (self, *numbers), compute_type(self.dtype), self.dtype, out)
 
 
+def polygamma(n: int, self: torch.Tensor, *, out: Out = None) -> torch.Tensor:
+    """The nth derivative of digamma, which is the derivative of the gamma function's logarithm."""
+    if not 0 <= n <= _MOST_DERIVATIVES:
+        raise Declined("a derivative of a high order")
+    if n < 2:
+        return apply(gamma.trigamma if n else gamma.digamma, (self,), Promotion.FLOAT, out)
+    return _promoted(gamma.polygamma, self, (n + 1.0, (-1.0) ** (n + 1) * math.factorial(n)), out)
+
+
 def angle(self: torch.Tensor, *, out: Out = None) -> torch.Tensor:
-    """0, π for negative numbers, NaN for NaN."""
+    """0, π for negative numbers, NaN for NaN; of complex numbers the angle in radians, in a contiguous tensor."""
+    if self.is_complex() and out is None:
+        out = torch.empty(self.shape, dtype=self.dtype.to_real(), device=self.device)
     return apply(m.angle, (self,), Promotion.FLOAT, out)

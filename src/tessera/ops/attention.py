@@ -1,17 +1,25 @@
 """Scaled dot-product attention with a running softmax: the matrix of scores is never stored.
 
-forward:  S = scale · Q Kᵀ + mask,  P = softmax(S),  out = P V,  logsumexp = log Σ exp(S)
-backward: P = exp(S - logsumexp),  dV = Pᵀ G,  dS = P ∘ (G Vᵀ - Σ G ∘ out),  dQ = scale · dS K,  dK = scale · dSᵀ Q
+Formula:
+    forward:  S = scale · Q Kᵀ + mask,  P = softmax(S),  out = P V,  logsumexp = log Σ exp(S)
+    backward: P = exp(S - logsumexp),  dV = Pᵀ G,  dS = P ∘ (G Vᵀ - Σ G ∘ out),
+              dQ = scale · dS K,  dK = scale · dSᵀ Q
 Shapes: q [B, H, T, D], k [B, G, S, D], v [B, G, S, D] with H a multiple of G (each group of H / G query heads shares
 one head of k and v); mask [B, H, T, S] with any strides, added to the scores; out like q, also in memory; logsumexp
-[B, H, T] in float32. A row whose every score is -inf gives 0 for both, as PyTorch's kernel does.
-Source: "FlashAttention-2", Dao, 2023; "Online normalizer calculation for softmax", Milakov and Gimelshein, 2018.
+[B, H, T]. A row whose every score is -inf gives 0 for both, as PyTorch's kernel does.
+Types: float64, float32, float16 and bfloat16, the same for q, k and v. Scores, sums and logsumexp are kept in float32
+(float64 for float64); P is rounded to the type of v before it is multiplied by v.
+Limits: heads of up to 256 elements, no dropout, and a mask that is added (PyTorch turns a boolean one into such).
+Source: Dao, "FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning", 2023,
+arXiv:2307.08691; Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018, arXiv:1805.02867; Vaswani
+and others, "Attention Is All You Need", 2017, arXiv:1706.03762
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import torch
 import triton
@@ -19,6 +27,7 @@ import triton.language as tl
 
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
+from tessera.ops.generate import compute_type
 from tessera.ops.launch import launch
 
 LONGEST_HEAD = 256
@@ -28,7 +37,7 @@ LONGEST_HEAD = 256
 def forward(
     q, k, v, mask, out, logsumexp, T, S, D, H, shared, scale: tl.float64,
     q_b, q_h, q_t, q_d, k_b, k_h, k_s, k_d, v_b, v_h, v_s, v_d, o_b, o_h, o_t, o_d, m_b, m_h, m_t, m_s,
-    CAUSAL: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr,
+    CAUSAL: tl.constexpr, COMPUTE: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
     """BT queries of one head a program; `shared` query heads use one head of k. Grid: (cdiv(T, BT), B · H)."""
     batch = (tl.program_id(1) // H).to(tl.int64)
@@ -43,9 +52,9 @@ def forward(
     )  # fmt: skip
     k_head = k + batch * k_b + (head // shared) * k_h
     v_head = v + batch * v_b + (head // shared) * v_h
-    top = tl.full([BT], -float("inf"), tl.float32)
-    total = tl.zeros([BT], tl.float32)
-    acc = tl.zeros([BT, BD], tl.float32)
+    top = tl.full([BT], -float("inf"), COMPUTE)
+    total = tl.zeros([BT], COMPUTE)
+    acc = tl.zeros([BT, BD], COMPUTE)
     end = S
     if CAUSAL:
         end = tl.minimum(S, (tl.program_id(0) + 1) * BT)
@@ -55,12 +64,12 @@ def forward(
         k_tile = tl.load(
             k_head + (s * k_s)[None, :] + (d * k_d)[:, None], mask=in_s[None, :] & in_d[:, None], other=0.0
         )
-        scores = tl.dot(q_tile, k_tile, input_precision="ieee") * tl.cast(scale, tl.float32)
+        scores = tl.dot(q_tile, k_tile, input_precision="ieee", out_dtype=COMPUTE) * tl.cast(scale, COMPUTE)
         if mask is not None:
             scores += tl.load(
                 mask + batch * m_b + head * m_h + (t * m_t)[:, None] + (s * m_s)[None, :],
                 mask=in_t[:, None] & in_s[None, :], other=0.0,
-            ).to(tl.float32)  # fmt: skip
+            ).to(COMPUTE)  # fmt: skip
         seen = in_s[None, :]
         if CAUSAL:
             seen = seen & (s[None, :] <= t[:, None])
@@ -74,7 +83,7 @@ def forward(
         v_tile = tl.load(
             v_head + (s * v_s)[:, None] + (d * v_d)[None, :], mask=in_s[:, None] & in_d[None, :], other=0.0
         )
-        acc = tl.dot(p.to(v_tile.dtype), v_tile, acc * shrink[:, None], input_precision="ieee")
+        acc = tl.dot(p.to(v_tile.dtype), v_tile, acc * shrink[:, None], input_precision="ieee", out_dtype=COMPUTE)
         top = higher
     result = acc / tl.where(total == 0.0, 1.0, total)[:, None]
     tl.store(
@@ -101,11 +110,11 @@ def put(x, rows, cols, row_stride, col_stride, num_rows, num_cols, value):
 
 
 @triton.jit
-def seen_scores(scores, mask, t, s, m_t, m_s, T, S, CAUSAL: tl.constexpr):
+def seen_scores(scores, mask, t, s, m_t, m_s, T, S, CAUSAL: tl.constexpr, COMPUTE: tl.constexpr):
     """Scores plus the mask, -inf where a query does not see a key; t and s are blocks that broadcast to the scores."""
     inside = (t < T) & (s < S)
     if mask is not None:
-        scores += tl.load(mask + t * m_t + s * m_s, mask=inside, other=0.0).to(tl.float32)
+        scores += tl.load(mask + t * m_t + s * m_s, mask=inside, other=0.0).to(COMPUTE)
     if CAUSAL:
         inside = inside & (s <= t)
     return tl.where(inside, scores, -float("inf"))
@@ -116,36 +125,36 @@ def backward_query(
     g, q, k, v, mask, out, logsumexp, dq, T, S, D, H, shared, scale: tl.float64,
     g_b, g_h, g_t, g_d, q_b, q_h, q_t, q_d, k_b, k_h, k_s, k_d, v_b, v_h, v_s, v_d, o_b, o_h, o_t, o_d,
     dq_b, dq_h, dq_t, dq_d, l_b, l_h, l_t, m_b, m_h, m_t, m_s,
-    CAUSAL: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr,
+    CAUSAL: tl.constexpr, COMPUTE: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
     """dQ of BT queries of one head a program; grid: (cdiv(T, BT), B · H)."""
     batch = (tl.program_id(1) // H).to(tl.int64)
     head = (tl.program_id(1) % H).to(tl.int64)
     t = tl.program_id(0).to(tl.int64) * BT + tl.arange(0, BT)
     d = tl.arange(0, BD).to(tl.int64)
-    factor = tl.cast(scale, tl.float32)
+    factor = tl.cast(scale, COMPUTE)
     q_tile = block(q + batch * q_b + head * q_h, t, d, q_t, q_d, T, D)
     g_tile = block(g + batch * g_b + head * g_h, t, d, g_t, g_d, T, D)
     o_tile = block(out + batch * o_b + head * o_h, t, d, o_t, o_d, T, D)
-    delta = tl.sum(g_tile.to(tl.float32) * o_tile.to(tl.float32), axis=1)
+    delta = tl.sum(g_tile.to(COMPUTE) * o_tile.to(COMPUTE), axis=1)
     level = tl.load(logsumexp + batch * l_b + head * l_h + t * l_t, mask=t < T, other=0.0)
     k_head = k + batch * k_b + (head // shared) * k_h
     v_head = v + batch * v_b + (head // shared) * v_h
     m_head = mask
     if mask is not None:
         m_head = mask + batch * m_b + head * m_h
-    acc = tl.zeros([BT, BD], tl.float32)
+    acc = tl.zeros([BT, BD], COMPUTE)
     end = S
     if CAUSAL:
         end = tl.minimum(S, (tl.program_id(0) + 1) * BT)
     for start in range(0, end, BS):
         s = start + tl.arange(0, BS).to(tl.int64)
-        scores = tl.dot(q_tile, block(k_head, d, s, k_d, k_s, D, S), input_precision="ieee") * factor
-        scores = seen_scores(scores, m_head, t[:, None], s[None, :], m_t, m_s, T, S, CAUSAL)
+        scores = tl.dot(q_tile, block(k_head, d, s, k_d, k_s, D, S), input_precision="ieee", out_dtype=COMPUTE) * factor
+        scores = seen_scores(scores, m_head, t[:, None], s[None, :], m_t, m_s, T, S, CAUSAL, COMPUTE)
         p = tl.exp(scores - level[:, None])
-        dp = tl.dot(g_tile, block(v_head, d, s, v_d, v_s, D, S), input_precision="ieee")
+        dp = tl.dot(g_tile, block(v_head, d, s, v_d, v_s, D, S), input_precision="ieee", out_dtype=COMPUTE)
         ds = (p * (dp - delta[:, None])).to(q_tile.dtype)
-        acc = tl.dot(ds, block(k_head, s, d, k_s, k_d, S, D), acc, input_precision="ieee")
+        acc = tl.dot(ds, block(k_head, s, d, k_s, k_d, S, D), acc, input_precision="ieee", out_dtype=COMPUTE)
     put(dq + batch * dq_b + head * dq_h, t, d, dq_t, dq_d, T, D, acc * factor)
 
 
@@ -154,18 +163,18 @@ def backward_key_value(
     g, q, k, v, mask, out, logsumexp, dk, dv, T, S, D, G, shared, scale: tl.float64,
     g_b, g_h, g_t, g_d, q_b, q_h, q_t, q_d, k_b, k_h, k_s, k_d, v_b, v_h, v_s, v_d, o_b, o_h, o_t, o_d,
     dk_b, dk_h, dk_s, dk_d, dv_b, dv_h, dv_s, dv_d, l_b, l_h, l_t, m_b, m_h, m_t, m_s,
-    CAUSAL: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr,
+    CAUSAL: tl.constexpr, COMPUTE: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
     """dK and dV of BS keys of one head of k a program, over all queries that share it; grid: (cdiv(S, BS), B · G)."""
     batch = (tl.program_id(1) // G).to(tl.int64)
     group = (tl.program_id(1) % G).to(tl.int64)
     s = tl.program_id(0).to(tl.int64) * BS + tl.arange(0, BS)
     d = tl.arange(0, BD).to(tl.int64)
-    factor = tl.cast(scale, tl.float32)
+    factor = tl.cast(scale, COMPUTE)
     k_tile = block(k + batch * k_b + group * k_h, s, d, k_s, k_d, S, D)
     v_tile = block(v + batch * v_b + group * v_h, s, d, v_s, v_d, S, D)
-    dk_acc = tl.zeros([BS, BD], tl.float32)
-    dv_acc = tl.zeros([BS, BD], tl.float32)
+    dk_acc = tl.zeros([BS, BD], COMPUTE)
+    dv_acc = tl.zeros([BS, BD], COMPUTE)
     for member in range(shared):
         head = group * shared + member
         q_head = q + batch * q_b + head * q_h
@@ -180,15 +189,16 @@ def backward_key_value(
             q_tile = block(q_head, t, d, q_t, q_d, T, D)
             g_tile = block(g_head, t, d, g_t, g_d, T, D)
             o_tile = block(o_head, t, d, o_t, o_d, T, D)
-            delta = tl.sum(g_tile.to(tl.float32) * o_tile.to(tl.float32), axis=1)
+            delta = tl.sum(g_tile.to(COMPUTE) * o_tile.to(COMPUTE), axis=1)
             level = tl.load(l_head + t * l_t, mask=t < T, other=0.0)
-            scores = tl.dot(k_tile, block(q_head, d, t, q_d, q_t, D, T), input_precision="ieee") * factor
-            scores = seen_scores(scores, m_head, t[None, :], s[:, None], m_t, m_s, T, S, CAUSAL)
+            q_across = block(q_head, d, t, q_d, q_t, D, T)
+            scores = tl.dot(k_tile, q_across, input_precision="ieee", out_dtype=COMPUTE) * factor
+            scores = seen_scores(scores, m_head, t[None, :], s[:, None], m_t, m_s, T, S, CAUSAL, COMPUTE)
             p = tl.exp(scores - level[None, :])
-            dv_acc = tl.dot(p.to(g_tile.dtype), g_tile, dv_acc, input_precision="ieee")
-            dp = tl.dot(v_tile, block(g_head, d, t, g_d, g_t, D, T), input_precision="ieee")
+            dv_acc = tl.dot(p.to(g_tile.dtype), g_tile, dv_acc, input_precision="ieee", out_dtype=COMPUTE)
+            dp = tl.dot(v_tile, block(g_head, d, t, g_d, g_t, D, T), input_precision="ieee", out_dtype=COMPUTE)
             ds = (p * (dp - delta[None, :])).to(q_tile.dtype)
-            dk_acc = tl.dot(ds, q_tile, dk_acc, input_precision="ieee")
+            dk_acc = tl.dot(ds, q_tile, dk_acc, input_precision="ieee", out_dtype=COMPUTE)
     put(dk + batch * dk_b + group * dk_h, s, d, dk_s, dk_d, S, D, dk_acc * factor)
     put(dv + batch * dv_b + group * dv_h, s, d, dv_s, dv_d, S, D, dv_acc)
 
@@ -196,7 +206,7 @@ def backward_key_value(
 def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, dropout_p: float) -> None:
     if dropout_p:
         raise Declined("attention with dropout")
-    if q.dtype not in (torch.float32, torch.bfloat16, torch.float16) or not (q.dtype is k.dtype is v.dtype):
+    if not q.is_floating_point() or not (q.dtype is k.dtype is v.dtype):
         raise Declined("attention of this type")
     if q.dim() != 4 or k.dim() != 4 or v.shape != k.shape or q.shape[3] != k.shape[3] or q.shape[0] != k.shape[0]:
         raise Declined("attention of these shapes")
@@ -220,7 +230,8 @@ def flash_attention_for_cpu(
     _check(query, key, value, attn_mask, dropout_p)
     batch, heads, length, width = query.shape
     out = torch.empty_like(query)
-    logsumexp = torch.empty((batch, length, heads), dtype=torch.float32, device=query.device).transpose(1, 2)
+    wide = torch.float64 if query.dtype is torch.float64 else torch.float32
+    logsumexp = torch.empty((batch, length, heads), dtype=wide, device=query.device).transpose(1, 2)
     mask = _spread(attn_mask, query, key)
     blocks = _blocks(query, key)
     launch(
@@ -293,9 +304,10 @@ def _spread(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -
         raise Declined("shapes do not broadcast") from error
 
 
-def _blocks(query: torch.Tensor, key: torch.Tensor) -> dict[str, int]:
+def _blocks(query: torch.Tensor, key: torch.Tensor) -> dict[str, Any]:
     row = tiles.of(query.device)
     lengths = zip(row.attention, (query.shape[2], key.shape[2]), strict=True)
     block_t, block_s = (max(row.min_dot, tiles.block(size, most)) for most, size in lengths)
     block_d = max(row.min_dot, tiles.power_of_2(query.shape[3]))
-    return {"BT": block_t, "BS": block_s, "BD": block_d, "num_warps": row.num_warps}
+    sizes = {"BT": block_t, "BS": block_s, "BD": block_d, "num_warps": row.num_warps}
+    return {"COMPUTE": compute_type(query.dtype), **sizes}

@@ -1,11 +1,22 @@
 """Normalisation by channel: batch norm (and instance norm, which is made of it) and group norm, with their gradients.
 
-y = (x - mean) · rstd · weight + bias, with rstd = 1 / sqrt(variance + eps)
-batch norm: mean and variance of a channel over the batch and all places · group norm: of a group of channels in one
-sample. The gradient, for n elements that share a mean, with c = rstd · weight:
-dx = c · dy - rstd · Σ(weight · dy) / n - (x - mean) · rstd³ · Σ(weight · dy · (x - mean)) / n
-Statistics are kept in float32 for the half types. x has any layout, and the result keeps it.
-Source: Ioffe and Szegedy, "Batch Normalization" (2015); Wu and He, "Group Normalization" (2018).
+Batch norm takes the mean and variance of a channel over the batch and all places, group norm those of a group of
+channels in one sample. Each step is a pointwise kernel or a reduction.
+
+Formula:
+    y = (x - mean) · rstd · weight + bias,  rstd = 1 / sqrt(variance + eps)
+    dx = c · dy - rstd · Σ(weight · dy) / n - (x - mean) · rstd³ · Σ(weight · dy · (x - mean)) / n
+    with c = rstd · weight, and n elements that share a mean
+    dweight = Σ dy · (x - mean) · rstd,  dbias = Σ dy
+    running ← (1 - momentum) · running + momentum · statistic
+Shapes: x [N, C, …] with any layout, which the result keeps; weight, bias and running statistics [C]; mean and rstd [C]
+of batch norm, [N, groups] of group norm.
+Types: float64, float32, float16 and bfloat16; parameters of the same type, or in float32 beside a half type.
+Statistics are computed in float32 for the half types.
+Limits: in evaluation the running statistics must be given; no empty input.
+Source: Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
+Shift", 2015, arXiv:1502.03167; Wu and He, "Group Normalization", 2018, arXiv:1803.08494; Ulyanov, Vedaldi and
+Lempitsky, "Instance Normalization: The Missing Ingredient for Fast Stylization", 2016, arXiv:1607.08022
 """
 
 from __future__ import annotations

@@ -1,11 +1,19 @@
 """Convolution over 1 to 3 dims as implicit matrix products: strided, padded, dilated, grouped, transposed, any layout.
 
-forward:    y[n, o, p] = b[o] + Σ_{c, k} x[n, c, p·s - pad + k·d] · w[o, c, k]
-transposed: y[n, o, p] = b[o] + Σ_{c, k} x[n, c, q] · w[c, o, k]   where q·s = p + pad - k·d is whole
-The gradient by x of either is the other; the gradient by w sums x · g over batch and places.
-`tiled` multiplies [places, channels] by [channels, outputs] for each k; `direct` serves groups of few channels, where
-there is no matrix to speak of: it walks places alone. Sums are kept in float32 (float64 for float64).
-Source: torch.nn.functional.conv2d, conv_transpose2d.
+`tiled` multiplies [places, channels] by [channels, outputs] for each tap k, and no matrix of windows is stored.
+`direct` serves groups of fewer than 8 channels, where there is no matrix to speak of: it walks places alone.
+
+Formula:
+    forward:    y[n, o, p] = b[o] + Σ_{c, k} x[n, c, p·s - pad + k·d] · w[o, c, k]
+    transposed: y[n, o, p] = b[o] + Σ_{c, k} x[n, c, q] · w[c, o, k]   where q·s = p + pad - k·d is whole
+    backward:   the gradient by x of either is the other;  dw[o, c, k] = Σ_{n, p} x[n, c, p·s - pad + k·d] · g[n, o, p]
+Shapes: x [N, C, …] with 1 to 3 dims behind the channels, contiguous or channels-last; w [O, C / groups, …], or [C, O /
+groups, …] where transposed; b [O]; y [N, O, …], channels-last where x or w is.
+Types: float64, float32, float16 and bfloat16, the same for all. Sums are kept in float32 (float64 for float64).
+Limits: no empty operands, and no integers.
+Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016, arXiv:1603.07285; Chetlur and
+others, "cuDNN: Efficient Primitives for Deep Learning", 2014, arXiv:1410.0759, for the matrix that is never stored;
+the pages of torch.nn.functional.conv2d and torch.nn.functional.conv_transpose2d
 """
 
 from __future__ import annotations
@@ -48,6 +56,20 @@ def split(m, m0, m1, m2):
 
 
 @triton.jit
+def tap(
+    t, x_at, w_at, o0, o1, o2, in_rows, n0, n1, n2, k1, k2, s0, s1, s2, p0, p1, p2, d0, d1, d2,
+    x_0, x_1, x_2, w_0, w_1, w_2, TRANSPOSED: tl.constexpr,
+):  # fmt: skip
+    """Where tap `t` of places [o0, o1, o2] reads x and w, and which of the places it reads."""
+    i0, in_0 = source(o0, t // (k1 * k2), s0, p0, d0, n0, TRANSPOSED)
+    i1, in_1 = source(o1, (t // k2) % k1, s1, p1, d1, n1, TRANSPOSED)
+    i2, in_2 = source(o2, t % k2, s2, p2, d2, n2, TRANSPOSED)
+    from_x = x_at + i0 * x_0 + i1 * x_1 + i2 * x_2
+    from_w = w_at + (t // (k1 * k2)) * w_0 + ((t // k2) % k1) * w_1 + (t % k2) * w_2
+    return from_x, from_w, in_rows & in_0 & in_1 & in_2
+
+
+@triton.jit
 def tiled(
     x, w, bias, y, M, channels, outputs, n0, n1, n2, m0, m1, m2, k0, k1, k2, s0, s1, s2, p0, p1, p2, d0, d1, d2,
     x_n, x_c, x_0, x_1, x_2, w_o, w_c, w_0, w_1, w_2, w_g, y_n, y_c, y_0, y_1, y_2,
@@ -65,12 +87,10 @@ def tiled(
     w_at = w + group * w_g + (cols * w_o)[None, :]
     acc = tl.zeros([BM, BN], ACC)
     for t in range(k0 * k1 * k2):
-        i0, in_0 = source(o0, t // (k1 * k2), s0, p0, d0, n0, TRANSPOSED)
-        i1, in_1 = source(o1, (t // k2) % k1, s1, p1, d1, n1, TRANSPOSED)
-        i2, in_2 = source(o2, t % k2, s2, p2, d2, n2, TRANSPOSED)
-        inside = in_rows & in_0 & in_1 & in_2
-        from_x = x_at + i0 * x_0 + i1 * x_1 + i2 * x_2
-        from_w = w_at + (t // (k1 * k2)) * w_0 + ((t // k2) % k1) * w_1 + (t % k2) * w_2
+        from_x, from_w, inside = tap(
+            t, x_at, w_at, o0, o1, o2, in_rows, n0, n1, n2, k1, k2, s0, s1, s2, p0, p1, p2, d0, d1, d2,
+            x_0, x_1, x_2, w_0, w_1, w_2, TRANSPOSED,
+        )  # fmt: skip
         for c in range(0, channels, BK):
             in_depth = depth < channels - c
             a = tl.load(
@@ -101,12 +121,10 @@ def direct(
     w_at = w + group * w_g + (out % outputs) * w_o
     acc = tl.zeros([BM], ACC)
     for t in range(k0 * k1 * k2):
-        i0, in_0 = source(o0, t // (k1 * k2), s0, p0, d0, n0, TRANSPOSED)
-        i1, in_1 = source(o1, (t // k2) % k1, s1, p1, d1, n1, TRANSPOSED)
-        i2, in_2 = source(o2, t % k2, s2, p2, d2, n2, TRANSPOSED)
-        inside = in_rows & in_0 & in_1 & in_2
-        from_x = x_at + i0 * x_0 + i1 * x_1 + i2 * x_2
-        from_w = w_at + (t // (k1 * k2)) * w_0 + ((t // k2) % k1) * w_1 + (t % k2) * w_2
+        from_x, from_w, inside = tap(
+            t, x_at, w_at, o0, o1, o2, in_rows, n0, n1, n2, k1, k2, s0, s1, s2, p0, p1, p2, d0, d1, d2,
+            x_0, x_1, x_2, w_0, w_1, w_2, TRANSPOSED,
+        )  # fmt: skip
         # Summed apart for each tap: two short sums round less than one long.
         part = tl.zeros([BM], ACC)
         for c in range(channels):

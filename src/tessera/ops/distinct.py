@@ -2,7 +2,15 @@
 
 The elements are sorted; each that differs from the one before it opens a group, and the running count of those is the
 number of an element's group. Without sorting, the same gives runs of equal elements.
-Source: torch.unique, torch.unique_consecutive.
+
+Formula:
+    opens[i] = x[i] ≠ x[i - 1],  group[i] = Σ_{j≤i} opens[j] - 1
+    out[group[i]] = x[i],  inverse[place of i] = group[i],  counts[g] = how many i are in group g
+Shapes: x of any shape, seen as one row; out and counts [number of groups]; inverse like x.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool; places and counts are int64. A
+NaN equals nothing, so each is a group.
+Limits: not along a dim of a tensor with several, and not of an empty tensor.
+Source: the pages of torch.unique and torch.unique_consecutive
 """
 
 from __future__ import annotations
@@ -92,7 +100,9 @@ def _checked(self: torch.Tensor) -> None:
         raise Declined("groups of no elements")
 
 
-def unique(self: torch.Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False) -> Found:
+def unique(
+    self: torch.Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False
+) -> Found:
     """(the distinct elements in order, which of them stands at each place, how often each stands there)."""
     _checked(self)
     values, places = sorted_rows(self.contiguous().view(1, -1), self.numel(), False)

@@ -1,9 +1,16 @@
 """Operators over lists of tensors: one launch for a whole list.
 
 A program computes one chunk of one tensor; the tensors' addresses, the chunks and the numbers of each tensor are small
-tables in memory. Lists whose tensors differ in type or layout take the single operator's entry, tensor by tensor.
-Any scalar function of up to 3 tensors and a number makes such an operator.
-Source: torch._foreach_*.
+tables in memory. Lists whose tensors differ in type or layout take the single operator's entry, tensor by tensor. Any
+scalar function of up to 3 tensors and a number makes such an operator.
+
+Formula:
+    out[t][i] = fn(x[t][i], y[t][i] or number[t], …)    for tensor t of the list and element i of it
+Shapes: lists of equal length; the tensors at one place of the lists have one shape, tensors of one list may differ.
+Types: float64, float32, float16 and bfloat16 in one launch, computed in float32 for the half types; other types, and
+lists of several types, tensor by tensor.
+Source: torch._foreach_add and its like, each as the single operator of the same name; torch.optim.Optimizer, for which
+they are made
 """
 
 from __future__ import annotations
@@ -146,6 +153,8 @@ def over(fn: Any, single: Entry, lists: Sequence[Tensors], numbers: Sequence[Num
 
 
 def unary(fn: Any, single: Entry) -> Entry:
+    """Each tensor by itself."""
+
     def entry(self: Tensors, *, out: Out = None) -> Any:
         return over(fn, single, [self], [], out)
 
@@ -166,6 +175,8 @@ def without_booleans(entry: Entry) -> Entry:
 
 
 def with_list(fn: Any, single: Entry) -> Entry:
+    """Each tensor with its partner in a second list."""
+
     def entry(self: Tensors, other: Tensors, *, out: Out = None) -> Any:
         return over(fn, single, [self, other], [], out)
 
@@ -188,6 +199,8 @@ def with_scaled_list(fn: Any, scaled: Any, single: Entry) -> Entry:
 
 
 def with_number(fn: Any, single: Entry) -> Entry:
+    """Each tensor with one number."""
+
     def entry(self: Tensors, scalar: Number, *, out: Out = None) -> Any:
         return over(fn, single, [self], [scalar] * len(self), out)
 
@@ -195,6 +208,8 @@ def with_number(fn: Any, single: Entry) -> Entry:
 
 
 def with_numbers(fn: Any, single: Entry) -> Entry:
+    """Each tensor with its number."""
+
     def entry(self: Tensors, scalars: Sequence[Number], *, out: Out = None) -> Any:
         return over(fn, single, [self], list(scalars), out)
 
@@ -213,6 +228,8 @@ def with_tensor(single: Entry) -> Entry:
 
 
 def with_scaled_tensor(single: Entry) -> Entry:
+    """Each tensor and a 0-dim tensor times alpha."""
+
     def entry(self: Tensors, other: torch.Tensor, *, alpha: Number = 1, out: Out = None) -> Any:
         if other.dim():
             raise Declined("the other operand is not a scalar")
@@ -250,6 +267,8 @@ def products_each(fn: Any, single: Entry) -> Entry:
 
 
 def lerp_number(fn: Any, single: Entry) -> Entry:
+    """self + weight · (end - self) with one weight."""
+
     def entry(self: Tensors, tensors1: Tensors, weight: Number, *, out: Out = None) -> Any:
         return over(fn, single, [self, tensors1], [weight] * len(self), out)
 
@@ -257,6 +276,8 @@ def lerp_number(fn: Any, single: Entry) -> Entry:
 
 
 def lerp_numbers(fn: Any, single: Entry) -> Entry:
+    """As `lerp_number`, with a weight for each tensor."""
+
     def entry(self: Tensors, tensors1: Tensors, weight: Sequence[Number], *, out: Out = None) -> Any:
         return over(fn, single, [self, tensors1], list(weight), out)
 
@@ -264,6 +285,8 @@ def lerp_numbers(fn: Any, single: Entry) -> Entry:
 
 
 def lerp_list(fn: Any, single: Entry) -> Entry:
+    """As `lerp_number`, with a tensor of weights for each tensor."""
+
     def entry(self: Tensors, tensors1: Tensors, weights: Tensors, *, out: Out = None) -> Any:
         return over(fn, single, [self, tensors1, weights], [], out)
 
@@ -271,6 +294,8 @@ def lerp_list(fn: Any, single: Entry) -> Entry:
 
 
 def power_list(single: Entry) -> Entry:
+    """Each tensor to the power of its partner."""
+
     def entry(self: Tensors, exponent: Tensors, *, out: Out = None) -> Any:
         return over(None, single, [self, exponent], [], out)
 
@@ -278,6 +303,8 @@ def power_list(single: Entry) -> Entry:
 
 
 def power_number(single: Entry) -> Entry:
+    """Each tensor to the power of one number."""
+
     def entry(self: Tensors, exponent: Number, *, out: Out = None) -> Any:
         return over(None, single, [self], [exponent] * len(self), out)
 
@@ -285,6 +312,8 @@ def power_number(single: Entry) -> Entry:
 
 
 def power_numbers(single: Entry) -> Entry:
+    """Each tensor to the power of its number."""
+
     def entry(self: Tensors, exponent: Sequence[Number], *, out: Out = None) -> Any:
         return over(None, single, [self], list(exponent), out)
 
@@ -292,6 +321,8 @@ def power_numbers(single: Entry) -> Entry:
 
 
 def number_to_powers(single: Entry) -> Entry:
+    """One number to the power of each tensor."""
+
     def entry(self: Operand, exponent: Tensors, *, out: Out = None) -> Any:
         return over(None, lambda x, **options: single(self, x, **options), [exponent], [], out)
 

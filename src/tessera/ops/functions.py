@@ -19,6 +19,7 @@ def identity(x):
 
 @triton.jit
 def abs_(x):
+    """|x|."""
     return tl.abs(x)
 
 
@@ -44,11 +45,13 @@ def sqrt(x):
 
 @triton.jit
 def rsqrt(x):
+    """1 / sqrt(x)."""
     return tl.rsqrt(x)
 
 
 @triton.jit
 def reciprocal(x):
+    """1 / x."""
     return 1.0 / x
 
 
@@ -64,16 +67,19 @@ def cos(x):
 
 @triton.jit
 def erf(x):
+    """2/√π · ∫ exp(-t²) dt from 0 to x."""
     return tl.erf(x)
 
 
 @triton.jit
 def floor(x):
+    """⌊x⌋."""
     return tl.floor(x)
 
 
 @triton.jit
 def ceil(x):
+    """⌈x⌉."""
     return tl.ceil(x)
 
 
@@ -94,26 +100,37 @@ def reciprocal_square(x):
 
 @triton.jit
 def relu(x):
+    """max(x, 0); a NaN stays."""
     return tl.where(x < 0, 0, x).to(x.dtype)
 
 
 @triton.jit
 def sigmoid(x):
+    """1 / (1 + exp(-x))."""
     return 1.0 / (1.0 + tl.exp(-x))
 
 
 @triton.jit
 def silu(x):
+    """x · σ(x) with σ(x) = 1 / (1 + exp(-x))."""
     return x / (1.0 + tl.exp(-x))
 
 
 @triton.jit
 def sign(x):
+    """-1, 0 or 1; 0 for NaN."""
     return (x > 0).to(x.dtype) - (x < 0).to(x.dtype)
 
 
 @triton.jit
+def sgn(x):
+    """As `sign`; of complex numbers x / |x|."""
+    return sign(x)
+
+
+@triton.jit
 def isnan(x):
+    """Whether x is NaN."""
     return x != x
 
 
@@ -164,11 +181,13 @@ def sub_scaled(x, y, alpha):
 
 @triton.jit
 def maximum(x, y):
+    """The larger; NaN where either is."""
     return tl.maximum(x, y, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
 def minimum(x, y):
+    """The smaller; NaN where either is."""
     return tl.minimum(x, y, propagate_nan=tl.PropagateNan.ALL)
 
 
@@ -249,27 +268,32 @@ def clamp(x, low, high):
 
 @triton.jit
 def threshold_backward(grad, x, threshold):
+    """grad where x is above the threshold, else 0."""
     return tl.where(x <= threshold, 0, grad).to(grad.dtype)
 
 
 @triton.jit
 def sigmoid_backward(grad, y):
+    """grad · (1 - y) · y, y being the result."""
     return grad * (1.0 - y) * y
 
 
 @triton.jit
 def tanh_backward(grad, y):
+    """grad · (1 - y²), y being the result."""
     return grad * (1.0 - y * y)
 
 
 @triton.jit
 def silu_backward(grad, x):
+    """grad · σ(x) · (1 + x · (1 - σ(x)))."""
     s = 1.0 / (1.0 + tl.exp(-x))
     return grad * s * (1.0 + x * (1.0 - s))
 
 
 @triton.jit
 def tanh(x):
+    """(exp(2x) - 1) / (exp(2x) + 1)."""
     # 1 - 2/(exp(2|x|)+1) cancels near 0, where a rational function of x² takes over.
     z = x * x
     if x.dtype == tl.float64:
@@ -285,6 +309,7 @@ def tanh(x):
 
 @triton.jit
 def gelu(x):
+    """x · Φ(x) = x/2 · (1 + erf(x / √2))."""
     return 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
 
 
@@ -296,6 +321,7 @@ def gelu_backward(grad, x):
 
 @triton.jit
 def gelu_tanh(x):
+    """x/2 · (1 + tanh(√(2/π) · (x + 0.044715 · x³)))."""
     return 0.5 * x * (1.0 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
 
 
@@ -308,6 +334,7 @@ def gelu_tanh_backward(grad, x):
 
 @triton.jit
 def power(x, y):
+    """|x|^y as exp2(y · log2 |x|), negative for a negative x and an odd y."""
     # In float64, because an error of y·log2(x) is multiplied by the result. |x|^y, then the sign that an odd y keeps.
     base = x.to(tl.float64)
     exponent = y.to(tl.float64)

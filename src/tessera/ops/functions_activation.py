@@ -40,21 +40,25 @@ def scaled_elu_backward_by_result(grad, y, slope, scale):
 
 @triton.jit
 def hardsigmoid(x):
+    """min(max(x + 3, 0), 6) / 6; a NaN stays."""
     return tl.where(x != x, x, tl.minimum(tl.maximum(x + 3.0, 0.0), 6.0) / 6.0)
 
 
 @triton.jit
 def hardsigmoid_backward(grad, x):
+    """grad / 6 where |x| < 3, else 0."""
     return tl.where((x > -3.0) & (x < 3.0), grad / 6.0, 0.0).to(x.dtype)
 
 
 @triton.jit
 def hardswish(x):
+    """x · min(max(x + 3, 0), 6) / 6; a NaN stays."""
     return tl.where(x != x, x, x * tl.minimum(tl.maximum(x + 3.0, 0.0), 6.0) / 6.0)
 
 
 @triton.jit
 def hardswish_backward(grad, x):
+    """0 up to -3, grad · (x / 3 + 1/2) below 3, grad from there."""
     inside = grad * (x / 3.0 + 0.5)
     return tl.where(x <= -3.0, 0.0, tl.where(x < 3.0, inside, grad)).to(x.dtype)
 
@@ -66,6 +70,7 @@ def hardtanh(x, low, high):
 
 @triton.jit
 def hardtanh_backward(grad, x, low, high):
+    """grad where x is between the bounds, else 0."""
     return tl.where((x <= low) | (x >= high), 0.0, grad).to(x.dtype)
 
 
@@ -86,6 +91,7 @@ def softplus(x, beta, threshold):
 
 @triton.jit
 def softplus_backward(grad, x, beta, threshold):
+    """grad · σ(beta · x); grad where beta · x is above the threshold."""
     z = tl.exp(x * beta)
     return tl.where(x * beta > threshold, grad, grad * z / (z + 1.0))
 
@@ -97,6 +103,7 @@ def softshrink(x, size):
 
 @triton.jit
 def shrink_backward(grad, x, size):
+    """grad where |x| is above the size, else 0."""
     return tl.where((x >= -size) & (x <= size), 0.0, grad).to(x.dtype)
 
 
@@ -107,11 +114,13 @@ def hardshrink(x, size):
 
 @triton.jit
 def mish(x):
+    """x · tanh(log(1 + exp x))."""
     return x * tanh(tl.where(x > 20.0, x, libdevice.log1p(tl.exp(x))))
 
 
 @triton.jit
 def mish_backward(grad, x):
+    """grad · (t + x · σ(x) · (1 - t²)) with t = tanh(log(1 + exp x))."""
     t = tanh(tl.where(x > 20.0, x, libdevice.log1p(tl.exp(x))))
     s = 1.0 / (1.0 + tl.exp(-x))
     return grad * (t + x * s * (1.0 - t * t))
@@ -134,6 +143,7 @@ def log_sigmoid(x):
 
 @triton.jit
 def log_sigmoid_backward(grad, x, buffer):
+    """grad · (1 - σ(x)), from forward's exp(-|x|)."""
     part = buffer / (1.0 + buffer)
     return grad * tl.where(x < 0, 1.0 - part, part)
 
@@ -151,6 +161,7 @@ def glu_gate_backward(grad, a, b):
 
 @triton.jit
 def prelu(x, weight):
+    """x above 0, weight · x elsewhere."""
     return tl.where(x > 0, x, weight * x)
 
 

@@ -51,7 +51,23 @@ def floor_divide(x, y):
 
 
 @triton.jit
+def power(x, y):
+    """x^y of whole numbers, with the overflow of multiplication; 0 where y < 0, but for x of 1 and -1."""
+    result = tl.zeros_like(x) + 1
+    factor, left = x, y
+    for _ in range(y.dtype.primitive_bitwidth):
+        result = tl.where((left & 1) != 0, result * factor, result).to(x.dtype)
+        factor = (factor * factor).to(x.dtype)
+        left = (left >> 1).to(y.dtype)
+    if y.dtype.is_int_signed():
+        below = tl.where(x == 1, 1, tl.where(x == -1, tl.where((y & 1) != 0, -1, 1), 0))
+        result = tl.where(y < 0, below, result)
+    return result.to(x.dtype)
+
+
+@triton.jit
 def left_shift(x, y):
+    """x moved y bits to the left; 0 where y is outside the type."""
     inside = (y >= 0) & (y < x.dtype.primitive_bitwidth)
     moved = x << tl.where(inside, y, 0).to(x.dtype)
     return tl.where(inside, moved, 0).to(x.dtype)
@@ -59,6 +75,7 @@ def left_shift(x, y):
 
 @triton.jit
 def right_shift(x, y):
+    """x moved y bits to the right; 0, or -1 of a negative x, where y is outside the type."""
     inside = (y >= 0) & (y < x.dtype.primitive_bitwidth)
     moved = x >> tl.where(inside, y, 0).to(x.dtype)
     beyond = tl.where(x < 0, -1, 0).to(x.dtype)

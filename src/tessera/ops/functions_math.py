@@ -64,6 +64,7 @@ def exp2(x):
 
 @triton.jit
 def expm1(x):
+    """exp(x) - 1."""
     return libdevice.expm1(x)
 
 
@@ -79,41 +80,49 @@ def log10(x):
 
 @triton.jit
 def log1p(x):
+    """log(1 + x)."""
     return libdevice.log1p(x)
 
 
 @triton.jit
 def erfc(x):
+    """1 - erf(x)."""
     return libdevice.erfc(x)
 
 
 @triton.jit
 def special_erfcx(x):
+    """exp(x²) · erfc(x)."""
     return libdevice.erfcx(x)
 
 
 @triton.jit
 def lgamma(x):
+    """log |Γ(x)|."""
     return libdevice.lgamma(x)
 
 
 @triton.jit
 def i0(x):
+    """The modified Bessel function of order 0."""
     return libdevice.cyl_bessel_i0(x)
 
 
 @triton.jit
 def trunc(x):
+    """Rounded towards 0."""
     return libdevice.trunc(x)
 
 
 @triton.jit
 def round_(x):
+    """Rounded half to even."""
     return libdevice.rint(x)
 
 
 @triton.jit
 def frac(x):
+    """x minus its whole part, with the sign of x."""
     return x - libdevice.trunc(x)
 
 
@@ -129,21 +138,25 @@ def coarse_round(x, ten):
 
 @triton.jit
 def isinf(x):
+    """Whether x is ∞ or -∞."""
     return tl.abs(x) == float("inf")
 
 
 @triton.jit
 def isposinf(x):
+    """Whether x is ∞."""
     return x == float("inf")
 
 
 @triton.jit
 def isneginf(x):
+    """Whether x is -∞."""
     return x == -float("inf")
 
 
 @triton.jit
 def signbit(x):
+    """Whether the sign bit is set, of -0 as well."""
     return libdevice.signbit(x) != 0
 
 
@@ -159,17 +172,20 @@ def never(x):
 
 @triton.jit
 def sinc(x):
+    """sin(πx) / (πx); 1 at 0."""
     product = 3.141592653589793 * x
     return tl.where(x == 0, 1.0, tl.sin(product) / tl.where(x == 0, 1.0, product)).to(x.dtype)
 
 
 @triton.jit
 def deg2rad(x):
+    """x · π / 180."""
     return x * 0.017453292519943295
 
 
 @triton.jit
 def rad2deg(x):
+    """x · 180 / π."""
     return x * 57.29577951308232
 
 
@@ -180,12 +196,14 @@ def angle(x):
 
 @triton.jit
 def special_entr(x):
+    """-x · log x; 0 at 0, -∞ below."""
     inside = -x * tl.log(tl.where(x > 0, x, 1.0))
     return tl.where(x != x, x, tl.where(x >= 0, inside, -float("inf"))).to(x.dtype)
 
 
 @triton.jit
 def special_log_ndtr(x):
+    """log Φ(x), the area below x under the normal density."""
     t = x * 0.7071067811865476
     left = tl.log(libdevice.erfcx(-t) * 0.5) - t * t
     return tl.where(x < -1.0, left, libdevice.log1p(-0.5 * libdevice.erfc(t)))
@@ -199,6 +217,7 @@ def _erf_less(y, size):
 
 @triton.jit
 def erfinv(x):
+    """The y with erf(y) = x, for |x| < 1."""
     size = tl.abs(x)
     z = x * x
     top = ((-0.140543331 * z + 0.914624893) * z - 1.645349621) * z + 0.886226899
@@ -246,12 +265,19 @@ def nan_to_num(x, nan, posinf, neginf):
 
 
 @triton.jit
+def power(x, y):
+    return libdevice.pow(x, y)
+
+
+@triton.jit
 def atan2(x, y):
+    """The angle of the point (y, x): first operand the ordinate."""
     return libdevice.atan2(x, y)
 
 
 @triton.jit
 def hypot(x, y):
+    """sqrt(x² + y²)."""
     return libdevice.hypot(x, y)
 
 
@@ -267,11 +293,13 @@ def nextafter(x, y):
 
 @triton.jit
 def fmod(x, y):
+    """x minus a whole multiple of y, with the sign of x."""
     return libdevice.fmod(x, y)
 
 
 @triton.jit
 def remainder(x, y):
+    """x - ⌊x / y⌋ · y, with the sign of y."""
     rest = libdevice.fmod(x, y)
     return tl.where((rest != 0) & ((y < 0) != (rest < 0)), rest + y, rest)
 
@@ -283,6 +311,7 @@ def trunc_divide(x, y):
 
 @triton.jit
 def floor_divide(x, y):
+    """⌊x / y⌋."""
     # (x - rest) / y is a whole number up to rounding, which x / y need not be.
     rest = libdevice.fmod(x, y)
     quotient = (x - rest) / y
@@ -295,41 +324,58 @@ def floor_divide(x, y):
 
 @triton.jit
 def fmax(x, y):
+    """The larger; where one is NaN the other."""
     return tl.where((x >= y) | (y != y), x, y)
 
 
 @triton.jit
 def fmin(x, y):
+    """The smaller; where one is NaN the other."""
     return tl.where((x <= y) | (y != y), x, y)
 
 
 @triton.jit
+def _of_finite(x, y, total):
+    """`total`, but for two equal infinities, which are their own, and for NaN."""
+    return tl.where((x == y) & (tl.abs(x) == float("inf")), x, tl.where((x != x) | (y != y), x + y, total))
+
+
+@triton.jit
 def logaddexp(x, y):
+    """log(exp x + exp y)."""
     top = tl.where(x > y, x, y)
     total = top + libdevice.log1p(tl.exp(-tl.abs(x - y)))
-    return tl.where((x == y) & (tl.abs(x) == float("inf")), x, tl.where((x != x) | (y != y), x + y, total))
+    return _of_finite(x, y, total)
 
 
 @triton.jit
 def logaddexp2(x, y):
+    """log2(2^x + 2^y)."""
     top = tl.where(x > y, x, y)
     total = top + libdevice.log1p(tl.exp2(-tl.abs(x - y))) * 1.4426950408889634
-    return tl.where((x == y) & (tl.abs(x) == float("inf")), x, tl.where((x != x) | (y != y), x + y, total))
+    return _of_finite(x, y, total)
 
 
 @triton.jit
 def xlogy(x, y):
+    """x · log y; 0 where x is 0."""
     return tl.where(y != y, y, tl.where(x == 0, 0.0, x * tl.log(y))).to(x.dtype)
 
 
 @triton.jit
 def special_xlog1py(x, y):
+    """x · log(1 + y); 0 where x is 0."""
     return tl.where(y != y, y, tl.where(x == 0, 0.0, x * libdevice.log1p(y))).to(x.dtype)
 
 
 @triton.jit
 def heaviside(x, values):
     return tl.where(x == 0, values, (x > 0).to(x.dtype))
+
+
+@triton.jit
+def difference_of_products(a, b, c, d):
+    return a * b - c * d
 
 
 @triton.jit
@@ -344,6 +390,7 @@ def reversed_sub_scaled(x, y, alpha):
 
 @triton.jit
 def lerp(x, end, weight):
+    """x + weight · (end - x), from whichever end is nearer."""
     step = end - x
     return tl.where(tl.abs(weight) < 0.5, x + weight * step, end - step * (1.0 - weight))
 

@@ -16,6 +16,9 @@ import torch
 import triton
 import triton.language as tl
 
+from tessera.ops import functions as f
+from tessera.ops import functions_complex as fc
+from tessera.ops import functions_math as fm
 from tessera.ops import pointwise_kernels as kernels
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
@@ -50,6 +53,29 @@ _COMPUTE = {
     torch.int8: tl.int8,
     torch.uint8: tl.uint8,
     torch.bool: tl.int32,
+}
+# What complex numbers have of the functions of real ones: a function for each part of the result, or one whose result
+# is real or a truth. They take the parts of all operands; those of SEPARATE take the same part of each.
+SEPARATE = frozenset({f.neg, f.add, f.sub, f.where, f.identity})
+PARTS: dict[Any, tuple[Any, ...]] = {
+    f.neg: (f.neg,) * 2,
+    f.add: (f.add,) * 2,
+    f.sub: (f.sub,) * 2,
+    f.mul: (fc.product_real, fc.product_imaginary),
+    f.true_div: (fc.quotient_real, fc.quotient_imaginary),
+    f.reciprocal: (fc.reciprocal_real, fc.reciprocal_imaginary),
+    f.square: (fc.square_real, fc.square_imaginary),
+    f.exp: (fc.exp_real, fc.exp_imaginary),
+    f.log: (fc.log_real, fc.angle),
+    f.sin: (fc.sin_real, fc.sin_imaginary),
+    f.cos: (fc.cos_real, fc.cos_imaginary),
+    f.sgn: (fc.sign_real, fc.sign_imaginary),
+    f.abs_: (fc.size,),
+    fm.angle: (fc.angle,),
+    f.eq: (fc.equal,),
+    f.ne: (fc.different,),
+    f.isnan: (fc.is_nan,),
+    f.logical_not: (fc.is_zero,),
 }
 # The types whose values are moved in another type than they are computed in.
 _STORAGE = {torch.bool: tl.int1, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
@@ -99,9 +125,61 @@ def apply(
 ) -> torch.Tensor:
     """`fn` over `operands`, into a new tensor or into `out`."""
     compute, result = types(promotion, operands)
+    parts = PARTS.get(fn, ()) if compute.is_complex else ()
+    if len(parts) == 1 and result.is_complex:
+        result = result.to_real()
     if out is not None and not torch.can_cast(result, out.dtype):
         raise Declined("the result type cannot be cast to the output's")
+    if len(parts) == 1:
+        given = tuple(part for x in operands for part in _parts(x))
+        return run(parts[0], given, compute_type(compute.to_real()), result, out)
+    if parts:
+        return run_parts(parts, operands, result, out)
     return run(fn, operands, compute_type(compute), result, out)
+
+
+def _parts(x: Operand) -> tuple[Operand, Operand]:
+    """The real and the imaginary part."""
+    if not isinstance(x, torch.Tensor):
+        return (x.real, x.imag) if isinstance(x, complex) else (x, 0.0)
+    if not x.is_complex():
+        return x, 0.0
+    pair = torch.view_as_real(x)
+    return pair.select(-1, 0), pair.select(-1, 1)
+
+
+def run_parts(
+    functions: tuple[Any, ...],
+    operands: tuple[Operand, ...],
+    result: torch.dtype,
+    out: torch.Tensor | None = None,
+    shared: tuple[torch.Tensor, ...] = (),
+) -> torch.Tensor:
+    """The complex `result` whose parts are two functions of the operands' parts, behind operands that both share."""
+    tensors = [x for x in (*shared, *operands) if isinstance(x, torch.Tensor)]
+    layouts = tuple((tuple(x.shape), x.stride()) for x in tensors)
+    target, _ = _prepare_output(tensors, layouts, result, out)
+    separate = functions[0] in SEPARATE
+    if out is not None and not separate:
+        # The second part is computed when the first is written already, and `out` may be an operand.
+        return _assigned(out, run_parts(functions, operands, result, shared=shared))
+    kind, into = compute_type(result.to_real()), torch.view_as_real(target)
+    alike = all(isinstance(x, torch.Tensor) and x.is_complex() for x in operands)
+    if separate and alike and functions[0] is functions[1] and not shared:
+        pairs = tuple(torch.view_as_real(x) for x in tensors)
+        run(functions[0], pairs, kind, into.dtype, into)
+        return target
+    split = [_parts(x) for x in operands]
+    for i, fn in enumerate(functions):
+        given = [one[i] for one in split] if separate else [part for one in split for part in one]
+        run(fn, (*shared, *given), kind, into.dtype, into.select(-1, i))
+    return target
+
+
+def _assigned(out: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
+    pair = torch.view_as_real(found)
+    run(f.identity, (pair,), storage_type(pair.dtype), pair.dtype, torch.view_as_real(out))
+    return out
 
 
 def run(

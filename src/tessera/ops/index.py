@@ -1,12 +1,22 @@
 """Reading by index: index_select, gather, index with integer tensors; and the gradient of an embedding table.
 
-take:  out[…] = x[… + Σ_k i_k[…] · s_k], with up to 3 index tensors, each broadcast over the output. gather,
-index_select and
-       advanced indexing differ only in the strides that they give to `take`.
-select_rows: out[r, :] = x[i[r], :], the embedding's case, with contiguous rows.
-Only `index` counts negative indices from the end. An index outside is an error: kernels raise a flag and write 0, and
-the entry raises IndexError.
-Source: torch.gather, torch.index_select, "Tensor indexing" in PyTorch's notes.
+gather, index_select and advanced indexing differ only in the strides that they give to the kernel `take`;
+`select_rows` is the embedding's case, with contiguous rows. Only `index` and `take` count negative indices from the
+end. An index outside is an error: kernels raise a flag and write 0, and the entry raises IndexError (gather:
+RuntimeError), as PyTorch does.
+
+Formula:
+    take:        out[…] = x[… + Σ_k i_k[…] · s_k], with up to 3 index tensors, each broadcast over the output
+    select_rows: out[r, :] = x[i[r], :]
+    backward:    dw[i[r], :] += g[r, :] for all r but those at `padding_idx`, in order of r
+Shapes: gather: index of the rank of self; index_select: index [L]; embedding: weight [num, width], indices of any
+shape; index: index tensors that broadcast, or boolean masks of the dims that they stand for.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, moved bit by bit; indices int64,
+also int32 but for take. The gradient takes floating types and sums half types in float32.
+Limits: results of up to 5 dims and up to 3 index tensors, but for whole slices along the first dim; no gradient scaled
+by frequency.
+Source: the pages of torch.gather, torch.index_select, torch.take, torch.nn.functional.embedding; "Tensor indexing" in
+PyTorch's reference of torch.Tensor
 """
 
 from __future__ import annotations
@@ -171,8 +181,11 @@ def gather(self: torch.Tensor, dim: int, index: torch.Tensor, *, sparse_grad: bo
         return gather(self.view(1), dim, index.reshape(-1), sparse_grad=sparse_grad).view(index.shape)
     if self.dim() == 1 and index.dim() == 0:
         return gather(self, dim, index.view(1), sparse_grad=sparse_grad).view(())
-    if sparse_grad or index.dtype is not torch.int64 or index.dim() != self.dim():
-        raise Declined("a gather of this kind")
+    _integers(index)
+    if index.numel() == 0 and -max(1, self.dim()) <= dim < max(1, self.dim()):
+        return torch.empty(index.shape, dtype=self.dtype, device=self.device)
+    if index.dim() != self.dim():
+        raise Declined("an index of another rank")
     if not -self.dim() <= dim < self.dim():
         raise Declined("a dim that is not there")
     dim %= self.dim()
@@ -185,8 +198,12 @@ def gather(self: torch.Tensor, dim: int, index: torch.Tensor, *, sparse_grad: bo
 def index_select(self: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tensor:
     """The slices of self at index[L] along dim."""
     _integers(index)
-    if index.dim() != 1 or self.dim() == 0:
-        raise Declined("an index_select of scalars")
+    if index.dim() == 0:
+        return index_select(self, dim, index.view(1))
+    if self.dim() == 0 and index.numel() == 1 and dim in (-1, 0):
+        return index_select(self.view(1), 0, index).view(())
+    if index.dim() != 1 or not -self.dim() <= dim < self.dim():
+        raise Declined("an index of another kind")
     dim %= self.dim()
     shape = (*self.shape[:dim], index.shape[0], *self.shape[dim + 1 :])
     if dim == 0 and self[0:1].is_contiguous() and self.shape[0] and self.numel():

@@ -1,14 +1,23 @@
 """Layer and RMS normalisation over the trailing dims, forward and backward.
 
-forward:  mean = Σ x / n,  rstd = 1 / sqrt(Σ (x - mean)² / n + eps),
-          x̂ = (x - mean) · rstd,  y = x̂ · weight + bias
-backward: u = g · weight,  dx = rstd · (u - Σ u / n - x̂ · Σ u·x̂ / n),  dweight = Σ_rows g · x̂,  dbias = Σ_rows g
-RMS normalisation is the same with mean and bias 0.
-x is [rows, n]; mean and rstd have one element a row, in the type of weight (of x when there is none). Sums in float32.
 A row that does not fit one block is read twice: means and squares of its pieces are joined as they come.
-Source: torch.native_layer_norm, torch.nn.functional.rms_norm; "Layer Normalization", Ba, Kiros, Hinton, 2016; "Root
-Mean Square Layer Normalization", Zhang, Sennrich, 2019; the joining: "Updating Formulae and a Pairwise Algorithm for
-Computing Sample Variances", Chan, Golub, LeVeque, 1979.
+
+Formula:
+    forward:  mean = Σ x / n,  rstd = 1 / sqrt(Σ (x - mean)² / n + eps),
+              x̂ = (x - mean) · rstd,  y = x̂ · weight + bias
+    backward: u = g · weight,  dx = rstd · (u - Σ u / n - x̂ · Σ u·x̂ / n),
+              dweight = Σ_rows g · x̂,  dbias = Σ_rows g
+    RMS normalisation is the same with mean and bias 0
+Shapes: x [..., normalised dims], seen as [rows, n]; weight and bias of the normalised dims; mean and rstd [..., 1, …],
+one element a row.
+Types: float64, float32, float16 and bfloat16; weight and bias may be of another floating type. Sums in float32
+(float64 for float64). Layer norm gives mean and rstd in the type of weight (of x when there is none), RMS norm in the
+type that is computed in.
+Limits: no rows without elements.
+Source: Ba, Kiros and Hinton, "Layer Normalization", 2016, arXiv:1607.06450; Zhang and Sennrich, "Root Mean Square
+Layer Normalization", 2019, arXiv:1910.07467; the joining: Chan, Golub and LeVeque, "Updating Formulae and a Pairwise
+Algorithm for Computing Sample Variances", 1979, Stanford STAN-CS-79-773; torch.native_layer_norm and the page of
+torch.nn.functional.rms_norm
 """
 
 from __future__ import annotations

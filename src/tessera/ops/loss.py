@@ -1,10 +1,15 @@
-"""Negative log-likelihood of classes: nll_loss, forward and backward.
+"""Negative log-likelihood of classes: nll_loss, forward and backward. Cross entropy is log_softmax and this.
 
-forward:  l[r] = -w[t[r]] · x[r, t[r]] (0 where t[r] is ignored), total = Σ w[t[r]];  none: l,  sum: Σ l,  mean: Σ l /
-total
-backward: dx[r, c] = -w[c] · g (g[r] for none, g for sum, g / total for mean) where c = t[r] and t[r] is not ignored,
-else 0
-x is [rows, classes], t is [rows]. Sums in float32 (float64 for float64). Source: torch.nn.functional.nll_loss.
+Formula:
+    forward:  l[r] = -w[t[r]] · x[r, t[r]] (0 where t[r] is ignored),  total = Σ w[t[r]]
+              none: l,  sum: Σ l,  mean: Σ l / total
+    backward: dx[r, c] = -w[c] · g where c = t[r] and t[r] is not ignored, else 0
+              g is g[r] for none, g for sum, g / total for mean
+Shapes: x [rows, classes] or [classes]; t [rows] or one class; w [classes]. nll_loss2d: x [N, C, H, W], t [N, H, W].
+Types: x and w float64, float32, float16 or bfloat16; t int64. Sums in float32 (float64 for float64).
+Limits: classes in int64 only, which are looked at before the launch: one that is not there is left to PyTorch, which
+raises.
+Source: the pages of torch.nn.functional.nll_loss and torch.nn.functional.cross_entropy
 """
 
 from __future__ import annotations
@@ -181,6 +186,8 @@ def nll_loss2d_backward(
     """The gradient of that by self."""
     _check_2d(self, target)
     grad = grad_output.reshape(-1) if reduction == NONE else grad_output
-    dx = nll_loss_backward(grad, _pixels(self), target.reshape(-1), weight, reduction, ignore_index, total_weight)
+    dx = nll_loss_backward(
+        grad, _pixels(self), target.reshape(-1), weight, reduction, ignore_index, total_weight
+    )
     batch, classes, height, width = self.shape
     return dx.view(batch, height, width, classes).permute(0, 3, 1, 2).contiguous()

@@ -1,7 +1,13 @@
 """What a mask selects, and writing there: the elements where it is true, in order.
 
-masked_scatter: y[i] = source[r - 1] where the mask is true, r being how many of the mask are true up to i.
-Source: torch.masked_select, torch.Tensor.masked_scatter_.
+Formula:
+    masked_select:  y = the x[i] with mask[i], in order of i
+    masked_scatter: y[i] = source[r - 1] where mask[i], r being how many of the mask are true up to i; else x[i]
+Shapes: masked_select: x and mask broadcast, y is [how many are true]; masked_scatter: the mask broadcasts to x, source
+has at least as many elements as the mask has true ones.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool; the mask is bool.
+Limits: the size of masked_select follows from values, so it is read back.
+Source: the pages of torch.masked_select and torch.Tensor.masked_scatter_
 """
 
 from __future__ import annotations
@@ -54,3 +60,4 @@ def masked_scatter_(self: torch.Tensor, mask: torch.Tensor, source: torch.Tensor
     before = run(one_less, (rank,), tl.int64, torch.int64)
     given = index_select(source.contiguous().view(-1), 0, before).view(self.shape)
     return run(f.where, (mask, given, self), compute_type(self.dtype), self.dtype, self)
+

@@ -1,11 +1,17 @@
 """Matrix products: out = alpha · A @ B + beta · bias, over a batch, with any strides.
 
-A is [batch, M, K], B is [batch, K, N], bias is broadcast to [batch, M, N]; out has A's type and is contiguous. Sums
-are kept in
-float32 (float64 for float64). A transposed weight needs no copy: strides are passed as they are.
-One row times a matrix whose columns are contiguous (a decode step's Linear) is a kernel of its own, bound by the
-reading of B.
-Source: torch.mm, torch.addmm, torch.bmm, torch.baddbmm.
+A transposed weight needs no copy: strides are passed as they are. One row times a matrix whose columns are contiguous
+(a decode step's Linear) is a kernel of its own, bound by the reading of B. Integers go through `whole_products.py`.
+
+Formula:
+    out[m, n] = alpha · Σ_k A[m, k] · B[k, n] + beta · bias[m, n]
+Shapes: A [M, K], B [K, N] or [batch, M, K], [batch, K, N]; the bias broadcasts to the result; out is contiguous.
+Types: float64, float32, float16 and bfloat16, summed in float32 (float64 for float64) and rounded once; int64, int32,
+int16, int8 and uint8, exact modulo the size of the type.
+Limits: operands of one type; factors of integers must be whole.
+Source: the pages of torch.mm, torch.addmm, torch.bmm and torch.baddbmm; Goto and van de Geijn, "Anatomy of
+High-Performance Matrix Multiplication", ACM Transactions on Mathematical Software 34(3), 2008, for tiles and packing
+on CPUs
 """
 
 from __future__ import annotations

@@ -1,8 +1,13 @@
 """Reductions made of a pointwise function, a sum or an extreme, and another: variance, norms, counts.
 
-var: Σ (x - mean)² / max(0, n - correction) · norm: (Σ |x|^p)^(1/p), its limits for p = 0, ∞ and -∞
-Computed in float32 for the half types (float64 for float64), as the reductions that they are made of.
-Source: torch.var, torch.linalg.vector_norm, torch.nansum, torch.count_nonzero, torch.aminmax.
+Formula:
+    var:  Σ (x - mean)² / max(0, n - correction),  std: sqrt(var)
+    norm: (Σ |x|^p)^(1/p);  p = 0: how many are not 0,  p = ∞: max |x|,  p = -∞: min |x|
+Shapes: x of any shape, reduced over any dims, which may stay as 1.
+Types: float64, float32, float16 and bfloat16, computed in float32 for the half types; prod, nansum, count_nonzero and
+aminmax also integers, whose sums and products are int64.
+Limits: no complex types; no norm of no elements for p below 0.
+Source: the pages of torch.var, torch.linalg.vector_norm, torch.nansum, torch.count_nonzero and torch.aminmax
 """
 
 from __future__ import annotations
@@ -55,17 +60,24 @@ def in_type(x: torch.Tensor, dtype: torch.dtype, fn: Any = f.identity) -> torch.
     return run(fn, (x,), compute_type(x.dtype), dtype)
 
 
-def var(self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False) -> torch.Tensor:
+def var(
+    self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
+) -> torch.Tensor:
+    """Σ (x - mean)² / max(0, n - correction) over dims."""
     return in_type(_variance(self, dim, correction, keepdim)[0], self.dtype)
 
 
-def std(self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False) -> torch.Tensor:
+def std(
+    self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
+) -> torch.Tensor:
+    """The square root of `var`."""
     return in_type(_variance(self, dim, correction, keepdim)[0], self.dtype, f.sqrt)
 
 
 def var_mean(
     self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """(`var`, mean)."""
     variance, mean = _variance(self, dim, correction, keepdim)
     return in_type(variance, self.dtype), in_type(mean, self.dtype)
 
@@ -73,6 +85,7 @@ def var_mean(
 def std_mean(
     self: torch.Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """(`std`, mean)."""
     variance, mean = _variance(self, dim, correction, keepdim)
     return in_type(variance, self.dtype, f.sqrt), in_type(mean, self.dtype)
 
@@ -89,7 +102,9 @@ def vector_norm(
     result = dtype or self.dtype
     if not self.is_floating_point() or not result.is_floating_point or isinstance(ord, complex):
         raise Declined("defined for floating types only")
-    if self.numel() == 0 or not torch.can_cast(self.dtype, result):
+    if not torch.can_cast(self.dtype, result):
+        raise Declined("a norm in a type that is no wider")
+    if self.numel() == 0 and ord < 0:
         raise Declined("a norm of no elements")
     wide = wide_type(torch.promote_types(self.dtype, result))
     if ord == 2:
@@ -103,6 +118,18 @@ def vector_norm(
         return in_type((reduce.amax if ord > 0 else reduce.amin)(size, dim, keepdim), result)
     total = reduce.sum_(each(f.power, (size, float(ord)), wide), dim, keepdim)
     return in_type(each(f.power, (total, 1.0 / ord), wide), result)
+
+
+def norm(
+    self: torch.Tensor,
+    p: float | None,
+    dim: Any,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+    """`vector_norm`; p is 2 where none is given."""
+    return vector_norm(self, 2 if p is None else p, dim, keepdim, dtype=dtype)
 
 
 def nansum(

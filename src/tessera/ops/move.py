@@ -1,8 +1,15 @@
-"""Making and moving without arithmetic on floats: cat, arange, cumulative sums, membership.
+"""Making and moving: cat, ranges, running sums and products, membership.
 
-cat: one strided copy a part · arange: start + i · step · cumsum: y[i] = Σ_{j≤i} x[j] along a dim · isin: any_j x[i]
-== t[j].
-Source: torch.cat, torch.arange, torch.cumsum, torch.isin.
+Formula:
+    cat:      one strided copy a part
+    arange:   out[i] = start + i · step;  linspace: n numbers from start to end, counted from the nearer end
+    cumsum:   y[i] = Σ_{j≤i} x[j];  cumprod: y[i] = Π_{j≤i} x[j], along a dim
+    isin:     out[i] = any_j x[i] == t[j]
+Shapes: cat: parts that are equal but for one dim; running sums: any shape; ranges: one dim, contiguous.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8 and uint8; cat and isin also bool; cat and cumsum
+also complex numbers. Running sums and products are computed in float32 for the half types and give int64 for integers.
+Limits: ranges between whole numbers of up to 2^53; isin among up to 64 elements of one type (PyTorch sorts beyond).
+Source: the pages of torch.cat, torch.arange, torch.linspace, torch.cumsum and torch.isin
 """
 
 from __future__ import annotations
@@ -19,6 +26,7 @@ from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import Operand, compute_type, run, storage_type
 from tessera.ops.launch import launch
+from tessera.ops.pointwise import copy_
 from tessera.ops.rows import row_starts, view
 
 MOST_TESTED = 64
@@ -99,7 +107,11 @@ def cat(tensors: list[torch.Tensor], dim: int = 0) -> torch.Tensor:
     out = _like(parts, shape, dtype)
     start = 0
     for t in parts:
-        run(f.identity, (t,), storage_type(t.dtype), dtype, out.narrow(dim, start, t.shape[dim]))
+        part = out.narrow(dim, start, t.shape[dim])
+        if dtype.is_complex:
+            copy_(part, t, out=part)
+        else:
+            run(f.identity, (t,), storage_type(t.dtype), dtype, part)
         start += t.shape[dim]
     return out
 
@@ -149,8 +161,12 @@ def cumprod(self: torch.Tensor, dim: int, *, dtype: torch.dtype | None = None) -
 
 
 def _running(self: torch.Tensor, dim: int, dtype: torch.dtype | None, product: bool) -> torch.Tensor:
+    if self.is_complex() and dtype in (None, self.dtype) and not product and -self.dim() <= dim < self.dim():
+        return torch.view_as_complex(_running(torch.view_as_real(self), dim % self.dim(), None, product))
     result = dtype or (self.dtype if self.is_floating_point() else torch.int64)
-    if result.is_complex or result is torch.bool or (self.is_floating_point() and not result.is_floating_point):
+    if self.is_complex() or result.is_complex or result is torch.bool:
+        raise Declined("sums of this type")
+    if self.is_floating_point() and not result.is_floating_point:
         raise Declined("sums of this type")
     if not -max(self.dim(), 1) <= dim < max(self.dim(), 1):
         raise Declined("a dim that is not there")
@@ -193,6 +209,7 @@ def _spaced(start: float, end: float, steps: int, base: float, log: bool, out: t
     """Of whole numbers the ends are cut off before, and the results after."""
     if steps < 0 or out.dtype is torch.bool:
         raise Declined("a range of this type")
+    compute_type(out.dtype)
     if not out.is_floating_point():
         start, end = float(math.trunc(start)), float(math.trunc(end))
     if out.numel() != steps:

@@ -2,7 +2,13 @@
 
 The elements that are not 0 are counted by block, the counts summed, and each one's place in the result is the sum
 before its block plus those before it in the block. The size of the result follows from values, so it is read.
-Source: torch.nonzero.
+
+Formula:
+    out[r] = coordinates of the rth i, in order, with x[i] ≠ 0
+    r = Σ over the blocks before of their count + how many before i in its block
+Shapes: x of any shape; out [how many, dims of x].
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool; out is int64.
+Source: the page of torch.nonzero; Blelloch, "Prefix Sums and Their Applications", 1990, Carnegie Mellon CMU-CS-90-190
 """
 
 from __future__ import annotations

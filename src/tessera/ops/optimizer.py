@@ -1,10 +1,21 @@
 """Optimizer steps over lists of parameters, each in one launch: Adam, AdamW, SGD, Adagrad.
 
-Adam:    m ← m + (1-β₁)(g - m), v ← β₂v + (1-β₂)g², p ← p - lr/c₁ · m / (√v/√c₂ + eps), with c = 1 - βᵗ
-SGD:     b ← μ·b + (1-τ)·g (b ← g in the first step), p ← p - lr · (g + μ·b if nesterov else b)
-Adagrad: s ← s + g², p ← p - lr/(1 + (t-1)·decay) · g / (√s + eps)
-Weight decay adds wd · p to g, but AdamW scales p by 1 - lr · wd first. Computed in float32 (float64 for float64).
-Source: torch._fused_adam_, torch._fused_adamw_, torch._fused_sgd_, torch._fused_adagrad_.
+Formula:
+    Adam:    m ← m + (1-β₁)(g - m),  v ← β₂v + (1-β₂)g²,  p ← p - lr/c₁ · m / (√v/√c₂ + eps),  c = 1 - βᵗ
+             AMSGrad: the largest v so far in place of v
+    SGD:     b ← μ·b + (1-τ)·g (b ← g in the first step),  p ← p - lr · (g + μ·b if nesterov else b)
+    Adagrad: s ← s + g²,  p ← p - lr/(1 + (t-1)·decay) · g / (√s + eps)
+    decay:   g ← g + wd · p first; AdamW: p ← p · (1 - lr · wd) first
+Shapes: lists of equal length; a parameter, its gradient and its states have one shape and one layout.
+Types: float64, float32, float16 and bfloat16, one type for a call; computed in float32 for the half types.
+Limits: parameters and states of different types or layouts are left to PyTorch. A step whose gradients overflowed
+(`found_inf`) changes nothing.
+Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2014, arXiv:1412.6980; Reddi, Kale and Kumar, "On
+the Convergence of Adam and Beyond", 2018, arXiv:1904.09237 (AMSGrad); Loshchilov and Hutter, "Decoupled Weight Decay
+Regularization", 2017, arXiv:1711.05101 (AdamW); Sutskever, Martens, Dahl and Hinton, "On the importance of
+initialization and momentum in deep learning", ICML 2013 (SGD); Duchi, Hazan and Singer, "Adaptive Subgradient Methods
+for Online Learning and Stochastic Optimization", Journal of Machine Learning Research 12, 2011 (Adagrad); the pages of
+torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD and torch.optim.Adagrad
 """
 
 from __future__ import annotations
@@ -128,6 +139,8 @@ def _overflowed(found_inf: Found) -> bool:
 
 
 def _adam(decoupled: bool) -> Callable[..., None]:
+    """One step of Adam, or of AdamW where the decay is decoupled, in place."""
+
     def step(
         self: Tensors, grads: Tensors, exp_avgs: Tensors, exp_avg_sqs: Tensors, max_exp_avg_sqs: Tensors,
         state_steps: Tensors, *, lr: Operand, beta1: float, beta2: float, weight_decay: float, eps: float,

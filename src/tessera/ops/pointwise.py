@@ -1,8 +1,24 @@
-"""Pointwise operators: the generator applied to the scalar functions, with the few arguments that need a word of
-their own.
+"""Pointwise operators: arithmetic, comparisons, bits, elementary functions, GELU and SiLU, `where`, copies and fills.
 
-Entries take ATen's arguments and `out`, the tensor to write to (None: a new one).
-Source: the operator pages of torch.* and torch.nn.functional.*.
+Each is a scalar function of `functions.py` or `functions_math.py` and a rule of promotion, which `generate.py` makes
+an operator of. What is computed stands beside each operator. Entries take ATen's arguments and `out`, the tensor to
+write to (None: a new one).
+
+Formula:
+    out[i] = fn(a[i], b[i], …)    i runs over the broadcast shape; a number stands for a tensor of one element
+Shapes: operands of any shapes that broadcast, with any strides; the result has the broadcast shape and the strides
+that PyTorch's TensorIterator gives it.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, as far as PyTorch defines the
+operator for them. Operands are promoted as PyTorch promotes them; half types are computed in float32, and functions of
+floating numbers give integers the default floating type. Complex numbers have neg, add, sub, mul, div, reciprocal,
+square, exp, log, sin, cos, sgn, abs, equality, where, copies and fills; a complex result is computed part by part.
+Limits: no negative powers of integers, and of complex numbers only the powers 1 and 2; other functions of complex
+numbers are PyTorch's.
+Source: the pages of torch.add and the other operators in PyTorch's reference; Hendrycks and Gimpel, "Gaussian Error
+Linear Units (GELUs)", 2016, arXiv:1606.08415; Elfwing, Uchibe and Doya, "Sigmoid-Weighted Linear Units for Neural
+Network Function Approximation in Reinforcement Learning", 2017, arXiv:1702.03118 (SiLU); tanh near 0: the rational
+approximations of the Cephes library; Abramowitz and Stegun, "Handbook of Mathematical Functions", 1964, 6.3 and 23.1.30
+(digamma and zeta)
 """
 
 from __future__ import annotations
@@ -13,8 +29,10 @@ from typing import Any
 import torch
 
 from tessera.ops import functions as f
+from tessera.ops import functions_integer as integer
+from tessera.ops import functions_math as m
 from tessera.ops.declined import Declined
-from tessera.ops.generate import Operand, Promotion, apply, compute_type, run, storage_type
+from tessera.ops.generate import Operand, Promotion, apply, compute_type, run, run_parts, storage_type
 
 Entry = Callable[..., torch.Tensor]
 
@@ -42,7 +60,9 @@ def comparison(fn: Any) -> Entry:
 
 def number_fits(alpha: Operand, dtype: torch.dtype) -> None:
     """Decline what PyTorch rejects: a fractional or boolean factor for types that cannot hold it."""
-    if isinstance(alpha, float) and not dtype.is_floating_point:
+    if isinstance(alpha, complex) and not dtype.is_complex:
+        raise Declined("a complex number for a result that is not")
+    if isinstance(alpha, float) and not dtype.is_floating_point and not dtype.is_complex:
         raise Declined("a fractional number for an integer result")
     if isinstance(alpha, bool) and dtype is not torch.bool:
         raise Declined("a boolean factor for a result that is not")
@@ -72,6 +92,8 @@ def _scaled(
         return apply(plain, (self, other), Promotion.SAME, out)
     result = torch.result_type(self, other)
     number_fits(alpha, result)
+    if result.is_complex:
+        return apply(plain, (self, apply(f.mul, (other, alpha), Promotion.SAME)), Promotion.SAME, out)
     if out is not None and not torch.can_cast(result, out.dtype):
         raise Declined("the result type cannot be cast to the output's")
     return run(scaled, (self, other, alpha), compute_type(result), result, out)
@@ -109,6 +131,7 @@ def bitwise(fn: Any) -> Entry:
 
 
 def bitwise_not(self: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
+    """Each bit inverted; of booleans the other one."""
     if self.is_floating_point():
         raise Declined("bitwise operators are for integers")
     return apply(f.logical_not if self.dtype is torch.bool else f.bitwise_not, (self,), Promotion.SAME, out)
@@ -132,15 +155,25 @@ _FLOAT_POWERS: dict[float, Any] = {0.5: f.sqrt, -0.5: f.rsqrt, -1: f.reciprocal,
 def power(self: Operand, exponent: Operand, *, out: torch.Tensor | None = None) -> torch.Tensor:
     """self ** exponent."""
     result = torch.result_type(self, exponent)
+    if result.is_complex:
+        if not isinstance(exponent, torch.Tensor) and exponent == 2:
+            return apply(f.square, (self,), Promotion.SAME, out)
+        if not isinstance(exponent, torch.Tensor) and exponent == 1 and out is None:
+            return run_parts((f.identity, f.identity), (self,), result)
+        raise Declined("a general power of complex numbers")
     if not isinstance(exponent, torch.Tensor) and isinstance(self, torch.Tensor):
         special = _POWERS.get(exponent) or (_FLOAT_POWERS.get(exponent) if result.is_floating_point else None)
         if special is not None and result is not torch.bool:
             if out is not None and not torch.can_cast(result, out.dtype):
                 raise Declined("the result type cannot be cast to the output's")
             return run(special, (self,), compute_type(result), result, out)
-    if not result.is_floating_point or result is torch.float64:
-        raise Declined("a general power of this type")
-    return apply(f.power, (self, exponent), Promotion.SAME, out)
+    if result is torch.bool:
+        raise Declined("not defined for booleans")
+    if not result.is_floating_point:
+        if not isinstance(exponent, torch.Tensor) and exponent < 0:
+            raise Declined("a negative power of integers")
+        return apply(integer.power, (self, exponent), Promotion.SAME, out)
+    return apply(m.power if result is torch.float64 else f.power, (self, exponent), Promotion.SAME, out)
 
 
 def where(condition: torch.Tensor, self: Operand, other: Operand, *, out: torch.Tensor | None = None) -> torch.Tensor:
@@ -150,6 +183,8 @@ def where(condition: torch.Tensor, self: Operand, other: Operand, *, out: torch.
     result = torch.result_type(self, other)
     if out is not None and out.dtype is not result:
         raise Declined("the output has another type")
+    if result.is_complex:
+        return run_parts((f.where, f.where), (self, other), result, out, shared=(condition,))
     return run(f.where, (condition, self, other), compute_type(result), result, out)
 
 
@@ -161,8 +196,10 @@ def masked_fill_(
         raise Declined("the mask is not boolean")
     if isinstance(value, torch.Tensor) and (value.dim() or not torch.can_cast(value.dtype, self.dtype)):
         raise Declined("the value is not a scalar of the tensor's type")
+    if self.is_complex():
+        return run_parts((f.where, f.where), (value, self), self.dtype, out, shared=(mask,))
     if isinstance(value, complex):
-        raise Declined("no kernel for complex types")
+        raise Declined("a complex number for a result that is not")
     if isinstance(value, float):
         number_fits(value, self.dtype)
     return run(f.masked_fill, (self, mask, value), compute_type(self.dtype), self.dtype, out)
@@ -184,10 +221,12 @@ def clamp(
 
 
 def clamp_min(self: torch.Tensor, min: Operand, *, out: torch.Tensor | None = None) -> torch.Tensor:
+    """max(self, min)."""
     return clamp(self, min, None, out=out)
 
 
 def clamp_max(self: torch.Tensor, max: Operand, *, out: torch.Tensor | None = None) -> torch.Tensor:
+    """min(self, max)."""
     return clamp(self, None, max, out=out)
 
 
@@ -205,6 +244,7 @@ def _approximated(approximate: str, exact: Any, by_tanh: Any) -> Any:
 def gelu_backward(
     grad_output: torch.Tensor, self: torch.Tensor, *, approximate: str = "none", out: torch.Tensor | None = None
 ) -> torch.Tensor:
+    """grad · (Φ(x) + x · φ(x)), or the slope of the approximation."""
     return only_floating(_approximated(approximate, f.gelu_backward, f.gelu_tanh_backward))(grad_output, self, out=out)
 
 
@@ -214,8 +254,13 @@ def copy_(self: torch.Tensor, src: Operand, non_blocking: bool = False, *, out: 
         return fill_(self, src, out=out)
     if src.device != self.device:
         raise Declined("a copy between devices")
-    if src.is_complex() or self.is_complex():
-        raise Declined("no kernel for complex types")
+    if self.is_conj() or self.is_neg() or src.is_neg():
+        raise Declined("a view that is read or written conjugated or negated")
+    if self.is_complex():
+        part = f.neg if src.is_conj() else f.identity
+        return run_parts((f.identity, part), (src.conj() if src.is_conj() else src,), self.dtype, out)
+    if src.is_complex():
+        raise Declined("a copy that drops the imaginary part")
     return run(f.identity, (src,), storage_type(src.dtype), self.dtype, out)
 
 
@@ -223,8 +268,10 @@ def fill_(self: torch.Tensor, value: Operand, *, out: torch.Tensor) -> torch.Ten
     """Write one value everywhere; `out` is self."""
     if isinstance(value, torch.Tensor) and value.dim():
         raise Declined("the value is not a scalar")
-    if isinstance(value, complex):
-        raise Declined("no kernel for complex types")
+    if self.is_complex():
+        return run_parts((f.identity, f.identity), (value,), self.dtype, out)
+    if isinstance(value, complex) or (isinstance(value, torch.Tensor) and value.is_complex()):
+        raise Declined("a complex number for a result that is not")
     if isinstance(value, float) and not self.is_floating_point():
         value = bool(value) if self.dtype is torch.bool else _whole(value)
     if self.dtype is torch.bool and not isinstance(value, torch.Tensor):
@@ -239,4 +286,5 @@ def _whole(value: float) -> int:
 
 
 def zero_(self: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
+    """Write 0 everywhere; `out` is self."""
     return fill_(self, 0, out=out)

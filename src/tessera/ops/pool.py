@@ -1,9 +1,18 @@
 """Maximum pooling with the places of the maxima, its gradient, and unpooling.
 
-y[c, o] = max_k x[c, o · stride - pad + k · dilation], with the place of the first such element in the input's plane; a
-NaN is the largest. Adaptive pooling has windows of its own, so their bounds are tables. Gradients and unpooling are
-writes by index in the plane (`scatter.py`).
-Source: torch.nn.functional.max_pool2d, adaptive_max_pool2d, max_unpool2d.
+Adaptive pooling has windows of its own, so their bounds are tables. Gradients and unpooling are writes by index in the
+plane (`scatter.py`).
+
+Formula:
+    forward:  y[c, o] = max_k x[c, o · stride - pad + k · dilation], place[c, o] = the first such element in the plane
+    adaptive: window o of m covers ⌊o · n / m⌋ up to ⌈(o + 1) · n / m⌉
+    backward: dx[c, place[c, o]] += g[c, o];  unpooling: y[c, place[c, o]] = x[c, o], 0 elsewhere
+Shapes: x [N, C, …] or [C, …] with 2 or 3 dims behind the channels; results keep its layout.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8 and uint8; places are int64. A NaN is the
+largest. Gradients take floating types and sum half types in float32.
+Limits: no empty dims.
+Source: the pages of torch.nn.functional.max_pool2d, torch.nn.functional.adaptive_max_pool2d and
+torch.nn.functional.max_unpool2d
 """
 
 from __future__ import annotations
@@ -170,6 +179,8 @@ def max_pool_backward(num: int) -> Callable[..., torch.Tensor]:
 
 
 def adaptive_max_pool_backward(num: int) -> Callable[..., torch.Tensor]:
+    """The gradient of adaptive_max_pool, as that of max_pool."""
+
     def entry(grad_output: torch.Tensor, self: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         return _pool_gradient(grad_output, self, indices, num)
 

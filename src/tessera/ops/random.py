@@ -4,9 +4,22 @@ A call draws one 64-bit seed from PyTorch's generator, which moves it on as any 
 of an element Philox 4x32-10 makes the bits, so that a tensor is the same for any number of threads and on any chip.
 The numbers have PyTorch's distributions, not its values.
 
-uniform: from + u · (to - from), u of as many bits as the type has digits · Bernoulli: u < p, of 32 bits
-normal: mean + std · sqrt(-2 log u₁) · (cos 2πu₂, sin 2πu₂) · exponential: -log(u) / λ · geometric: ⌈log u / log(1 - p)⌉
-Source: Salmon and others, "Parallel Random Numbers: As Easy as 1, 2, 3" (2011); Box and Muller (1958).
+Formula:
+    uniform:     from + u · (to - from), u of as many bits as the type has digits;  Bernoulli: u < p, of 32 bits
+    normal:      mean + std · sqrt(-2 log u₁) · (cos 2πu₂, sin 2πu₂);  log-normal: exp of that
+    exponential: -log(u) / λ;  geometric: ⌈log u / log(1 - p)⌉;  Cauchy: median + σ · tan(π(u - ½))
+    whole:       low + (64 bits mod span);  permutation: the order of n random keys
+    multinomial: the largest x / e, e exponential; with replacement the first place where Σ x reaches u · Σ x
+    dropout:     x / (1 - p) where a Bernoulli number of 1 - p is true, else 0
+Shapes: the tensor to fill, of any shape and strides; normal takes means and spreads that broadcast; multinomial
+weights [n] or [rows, n].
+Types: float64, float32, float16 and bfloat16; Bernoulli, geometric and whole numbers also integers and (but for
+geometric) bool. Logarithms are taken in float32 (float64 for float64).
+Limits: whole numbers of [from, to) with to - from of up to 2^63 - 1.
+Source: Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011 (Philox); Box and Muller,
+"A Note on the Generation of Random Normal Deviates", Annals of Mathematical Statistics 29(2), 1958; Srivastava,
+Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
+Journal of Machine Learning Research 15, 2014; the pages of torch.Tensor.uniform_ and its like
 """
 
 from __future__ import annotations
@@ -19,12 +32,14 @@ import triton
 import triton.language as tl
 
 from tessera.ops import functions as f
-from tessera.ops import tiles
+from tessera.ops import reduce, tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import Operand, compute_type, run
 from tessera.ops.launch import launch
+from tessera.ops.move import cumsum
 from tessera.ops.pointwise import copy_
-from tessera.ops.sort import sorted_rows
+from tessera.ops.search import searchsorted
+from tessera.ops.sort import sorted_rows, topk
 
 # Counters of a program: a part of what decides which bits an element gets, so it is the same on every chip.
 COUNTERS = 256
@@ -173,7 +188,9 @@ def _written(self: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
     return self if drawn is self else copy_(self, drawn, out=self)
 
 
-def _draw(self: torch.Tensor, fn: Any, a: float, b: float, generator: Any, digits: int | None = None) -> torch.Tensor:
+def _draw(
+    self: torch.Tensor, fn: Any, a: float, b: float, generator: Any, digits: int | None = None
+) -> torch.Tensor:
     """Fill `self` with what `fn` makes of random bits."""
     if self.numel() == 0:
         return self
@@ -332,6 +349,43 @@ def randperm(n: int, *, generator: Any = None, out: torch.Tensor) -> torch.Tenso
     keys = torch.empty((1, n), dtype=torch.int64, device=out.device)
     random_from_(keys, 0, _LARGEST_SPAN, generator=generator)
     return copy_(out, sorted_rows(keys, n, False)[1].view(n), out=out)
+
+
+def multinomial(
+    self: torch.Tensor, num_samples: int, replacement: bool = False, *, generator: Any = None
+) -> torch.Tensor:
+    """Places of self[n] or of each row of self[rows, n], with chances that are in proportion to the elements: int64
+    [num_samples] or [rows, num_samples].
+
+    Without replacement no place comes twice: the largest of x / e, e exponential. With it, the first place where the
+    running sum reaches u, uniform above 0 and up to the whole sum. Half types are summed in float32.
+    """
+    _floating(self)
+    if self.dim() not in (1, 2) or self.numel() == 0 or not num_samples > 0:
+        raise Declined("weights of another rank, or no samples")
+    n = self.shape[-1]
+    if not replacement and num_samples > n:
+        raise Declined("more samples than places")
+    wide = torch.float64 if self.dtype is torch.float64 or replacement else torch.float32
+    weights = run(f.identity, (self.view(-1, n),), compute_type(wide), wide)
+    totals = reduce.sum_(weights, [1])
+    least, most = float(reduce.amin(totals)), float(reduce.amax(totals))
+    if not (float(reduce.amin(weights)) >= 0 and 0 < least <= most < math.inf):
+        raise Declined("weights that are no chances")
+    keys = torch.empty((weights.shape[0], num_samples if replacement else n), dtype=wide, device=self.device)
+    if replacement:
+        uniform_(keys, 0.0, 1.0, generator=generator)
+        upto = run(remaining_share, (keys, totals.view(-1, 1)), compute_type(wide), wide)
+        places = searchsorted(cumsum(weights, 1), upto)
+    else:
+        exponential_(keys, generator=generator)
+        places = topk(run(f.true_div, (weights, keys), compute_type(wide), wide), num_samples)[1]
+    return places if self.dim() == 2 else places.view(-1)
+
+
+@triton.jit
+def remaining_share(u, total):
+    return (1.0 - u) * total
 
 
 def native_dropout(input: torch.Tensor, p: float, train: bool | None) -> tuple[torch.Tensor, torch.Tensor]:

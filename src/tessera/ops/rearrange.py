@@ -1,10 +1,18 @@
 """Each element of the output is an element of the input or a constant: flip, roll, repeat, padding, triangles.
 
-out[c0, c1, …] = x[t0[c0] + t1[c1] + …], or the constant where a table holds -1.
 The tables, one for each dim, hold offsets into x; an operator is how it fills them. Backward operators of padding add
 up along one dim after the other what was taken from one place.
-tril and triu keep x where the column minus the row is within a bound.
-Source: torch.flip, torch.roll, torch.Tensor.repeat, torch.nn.functional.pad, torch.tril.
+
+Formula:
+    out[c0, c1, …] = x[t0[c0] + t1[c1] + …], or the constant where a table holds -1
+    flip: t[c] = n - 1 - c;  roll: (c - shift) mod n;  repeat: c mod n;  padding: reflected, clipped or -1
+    tril: x[i, j] where j - i ≤ diagonal, else 0;  triu: where j - i ≥ diagonal
+Shapes: x of up to 5 dims; padding of the last 1 to 3 dims, and of any dims by a constant.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8, bool and complex numbers, moved bit by
+bit; gradients of padding take floating types and are summed in float32 for the half types.
+Limits: up to 5 dims, of complex numbers 4, which are padded by 0 alone; padding of channels-last tensors is left to
+PyTorch, which keeps that layout.
+Source: the pages of torch.flip, torch.roll, torch.Tensor.repeat, torch.nn.functional.pad, torch.tril and torch.eye
 """
 
 from __future__ import annotations
@@ -27,7 +35,9 @@ MOST_DIMS = 5
 
 
 @triton.jit
-def rearrange(x, out, constant, t0, t1, t2, t3, t4, numel, d1, d2, d3, d4, FILLED: tl.constexpr, BLOCK: tl.constexpr):
+def rearrange(
+    x, out, constant, t0, t1, t2, t3, t4, numel, d1, d2, d3, d4, FILLED: tl.constexpr, BLOCK: tl.constexpr
+):
     """The output is [d0, d1, d2, d3, d4], contiguous; grid: (cdiv(numel, BLOCK),)."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = at < numel
@@ -58,8 +68,10 @@ def triangle(x, out, numel, num_rows, num_cols, bound, UPPER: tl.constexpr, BLOC
 
 def apply_maps(x: torch.Tensor, maps: Sequence[Sequence[int] | None], value: Operand = 0) -> torch.Tensor:
     """`maps[d]` names for each output coordinate of dim d the input's, or -1 for `value`; None takes the dim whole."""
-    if x.dim() > MOST_DIMS or x.is_complex() or isinstance(value, complex):
-        raise Declined(f"more than {MOST_DIMS} dims, or a complex type")
+    if x.is_complex() and value == 0:
+        return torch.view_as_complex(apply_maps(torch.view_as_real(x), [*maps, None]))
+    if x.dim() > MOST_DIMS or isinstance(value, complex) or x.is_complex():
+        raise Declined(f"more than {MOST_DIMS} dims, or a complex constant")
     storage_type(x.dtype)
     chosen = [np.arange(x.shape[d]) if m is None else np.asarray(m, dtype=np.int64) for d, m in enumerate(maps)]
     out = torch.empty([len(m) for m in chosen], dtype=x.dtype, device=x.device)
@@ -89,11 +101,15 @@ def _dims(x: torch.Tensor, dims: Sequence[int]) -> list[int]:
 def flip(self: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
     """The order of elements reversed along dims."""
     wanted = _dims(self, dims)
-    if len(set(wanted)) != len(wanted) or not self.is_contiguous():
-        raise Declined("a dim given twice, or another memory format")
+    if len(set(wanted)) != len(wanted):
+        raise Declined("a dim given twice")
     if self.dim() == 0:
         return self.clone()
-    return apply_maps(self, [range(n)[::-1] if d in wanted else None for d, n in enumerate(self.shape)])
+    # The result is laid out as `self` is: the maps are those of the dims in the order in which they lie in memory.
+    strides = torch.empty_like(self).stride()
+    order = sorted(range(self.dim()), key=lambda d: (-strides[d], d))
+    maps = [range(self.shape[d])[::-1] if d in wanted else None for d in order]
+    return apply_maps(self.permute(order), maps).permute([order.index(d) for d in range(self.dim())])
 
 
 def roll(self: torch.Tensor, shifts: Sequence[int], dims: Sequence[int] = ()) -> torch.Tensor:
@@ -106,7 +122,9 @@ def roll(self: torch.Tensor, shifts: Sequence[int], dims: Sequence[int] = ()) ->
     moved = dict.fromkeys(wanted, 0)
     for shift, d in zip(shifts, wanted, strict=True):
         moved[d] += shift
-    maps = [((np.arange(n) - moved[d]) % n).tolist() if d in moved and n else None for d, n in enumerate(self.shape)]
+    maps = [
+        ((np.arange(n) - moved[d]) % n).tolist() if d in moved and n else None for d, n in enumerate(self.shape)
+    ]
     return apply_maps(self, maps)
 
 
@@ -242,3 +260,4 @@ def eye(n: int, m: int | None = None, *, out: torch.Tensor) -> torch.Tensor:
     diagonal = out.diagonal()
     fill_(diagonal, 1, out=diagonal)
     return out
+

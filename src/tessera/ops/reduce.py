@@ -1,11 +1,19 @@
-"""Reductions over dims: sum, mean, max, min, any, all, argmax, argmin.
+"""Reductions over dims: sum, mean, product, max, min, any, all, argmax, argmin.
 
 A tensor is seen as [outer, kept, reduced] with any strides. Where the reduced dim is the tightest in memory a program
-takes rows;
-else it takes columns and walks the reduced dim, so that loads stay contiguous either way. Other layouts are copied
-first.
-Half types are summed in float32, integers in int64. NaN wins in max and min.
-Source: torch.sum, torch.mean, torch.amax, torch.any, torch.argmax.
+takes rows; else it takes columns and walks the reduced dim, so that loads stay contiguous either way. Long reductions
+of few rows are done in pieces, whose number does not depend on the threads. Other layouts are copied first.
+
+Formula:
+    sum: Σ x,  mean: Σ x / n,  prod: Π x,  any: max (x ≠ 0),  all: min (x ≠ 0)
+    max, min: the extreme element;  argmax, argmin: the first place where it stands
+Shapes: x of any shape, reduced over any dims (max.dim, argmax: one or all), which may stay as 1.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool. Half types are summed in
+float32, integers in int64, which is also their result; any and all of uint8 give uint8; mean takes floating types. A
+NaN wins in max and min.
+Limits: of complex numbers sums and means alone. argmax and argmin of booleans are left to PyTorch; no extreme of no
+elements.
+Source: the pages of torch.sum, torch.mean, torch.prod, torch.amax, torch.any and torch.argmax
 """
 
 from __future__ import annotations
@@ -298,8 +306,10 @@ def prod(
 def _combined(
     self: torch.Tensor, dim: Any, keepdim: bool, dtype: torch.dtype | None, kind: int, initial: int
 ) -> torch.Tensor:
+    if self.is_complex() and dtype in (None, self.dtype) and kind == SUM.value:
+        return _of_complex(self, dim, keepdim, mean=False)
     result = dtype or (self.dtype if self.is_floating_point() else torch.int64)
-    if result.is_complex or result is torch.bool:
+    if self.is_complex() or result.is_complex or result is torch.bool:
         raise Declined("sums of this type")
     wide = torch.promote_types(self.dtype, result) if result.is_floating_point else result
     if not result.is_floating_point and self.is_floating_point():
@@ -307,12 +317,23 @@ def _combined(
     return _reduce(self, dim, keepdim, result, kind, initial, _summed_in(wide))
 
 
+def _of_complex(self: torch.Tensor, dim: Any, keepdim: bool, mean: bool) -> torch.Tensor:
+    """The sum or mean of complex numbers: that of their parts."""
+    dims, pair = _dims(self, dim), torch.view_as_real(self)
+    if not dims:
+        return self.clone()
+    partial = _summed_in(pair.dtype)
+    return torch.view_as_complex(_reduce(pair, list(dims), keepdim, pair.dtype, SUM.value, 0, partial, mean=mean))
+
+
 def mean(
     self: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> torch.Tensor:
     """Σ / n over dims, floating types only."""
     result = dtype or self.dtype
-    if not result.is_floating_point:
+    if self.is_complex() and result is self.dtype:
+        return _of_complex(self, dim, keepdim, mean=True)
+    if self.is_complex() or not result.is_floating_point:
         raise Declined("a mean of integers")
     return _reduce(
         self, dim, keepdim, result, SUM.value, 0, _summed_in(torch.promote_types(self.dtype, result)), mean=True
@@ -320,16 +341,17 @@ def mean(
 
 
 def _truth(self: torch.Tensor, dim: Any, keepdim: bool, kind: int, initial: int) -> torch.Tensor:
-    if self.dtype is torch.uint8:
-        raise Declined("uint8 keeps its type in any and all")
-    return _reduce(self, dim, keepdim, torch.bool, kind, initial, torch.int32, truth=True)
+    result = torch.uint8 if self.dtype is torch.uint8 else torch.bool
+    return _reduce(self, dim, keepdim, result, kind, initial, torch.int32, truth=True)
 
 
 def any_(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+    """Whether one element over dims is not 0, as a boolean; uint8 gives uint8."""
     return _truth(self, dim, keepdim, MAX.value, 0)
 
 
 def all_(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+    """Whether no element over dims is 0, as a boolean; uint8 gives uint8."""
     return _truth(self, dim, keepdim, MIN.value, 1)
 
 
@@ -355,10 +377,12 @@ def _extreme(self: torch.Tensor, dim: Any, keepdim: bool, largest: bool, values:
 
 
 def amax(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+    """The largest element over dims."""
     return _best_value(self, dim, keepdim, largest=True)
 
 
 def amin(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+    """The smallest element over dims."""
     return _best_value(self, dim, keepdim, largest=False)
 
 
@@ -379,10 +403,12 @@ def _worst(dtype: torch.dtype, largest: bool) -> float:
 
 
 def argmax(self: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> torch.Tensor:
+    """The first place of the largest element, along `dim` or through all."""
     return _best_place(self, dim, keepdim, largest=True)
 
 
 def argmin(self: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> torch.Tensor:
+    """The first place of the smallest element, along `dim` or through all."""
     return _best_place(self, dim, keepdim, largest=False)
 
 
@@ -399,4 +425,5 @@ def max_dim(self: torch.Tensor, dim: int, keepdim: bool = False) -> list[torch.T
 
 
 def min_dim(self: torch.Tensor, dim: int, keepdim: bool = False) -> list[torch.Tensor]:
+    """[values, places] of the smallest along `dim`."""
     return _extreme(self, dim, keepdim, largest=False, values=True, indices=True)

@@ -1,8 +1,19 @@
 """Linear maps along single dims: average pooling, adaptive average pooling, upsampling of any order.
 
-y[…, i, …] = Σ_k w[i, k] · x[…, s[i, k], …], one dim after the other, in float32 between (float64 for float64).
-An operator is how it fills s and w for each dim; its gradient is the same kernel with the map transposed.
-Source: torch.nn.functional.avg_pool2d, adaptive_avg_pool2d, interpolate (area, nearest, linear, cubic).
+An operator is how it fills the sources s and the weights w of each dim; its gradient is the same kernel with the map
+transposed.
+
+Formula:
+    y[…, i, …] = Σ_k w[i, k] · x[…, s[i, k], …], one dim after the other
+    average: w = 1 / (elements of the window);  adaptive: window i of m covers ⌊i · n / m⌋ up to ⌈(i + 1) · n / m⌉
+    nearest: s = ⌊i · n / m⌋,  exact: ⌊(i + ½) · n / m⌋;  linear: the 2 neighbours of (i + ½) · n / m - ½
+    cubic:   the 4 neighbours, with Keys' kernel and a = -0.75
+Shapes: x [N, C, …] or [C, …] (upsampling: [N, C, …]) with 1 to 3 dims behind the channels.
+Types: float64, float32, float16 and bfloat16; between dims in float32 (float64 for float64).
+Limits: channels-last tensors are left to PyTorch, which keeps that layout, and so are integers.
+Source: Keys, "Cubic Convolution Interpolation for Digital Image Processing", IEEE Transactions on Acoustics, Speech,
+and Signal Processing 29(6), 1981; the pages of torch.nn.functional.avg_pool2d, torch.nn.functional.adaptive_avg_pool2d
+and torch.nn.functional.interpolate
 """
 
 from __future__ import annotations
@@ -161,17 +172,23 @@ def average_pool(num: int) -> tuple[Callable[..., torch.Tensor], Callable[..., t
         self: torch.Tensor, kernel_size: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
         ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
     ) -> torch.Tensor:  # fmt: skip
+        """The average of each window."""
         _checked(self, num, ())
         padding = (padding,) if isinstance(padding, int) else padding
-        maps = _pool_maps(self.shape, num, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+        maps = _pool_maps(
+            self.shape, num, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+        )
         return _apply(self, maps)
 
     def backward(
         grad_output: torch.Tensor, self: torch.Tensor, kernel_size: Sequence[int], stride: Sequence[int],
         padding: Sequence[int], ceil_mode: bool, count_include_pad: bool, divisor_override: int | None,
     ) -> torch.Tensor:  # fmt: skip
+        """The gradient by what was averaged."""
         _checked(self, num, ())
-        maps = _pool_maps(self.shape, num, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+        maps = _pool_maps(
+            self.shape, num, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+        )
         return _gradient(grad_output, self.shape, maps)
 
     return forward, backward
@@ -196,11 +213,13 @@ def adaptive_average_pool(num: int) -> tuple[Callable[..., torch.Tensor], Callab
     """Averages of `output_size` nearly equal parts of the last `num` dims, and their gradient."""
 
     def forward(self: torch.Tensor, output_size: Sequence[int]) -> torch.Tensor:
+        """The average of each of `output_size` nearly equal parts."""
         _checked(self, num, output_size)
         sizes = _spread(output_size, num)
         return _apply(self, [_areas(n, m) for n, m in zip(self.shape[-num:], sizes, strict=True)])
 
     def backward(grad_output: torch.Tensor, self: torch.Tensor) -> torch.Tensor:
+        """The gradient by what was averaged."""
         _checked(self, num, ())
         if grad_output.dim() != self.dim():
             raise Declined("a gradient of another shape")
@@ -260,10 +279,12 @@ def upsample(kind: Callable[..., Taps], num: int) -> tuple[Callable[..., torch.T
     """Upsampling of the last `num` dims, and its gradient; options end with a scale for each dim."""
 
     def forward(self: torch.Tensor, output_size: Size, *options: object) -> torch.Tensor:
+        """`output_size` elements, each made of its neighbours by the rule of the name."""
         _checked(self, num, output_size)
         return _apply(self, _upsample(kind, num, self.shape, output_size, _with_scales(options, num)))
 
     def backward(grad_output: torch.Tensor, output_size: Size, input_size: Size, *options: object) -> torch.Tensor:
+        """The gradient by what was upsampled."""
         if is_channels_last(grad_output) or any(n == 0 for n in input_size):
             raise Declined("an input of another rank or memory format")
         maps = _upsample(kind, num, input_size, output_size, _with_scales(options, num))

@@ -1,7 +1,11 @@
 """Running extremes along a dim: cummax and cummin, with the places where they stand.
 
-y[i] = max_{j≤i} x[j]; of equal elements the last place counts, and once a NaN is met it stays.
-Source: torch.cummax, torch.cummin.
+Formula:
+    y[i] = max_{j≤i} x[j] (cummin: min),  place[i] = the last j ≤ i with x[j] = y[i]
+Shapes: x of any shape; y and places like it.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool; places are int64. Once a NaN is
+met it stays.
+Source: the pages of torch.cummax and torch.cummin
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import triton.language as tl
 from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type
 from tessera.ops.launch import launch
+from tessera.ops.pointwise import copy_
 from tessera.ops.rows import row_starts, view
 
 
@@ -65,11 +70,18 @@ def running_extreme(largest: bool) -> Callable[[torch.Tensor, torch.Tensor, torc
     """The entry that writes running extremes and their places into two tensors."""
 
     def entry(self: torch.Tensor, values: torch.Tensor, indices: torch.Tensor, dim: int) -> None:
-        if not values.is_contiguous() or not indices.is_contiguous() or values.shape != self.shape:
-            raise Declined("an output that is not contiguous")
-        if values.dtype is not self.dtype or indices.dtype is not torch.int64 or indices.shape != self.shape:
+        if values.dtype is not self.dtype or indices.dtype is not torch.int64:
             raise Declined("the output has another type")
+        if values.shape != self.shape or indices.shape != self.shape:
+            raise Declined("the output has another shape")
         if self.numel() == 0:
+            return
+        if not values.is_contiguous() or not indices.is_contiguous():
+            found = (torch.empty(self.shape, dtype=x.dtype, device=self.device) for x in (values, indices))
+            dense, places = found
+            entry(self, dense, places, dim)
+            copy_(values, dense, out=values)
+            copy_(indices, places, out=indices)
             return
         x = self.contiguous()
         compute, rows = compute_type(x.dtype), view(x, dim, longest=0)

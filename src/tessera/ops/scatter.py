@@ -1,9 +1,19 @@
 """Writing by index: scatter and its sums, index_add, index_copy, index_fill, index_put.
 
-out[…, i[j], …] ← out[…, i[j], …] ∘ src[…, j, …] for j in order, where ∘ is: take src, add, multiply, maximum, minimum.
-A program owns a block of places along the other dims and walks j itself, so that equal indices never race and the
-result does not depend on the number of threads. All operators here differ only in the strides they give to it.
-Source: torch.Tensor.scatter_, torch.Tensor.index_add_, torch.Tensor.index_put_.
+A program owns a block of places along the other dims and walks the indices itself, in order, so that equal indices
+never race and the result does not depend on the number of threads. All operators here differ only in the strides they
+give to it.
+
+Formula:
+    out[…, i[j], …] ← out[…, i[j], …] ∘ src[…, j, …] for j in order
+    ∘ takes src, or adds, multiplies, takes the larger or the smaller; mean: the sum divided by how many there are
+Shapes: scatter: index and src of the rank of self, index nowhere larger than src; index_add and its like: index [L],
+src with L slices; index_put: index tensors that broadcast, or masks.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, src of the type of self; indices
+int64 or int32 (put: int64). Each step rounds to the type of self.
+Limits: up to 5 dims once those of size 1 are left out; no output whose elements share memory.
+Source: the pages of torch.Tensor.scatter_, torch.Tensor.scatter_reduce_, torch.Tensor.index_add_,
+torch.Tensor.index_copy_ and torch.Tensor.index_put_
 """
 
 from __future__ import annotations
@@ -124,7 +134,7 @@ def one(value: Operand, like: torch.Tensor) -> torch.Tensor:
 
 def _scatter(self: torch.Tensor, dim: int, index: torch.Tensor, src: torch.Tensor, kind: int) -> torch.Tensor:
     """Along `dim`, each index in its own column; index may be smaller than self and src."""
-    if index.dtype is not torch.int64 or src.dtype is not self.dtype:
+    if index.dtype not in (torch.int64, torch.int32) or src.dtype is not self.dtype:
         raise Declined("indices or values of another type")
     if index.numel() == 0:
         return self
@@ -139,7 +149,9 @@ def _scatter(self: torch.Tensor, dim: int, index: torch.Tensor, src: torch.Tenso
     if any(bounds) or any(index.shape[d] > src.shape[d] for d in range(rank)):
         raise Declined("an index larger than the tensor")
     _own(out)
-    others = tuple((index.shape[d], out.stride(d), index.stride(d), src.stride(d)) for d in range(rank) if d != dim)
+    others = tuple(
+        (index.shape[d], out.stride(d), index.stride(d), src.stride(d)) for d in range(rank) if d != dim
+    )
     along = (index.shape[dim], out.shape[dim], out.stride(dim), index.stride(dim), src.stride(dim))
     _launch(out, index, src, others, along, kind, RuntimeError)
     return self
@@ -153,13 +165,16 @@ def scatter_(self: torch.Tensor, dim: int, index: torch.Tensor, src: torch.Tenso
 
 
 def scatter_value_(self: torch.Tensor, dim: int, index: torch.Tensor, value: Operand) -> torch.Tensor:
+    """self[index[i, j], j] = value for dim 0."""
     return _scatter(self, dim, index, one(value, self), SET.value)
 
 
 _REDUCE = {"add": ADD.value, "multiply": MUL.value}
 
 
-def scatter_with_(self: torch.Tensor, dim: int, index: torch.Tensor, src: torch.Tensor, *, reduce: str) -> torch.Tensor:
+def scatter_with_(
+    self: torch.Tensor, dim: int, index: torch.Tensor, src: torch.Tensor, *, reduce: str
+) -> torch.Tensor:
     """As scatter_, with the values added to or multiplied with what is there."""
     if reduce not in _REDUCE or src.dim() != index.dim():
         raise Declined("a reduction that is not there")
@@ -169,6 +184,7 @@ def scatter_with_(self: torch.Tensor, dim: int, index: torch.Tensor, src: torch.
 def scatter_value_with_(
     self: torch.Tensor, dim: int, index: torch.Tensor, value: Operand, *, reduce: str
 ) -> torch.Tensor:
+    """As scatter_value_, with the value added to or multiplied with what is there."""
     if reduce not in _REDUCE:
         raise Declined("a reduction that is not there")
     return _scatter(self, dim, index, one(value, self), _REDUCE[reduce])
@@ -258,7 +274,7 @@ def index_copy_(self: torch.Tensor, dim: int, index: torch.Tensor, source: torch
 
 
 def index_fill_(self: torch.Tensor, dim: int, index: torch.Tensor, value: Operand) -> torch.Tensor:
-    """self[index[i]] = value for dim 0; negative indices count from the end."""
+    """self[index[i]] = value for dim 0; negative indices, which count from the end, are left to PyTorch."""
     rank = max(self.dim(), 1)
     if not -rank <= dim < rank or index.dim() > 1 or (isinstance(value, float) and not self.is_floating_point()):
         raise Declined("a fill of this kind")
@@ -352,7 +368,9 @@ def put_(self: torch.Tensor, index: torch.Tensor, source: torch.Tensor, accumula
     return self
 
 
-def unfold_backward(grad_in: torch.Tensor, input_sizes: list[int], dim: int, size: int, step: int) -> torch.Tensor:
+def unfold_backward(
+    grad_in: torch.Tensor, input_sizes: list[int], dim: int, size: int, step: int
+) -> torch.Tensor:
     """The gradient of windows along `dim`: each element sums those of the windows that it stands in."""
     out = torch.empty(input_sizes, dtype=grad_in.dtype, device=grad_in.device)
     fill_(out, 0, out=out)

@@ -1,7 +1,15 @@
-"""Places in sorted rows, by binary search: searchsorted and bucketize.
+"""Places in sorted rows, by binary search: searchsorted and bucketize; and the places that repeats make.
 
-y = how many elements of the row are less than x (side "left"), or not greater than x (side "right").
-Source: torch.searchsorted, torch.bucketize.
+Formula:
+    left:  y[r, i] = how many elements of row r are less than x[r, i]
+    right: y[r, i] = how many elements of row r are not greater than x[r, i]
+    repeat_interleave: y[j] = the i with Σ_{k<i} repeats[k] ≤ j < Σ_{k≤i} repeats[k]
+Shapes: rows [..., length] or one row for all; x [..., n] (of one row: any shape); y like x. repeats [n]; y [their
+sum].
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, one for both; y is int64, or
+int32 where asked for. A NaN is the largest number. Repeats are int64 or int32, and so are their places.
+Limits: rows and values of one type.
+Source: the pages of torch.searchsorted, torch.bucketize and torch.repeat_interleave
 """
 
 from __future__ import annotations
@@ -14,10 +22,14 @@ from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import Operand, compute_type
 from tessera.ops.launch import launch
+from tessera.ops.move import arange, cumsum
+from tessera.ops.reduce import amin
 
 
 @triton.jit
-def find(x, rows, order, out, num, n, length, bits, RIGHT: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr):
+def find(
+    x, rows, order, out, num, n, length, bits, RIGHT: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr
+):
     """out[r, i] = the place of x[r, i] in the sorted rows[r, :length]; grid: (rows, cdiv(n, BLOCK)).
 
     `num` is 1 where one row serves all. `order` are the places of a row's elements in order, where it is not sorted.
@@ -81,7 +93,26 @@ def searchsorted(
     return out
 
 
-def bucketize(self: Operand, boundaries: torch.Tensor, *, out_int32: bool = False, right: bool = False) -> torch.Tensor:
+def repeat_interleave(repeats: torch.Tensor, *, output_size: int | None = None) -> torch.Tensor:
+    """0 as often as repeats[0], 1 as often as repeats[1], …, in the type of repeats, int32 or int64."""
+    if repeats.dtype not in (torch.int32, torch.int64) or repeats.dim() != 1:
+        raise Declined("repeats of another kind")
+    if repeats.numel() == 0:
+        return torch.empty((0,), dtype=repeats.dtype, device=repeats.device)
+    if int(amin(repeats)) < 0:
+        raise Declined("a negative number of repeats")
+    ends = cumsum(repeats, 0)
+    total = int(ends[-1])
+    if output_size not in (None, total):
+        raise Declined("an output of another size")
+    places = torch.empty((total,), dtype=torch.int64, device=repeats.device)
+    arange(0, total, 1, out=places)
+    return searchsorted(ends, places, out_int32=repeats.dtype is torch.int32, right=True)
+
+
+def bucketize(
+    self: Operand, boundaries: torch.Tensor, *, out_int32: bool = False, right: bool = False
+) -> torch.Tensor:
     """The bucket between the sorted boundaries that each element falls into."""
     if boundaries.dim() != 1:
         raise Declined("boundaries that are no row")

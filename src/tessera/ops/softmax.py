@@ -1,9 +1,15 @@
 """Softmax and its logarithm along one dim, forward and backward.
 
-forward:  y = exp(x - max) / Σ exp(x - max)      log: y = x - max - log Σ exp(x - max)
-backward: dx = (g - Σ g·y) · y                   log: dx = g - exp(y) · Σ g
-Computed in float32 (float64 for float64). A row that does not fit one block is walked twice, with a running maximum.
-Source: torch.softmax, torch.log_softmax.
+A row that does not fit one block is walked twice, with a running maximum.
+
+Formula:
+    forward:  y = exp(x - max) / Σ exp(x - max)      log: y = x - max - log Σ exp(x - max)
+    backward: dx = (g - Σ g·y) · y                   log: dx = g - exp(y) · Σ g
+Shapes: x of any shape, along any one dim; y, g and dx like it.
+Types: float64, float32, float16 and bfloat16, computed in float32 (float64 for float64).
+Limits: no change of type inside the operator, which PyTorch has on GPUs alone.
+Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018, arXiv:1805.02867; the pages of
+torch.softmax and torch.log_softmax
 """
 
 from __future__ import annotations
@@ -117,20 +123,24 @@ def _backward(g: torch.Tensor, y: torch.Tensor, dim: int, input_dtype: torch.dty
 
 
 def softmax(self: torch.Tensor, dim: int, half_to_float: bool) -> torch.Tensor:
+    """exp(x) / Σ exp(x) along `dim`."""
     return _forward(self, dim, half_to_float, log=False)
 
 
 def log_softmax(self: torch.Tensor, dim: int, half_to_float: bool) -> torch.Tensor:
+    """x - log Σ exp(x) along `dim`."""
     return _forward(self, dim, half_to_float, log=True)
 
 
 def softmax_backward(
     grad_output: torch.Tensor, output: torch.Tensor, dim: int, input_dtype: torch.dtype
 ) -> torch.Tensor:
+    """(g - Σ g·y) · y along `dim`."""
     return _backward(grad_output, output, dim, input_dtype, log=False)
 
 
 def log_softmax_backward(
     grad_output: torch.Tensor, output: torch.Tensor, dim: int, input_dtype: torch.dtype
 ) -> torch.Tensor:
+    """g - exp(y) · Σ g along `dim`."""
     return _backward(grad_output, output, dim, input_dtype, log=True)

@@ -2,10 +2,16 @@
 
 Runs of 64 elements are sorted by counting, for each element, those that go before it; then runs are merged in pairs:
 the place of an element is its place in its own run plus the number of elements of the other run that go before it,
-found by binary search. Equal elements keep their order. A NaN is the largest number. Only the first `keep` elements
-of a run are kept, which is all that topk and kthvalue need.
-Source: torch.sort, torch.topk, torch.kthvalue; Satish, Harris and Garland, "Designing Efficient Sorting Algorithms for
-Manycore GPUs" (2009), for merging by ranks.
+found by binary search. Only the first `keep` elements of a run are kept, which is all that topk and kthvalue need.
+
+Formula:
+    y[place[j]] = x[j],  place[j] = how many elements go before x[j], equal ones in their order
+Shapes: x of any shape, along any one dim; topk: k elements of it, kthvalue: one.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool; places are int64. A NaN is the
+largest number.
+Limits: sort is always stable, which is more than is asked for. topk gives the first of equal elements, in order.
+Source: Satish, Harris and Garland, "Designing Efficient Sorting Algorithms for Manycore GPUs", IPDPS 2009, for merging
+by ranks; the pages of torch.sort, torch.topk and torch.kthvalue
 """
 
 from __future__ import annotations

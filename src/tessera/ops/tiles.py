@@ -41,13 +41,7 @@ class Tiles:
 
 TILES = {
     "cpu": Tiles(
-        flat=8192,
-        row=2048,
-        longest_row=65536,
-        mm=(256, 128, 128),
-        attention=(64, 64),
-        min_dot=1,
-        num_warps=1,
+        flat=8192, row=2048, longest_row=65536, mm=(256, 128, 128), attention=(64, 64), min_dot=1, num_warps=1,
         streamed_bytes=1 << 24,
     ),
     "cuda": Tiles(flat=1024, row=2048, longest_row=8192, mm=(64, 64, 32), attention=(64, 32), min_dot=16, num_warps=4),

@@ -1,14 +1,27 @@
-"""Products with vectors, as matrix products with one row or one column.
+"""Products with vectors, as matrix products with one row or one column, and the product of vectors of 3 elements.
 
-Source: torch.mv, torch.addmv, torch.dot, torch.addr, torch.trace.
+Formula:
+    mv:    y[m] = Σ_k A[m, k] · v[k];   addmv: beta · y₀ + alpha · A v
+    addr:  out[m, n] = beta · out₀[m, n] + alpha · u[m] · v[n]
+    dot:   Σ_k u[k] · v[k];   trace: Σ_i A[i, i]
+    cross: y[i] = a[i + 1] · b[i + 2] - a[i + 2] · b[i + 1], places modulo 3
+Shapes: A [M, K]; vectors [K], [M], [N]; what is added broadcasts to the result. cross: vectors of 3 elements along one
+dim; the other dims broadcast.
+Types: as `matmul.py`: float64, float32, float16, bfloat16 and integers, all operands of one type; trace as sums:
+integers give int64.
+Limits: operands of one type.
+Source: the pages of torch.mv, torch.addmv, torch.dot, torch.addr, torch.trace and torch.linalg.cross
 """
 
 from __future__ import annotations
 
 import torch
 
+from tessera.ops import functions_math as f
 from tessera.ops import matmul, reduce
 from tessera.ops.declined import Declined
+from tessera.ops.generate import compute_type, run
+from tessera.ops.layout import broadcast_shape
 
 
 def _ranks(*wanted: tuple[torch.Tensor, int]) -> None:
@@ -47,6 +60,22 @@ def dot(self: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     if self.shape != other.shape:
         raise Declined("vectors of two lengths")
     return matmul.mm(self.unsqueeze(0), other.unsqueeze(1)).view(())
+
+
+def cross(self: torch.Tensor, other: torch.Tensor, *, dim: int = -1) -> torch.Tensor:
+    """The cross product of vectors of 3 elements along dim, of one type; the other dims are broadcast."""
+    if self.dtype is not other.dtype or self.dim() != other.dim() or not -self.dim() <= dim < self.dim():
+        raise Declined("vectors that do not fit each other")
+    if self.shape[dim] != 3 or other.shape[dim] != 3 or self.dtype is torch.bool:
+        raise Declined("vectors that do not have 3 elements, or booleans")
+    shape = broadcast_shape((tuple(self.shape), tuple(other.shape)))
+    out = torch.empty(shape, dtype=self.dtype, device=self.device)
+    a, b = (x.expand(shape) for x in (self, other))
+    for i in range(3):
+        j, k = (i + 1) % 3, (i + 2) % 3
+        parts = [x.select(dim, at) for x, at in ((a, j), (b, k), (a, k), (b, j))]
+        run(f.difference_of_products, tuple(parts), compute_type(self.dtype), self.dtype, out.select(dim, i))
+    return out
 
 
 def trace(self: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,10 @@
-"""Matrix products of integers: out = alpha · A @ B + beta · bias, exact modulo the size of the type.
+"""Matrix products of integers, exact modulo the size of the type.
 
-A is [batch, M, K], B is [batch, K, N], with any strides; int64 is summed in int64, shorter types in int32.
-Source: torch.mm of integer types.
+Formula:
+    out[m, n] = alpha · Σ_k A[m, k] · B[k, n] + beta · bias[m, n]
+Shapes: A [batch, M, K], B [batch, K, N], with any strides.
+Types: int64 is summed in int64, shorter types in int32.
+Source: the page of torch.mm, of integer types
 """
 
 from __future__ import annotations

@@ -1,8 +1,14 @@
 """Windows of an image as columns, and columns summed back into an image.
 
-im2col: y[c · KH · KW + i · KW + j, o · OW + p] = x[c, o · sh - ph + i · dh, p · sw - pw + j · dw], 0 outside x.
-col2im: the sum of all columns' elements that stand at a pixel, in float32 for the half types; im2col's gradient.
-Source: torch.nn.functional.unfold, torch.nn.functional.fold.
+Formula:
+    im2col: y[c · KH · KW + i · KW + j, o · OW + p] = x[c, o · sh - ph + i · dh, p · sw - pw + j · dw], 0 outside x
+    col2im: the sum of all columns' elements that stand at a pixel; im2col's gradient
+Shapes: image [N, C, H, W] or [C, H, W]; columns [N, C · KH · KW, OH · OW] or without N.
+Types: im2col float64, float32, float16, bfloat16, integers and bool, moved bit by bit; col2im float64, float32,
+float16 and bfloat16, summed in float32 for the half types.
+Limits: no empty image.
+Source: Chellapilla, Puri and Simard, "High Performance Convolutional Neural Networks for Document Processing", 2006,
+HAL inria-00112631; the pages of torch.nn.functional.unfold and torch.nn.functional.fold
 """
 
 from __future__ import annotations

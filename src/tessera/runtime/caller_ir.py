@@ -39,11 +39,8 @@ declare ptr @PyObject_VectorcallMethod(ptr, ptr, i64, ptr)
 declare ptr @PyObject_GetAttr(ptr, ptr)
 declare i64 @PyObject_Size(ptr)
 
-; Read a whole number; 0 where the object is none that fits (the exception is cleared: the slow way words it).
-define internal i1 @whole(ptr %value, ptr %to) {
-  %number = call i64 @PyLong_AsLongLong(ptr %value)
-  store i64 %number, ptr %to
-  %suspect = icmp eq i64 %number, -1
+; 0 where a number is suspect and an exception waits, which is cleared: the slow way words it.
+define internal i1 @unless_raised(i1 %suspect) {
   br i1 %suspect, label %look, label %yes
 look:
   %error = call ptr @PyErr_Occurred()
@@ -54,6 +51,15 @@ yes:
 no:
   call void @PyErr_Clear()
   ret i1 0
+}
+
+; Read a whole number; 0 where the object is none that fits.
+define internal i1 @whole(ptr %value, ptr %to) {
+  %number = call i64 @PyLong_AsLongLong(ptr %value)
+  store i64 %number, ptr %to
+  %suspect = icmp eq i64 %number, -1
+  %fine = call i1 @unless_raised(i1 %suspect)
+  ret i1 %fine
 }
 
 ; The address of a tensor on the CPU.
@@ -88,16 +94,8 @@ define internal i1 @real(ptr %value, ptr %to) {
   %number = call double @PyFloat_AsDouble(ptr %value)
   store double %number, ptr %to
   %suspect = fcmp oeq double %number, -1.0
-  br i1 %suspect, label %look, label %yes
-look:
-  %error = call ptr @PyErr_Occurred()
-  %fine = icmp eq ptr %error, null
-  br i1 %fine, label %yes, label %no
-yes:
-  ret i1 1
-no:
-  call void @PyErr_Clear()
-  ret i1 0
+  %fine = call i1 @unless_raised(i1 %suspect)
+  ret i1 %fine
 }
 
 ; Write one argument to %to as its kind asks; 0 where it is not one of the simple cases.

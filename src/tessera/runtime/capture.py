@@ -109,6 +109,11 @@ class Graph:
     def __repr__(self) -> str:
         return f"Graph({self.num_launches} launches, {self.num_calls} calls)"
 
+    @property
+    def num_bytes(self) -> int:
+        """Of the memory that it keeps: what its launches and calls were given and what they made, each block once."""
+        return sum(memory.nbytes() for memory in self._memory if hasattr(memory, "nbytes"))
+
     def finish(self, recorder: Recorder, around_calls: Callable[[], AbstractContextManager[Any]]) -> None:
         """Take over what was recorded; a graph with calls is replayed within `around_calls()`.
 

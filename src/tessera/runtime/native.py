@@ -34,9 +34,9 @@ class _MethodDef(ctypes.Structure):
 class Native:
     """What the native halves export; `loaded` keeps their code in memory."""
 
-    create: Callable[[int, bytes], int | None]
-    relax: Callable[[int], None]
-    work: Callable[[int], None]
+    create: Callable[[int, int, bytes], int | None]
+    relax: Callable[[int], int]
+    work: Callable[[int, int], None]
     use: Callable[[int | None, Any, str, str, str], None]
     divert: Callable[[int], None]
     one: _MethodDef
@@ -63,9 +63,9 @@ def native() -> Native:
     at = {name.removeprefix("tessera_"): kernel.address for name, kernel in zip(names, loaded, strict=True)}
     pointer, i64, any_object = ctypes.c_void_p, ctypes.c_int64, ctypes.py_object
     return Native(
-        create=ctypes.CFUNCTYPE(pointer, i64, ctypes.c_char_p)(at["create"]),
-        relax=ctypes.CFUNCTYPE(None, i64)(at["relax"]),
-        work=ctypes.CFUNCTYPE(None, pointer)(at["work"]),
+        create=ctypes.CFUNCTYPE(pointer, i64, i64, ctypes.c_char_p)(at["create"]),
+        relax=ctypes.CFUNCTYPE(i64, i64)(at["relax"]),
+        work=ctypes.CFUNCTYPE(None, pointer, i64)(at["work"]),
         use=ctypes.PYFUNCTYPE(None, pointer, *[any_object] * 4)(at["use"]),
         divert=ctypes.CFUNCTYPE(None, i64)(at["divert"]),
         one=_MethodDef(b"launch", at["one"], _METH_FASTCALL, None),

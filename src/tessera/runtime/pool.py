@@ -25,13 +25,15 @@ from tessera.core.errors import UsageError
 from tessera.runtime import pool_ir
 from tessera.runtime.arguments import PackedArgs
 from tessera.runtime.native import Native, bind, native
+from tessera.runtime.shares_ir import MAX_THREADS
 
 # After a launch a worker looks this long for the next one before it sleeps, and a launch this long for its last worker:
 # longer than the Python between two launches of a busy program, too short to take a core from anybody.
 SPIN_US = 100.0
+# A grid whose programs take less in all runs on one thread: to share it would take longer.
+BRIEF_US = 1.5
 # Kernels keep their scratch on the stack, a few MB of it.
 WORKER_STACK_BYTES = 64 * 1024 * 1024
-MAX_THREADS = 1024
 
 _MAX_DIM = 2**31 - 1
 _MAX_PROGRAMS = 2**62
@@ -42,7 +44,8 @@ class _Pool:
 
     def __init__(self) -> None:
         self._native = native()
-        address = self._native.create(_looks(self._native, SPIN_US), _processors())
+        looks, ticks = _rates(self._native)
+        address = self._native.create(max(1, int(looks * SPIN_US)), int(ticks * BRIEF_US), _processors())
         if address is None:
             raise MemoryError("no memory for the state of the thread pool, about 1 KiB")
         self.address = address
@@ -64,23 +67,24 @@ class _Pool:
             try:
                 for index in range(self.num_threads, num_threads):
                     name = f"tessera-worker-{index}"
-                    threading.Thread(target=self._native.work, args=(self.address,), name=name, daemon=True).start()
+                    worker = (self.address, index)
+                    threading.Thread(target=self._native.work, args=worker, name=name, daemon=True).start()
                     self.num_threads = index + 1
             finally:
                 threading.stack_size(stack_bytes)
 
 
-def _looks(native: Native, spin_us: float) -> int:
-    """How many looks of a spinning thread take `spin_us`: what one takes differs tenfold between processors."""
+def _rates(native: Native) -> tuple[float, float]:
+    """Looks of a spinning thread, and ticks of the counter, a microsecond: processors differ tenfold in either."""
     looks = 1000
 
-    def taken_ns() -> int:
-        start = time.perf_counter_ns()
-        native.relax(looks)
-        return time.perf_counter_ns() - start
+    def measured() -> tuple[float, int]:
+        start = time.perf_counter()
+        ticks = native.relax(looks)
+        return 1e6 * (time.perf_counter() - start), ticks
 
-    fastest_ns = max(1, min(taken_ns() for _ in range(3)))
-    return max(1, int(spin_us * 1e3 * looks / fastest_ns))
+    fastest_us, ticks = min(measured() for _ in range(3))
+    return looks / fastest_us, ticks / fastest_us
 
 
 def _processors() -> bytes:

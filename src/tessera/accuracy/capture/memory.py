@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from tessera.accuracy.capture.records import Edge
@@ -14,7 +15,7 @@ from tessera.accuracy.capture.value import Value, value_of
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """A tensor without its data: enough to look at the same memory again while its storage lives."""
 
     storage: int
@@ -33,24 +34,24 @@ class Memory:
     def __init__(self, names: Mapping[int, str]) -> None:
         self._names = names
         self._writers: dict[int, int] = {}
-        self._views: dict[_Place, int] = {}
-        self._wholes: dict[int, _Place] = {}
+        self._views: dict[Place, int] = {}
+        self._wholes: dict[int, Place] = {}
         self._versions: Counter[int] = Counter()
-        self._known: dict[_Place, tuple[int, Value]] = {}
+        self._known: dict[Place, tuple[int, Value]] = {}
         self._held: dict[int, object] = {}
 
     def edge(self, tensor: torch.Tensor) -> Edge:
         """The record of a tensor that is read."""
         storage = self._hold(tensor)
         writer = self._writers.get(storage, -1)
-        maker = max(writer, self._views.get(_place(tensor), -1))
+        maker = max(writer, self._views.get(place_of(tensor), -1))
         name = "" if maker >= 0 else self._names.get(storage, "")
         return Edge(self.value(tensor), maker if maker >= 0 else None, name)
 
     def viewed(self, index: int, tensor: torch.Tensor) -> Value:
         """The record of a view that operator `index` made."""
         self._hold(tensor)
-        self._views[_place(tensor)] = index
+        self._views[place_of(tensor)] = index
         return self.value(tensor)
 
     def wrote(self, index: int, tensor: torch.Tensor, *, made: bool) -> tuple[Value, Value | None]:
@@ -61,7 +62,7 @@ class Memory:
         storage = self._hold(tensor)
         self._writers[storage] = index
         self._versions[storage] += 1
-        place = _place(tensor)
+        place = place_of(tensor)
         if made or storage not in self._wholes:
             self._wholes[storage] = place
         whole = self._wholes[storage]
@@ -72,14 +73,18 @@ class Memory:
     def value(self, tensor: torch.Tensor) -> Value:
         """What the tensor holds now."""
         self._hold(tensor)
-        place = _place(tensor)
+        place = place_of(tensor)
         version = self._versions[place.storage]
         known = self._known.get(place)
         if known is not None and known[0] == version:
             return known[1]
-        value = self._reshaped(tensor, place, version) or value_of(tensor)
+        value = self.measured(tensor, place, version)
         self._known[place] = (version, value)
         return value
+
+    def measured(self, tensor: torch.Tensor, place: Place, version: int) -> Value:
+        """The measure of what is in a place and was not measured there since it was written."""
+        return self._reshaped(tensor, place, version) or value_of(tensor)
 
     def _hold(self, tensor: torch.Tensor) -> int:
         """The number of its memory, which no later tensor gets: what is known of freed memory is said of nothing else.
@@ -91,7 +96,7 @@ class Memory:
             self._held[storage] = _weak(tensor) if tensor.layout == torch.strided else tensor
         return storage
 
-    def _reshaped(self, tensor: torch.Tensor, place: _Place, version: int) -> Value | None:
+    def _reshaped(self, tensor: torch.Tensor, place: Place, version: int) -> Value | None:
         """The measure of the same numbers in the same order, if they were measured in another shape."""
         if tensor.layout != torch.strided or not tensor.is_contiguous() or not tensor.numel():
             return None
@@ -107,14 +112,25 @@ def _weak(tensor: torch.Tensor) -> object:
     return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 
+def local_of(tensor: torch.Tensor) -> torch.Tensor:
+    """This process's own part of a distributed tensor, once it is there; any other tensor itself."""
+    if type(tensor) in (torch.Tensor, nn.Parameter):
+        return tensor
+    if isinstance(part := getattr(tensor, "_local_tensor", None), torch.Tensor):
+        return local_of(part)
+    # The result of a collective that may be on its way.
+    return tensor.trigger_wait() if hasattr(tensor, "trigger_wait") else tensor
+
+
 def storage_of(tensor: torch.Tensor) -> int:
     """A number for the memory of a tensor; of the object itself where there is no plain memory (sparse, packed)."""
+    tensor = local_of(tensor)
     return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else id(tensor)
 
 
-def _place(tensor: torch.Tensor) -> _Place:
+def place_of(tensor: torch.Tensor) -> Place:
     strided = tensor.layout == torch.strided
-    return _Place(
+    return Place(
         storage=storage_of(tensor),
         offset=int(tensor.storage_offset()) if strided else 0,
         shape=tuple(tensor.shape),

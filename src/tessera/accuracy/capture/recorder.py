@@ -26,7 +26,12 @@ from tessera.accuracy.capture.value import Value
 ROOT = "(model)"
 OPTIMIZER = "(optimizer)"
 # Operators that only hand their input on; recording them would say everything twice.
-_SILENT = frozenset({"aten::detach", "aten::alias", "aten::lift_fresh"})
+_SILENT = frozenset(
+    {
+        "aten::detach", "aten::alias", "aten::lift_fresh",
+        "profiler::_record_function_enter_new", "profiler::_record_function_exit",
+    }
+)  # fmt: skip
 
 
 class Observer(Protocol):
@@ -50,6 +55,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         names: Mapping[int, str],
         observers: Sequence[Observer] = (),
         sink: Callable[[Op], None] | None = None,
+        memory: Callable[[Mapping[int, str]], Memory] = Memory,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._sink = sink
@@ -60,7 +66,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._observers = observers
         self.modules: list[tuple[str, str]] = [(ROOT, "")]
         self._calls: Counter[tuple[str, str, str, int]] = Counter()
-        self._memory = Memory(names)
+        self._memory = memory(names)
         # Which module and line made an autograd node, by the node's sequence number.
         self._makers: dict[int, tuple[str, str, str]] = {}
         self._starts: list[int] = []
@@ -81,12 +87,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for observer in self._observers:
             with _disable_current_modes():
                 observer.before(index, func, args, named)
-        result = self._tape.draw(func, args, lambda: func(*args, **named)) if draws(func) else func(*args, **named)
+        drawn = draws(func)
+        result = self._tape.draw(func, args, lambda: func(*args, **named)) if drawn else self.call(func, args, named)
         for observer in self._observers:
             with _disable_current_modes():
                 observer.after(index, func, result)
         self._note(func, args, named, inputs, result)
         return result
+
+    def call(self, func: torch._ops.OpOverload, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
+        """Run one operator."""
+        return func(*args, **kwargs)
 
     def edge(self, tensor: torch.Tensor) -> Edge:
         """The record of a tensor as it is now."""

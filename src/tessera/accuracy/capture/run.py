@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,9 @@ from tessera.accuracy.double import InDouble
 _SEED = 20260102
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+MakeRecorder = Callable[
+    [RandomTape, Mapping[int, str], Sequence[Observer], Callable[[Op], None] | None], Recorder
+]
 
 
 def plain_descent(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -28,13 +32,27 @@ def plain_descent(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=1e-2, momentum=0.9)
 
 
+def fixed_direction(tensor: torch.Tensor) -> torch.Tensor:
+    """Fixed random weights of one sign pattern for each size, so that every run has the same backward pass."""
+    return direction_of(tensor.shape).to(dtype=tensor.dtype, device=tensor.device)
+
+
+def direction_of(shape: Sequence[int]) -> torch.Tensor:
+    """The direction for tensors of a shape, in bfloat16, so that it is the same number in every type."""
+    size = math.prod(shape)
+    # Drawn by numpy, for PyTorch's own may be replaced by a candidate's kernel while it runs.
+    drawn = np.random.Generator(np.random.PCG64(_SEED + size)).standard_normal(size)
+    return torch.from_numpy(drawn).bfloat16().view(tuple(shape))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """What every run does.
 
     calls: one for each step, used in turn. previous: a call made before, unwatched, so that what a model keeps from one
-    call to the next is there to be wrong. backward: gradients of the outputs against fixed directions, or of the output
-    `loss` if there is one. steps: of training with `optimizer`; 0 means a single call.
+    call to the next is there to be wrong. backward: gradients of the outputs against fixed directions, which
+    `direction` makes, or of the output `loss` if there is one. steps: of training with `optimizer`; 0 means a single
+    call.
     """
 
     calls: tuple[Call, ...]
@@ -42,6 +60,7 @@ class Job:
     backward: bool = False
     steps: int = 0
     optimizer: MakeOptimizer = plain_descent
+    direction: Callable[[torch.Tensor], torch.Tensor] = fixed_direction
 
     @property
     def trains(self) -> bool:
@@ -77,10 +96,11 @@ def watch(
     tape: RandomTape,
     observers: Sequence[Observer] = (),
     sink: Callable[[Op], None] | None = None,
+    make_recorder: MakeRecorder = Recorder,
 ) -> Trace:
     """Run the model and record it. What the model raises ends the run and is noted in the trace.
 
-    sink: gets every record as it is made.
+    sink: gets every record as it is made. make_recorder: makes what watches.
     """
     calls = [_prepared(call, job, setup) for call in job.calls]
     previous = None if job.previous is None else _prepared(job.previous, job, setup)
@@ -95,7 +115,7 @@ def watch(
         torch.manual_seed(_SEED)
         tape.rewind()
         inputs = {f"input {name}": tensor for call in calls for name, tensor in call.tensors().items()}
-        recorder = Recorder(tape, names_of(model, inputs), observers, sink)
+        recorder = make_recorder(tape, names_of(model, inputs), observers, sink)
         with recorder.watching(model):
             # Also if the previous call failed: what was recorded until then shows why.
             recorder.trace.error = _attempt(_Run(model, job, calls, recorder, setup.optimizer).go) or error
@@ -178,7 +198,7 @@ class _Run:
             return
         tensors = [tensor for _, tensor in floating_tensors(output) if tensor.requires_grad]
         with _disable_current_modes():
-            directions = [_direction(tensor) for tensor in tensors]
+            directions = [self._job.direction(tensor) for tensor in tensors]
         torch.autograd.backward(tensors, directions)
 
     def _gradients(self, call: Call, mark: str) -> None:
@@ -205,11 +225,3 @@ class _Run:
     def _keep(self, name: str, tensor: torch.Tensor) -> None:
         edge = self._recorder.edge(tensor)
         self._recorder.trace.finals.append(Final(name, edge.value, edge.producer))
-
-
-def _direction(tensor: torch.Tensor) -> torch.Tensor:
-    """Fixed random weights of one sign pattern for each size, so that every run has the same backward pass."""
-    # Drawn by numpy, for PyTorch's own may be replaced by a candidate's kernel while it runs.
-    drawn = np.random.Generator(np.random.PCG64(_SEED + tensor.numel())).standard_normal(tensor.numel())
-    # Rounded to bfloat16, so that it is the same number in every type.
-    return torch.from_numpy(drawn).bfloat16().to(tensor.dtype).view(tensor.shape).to(tensor.device)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from tessera.accuracy.capture.records import Edge, Final, ModuleCall, Op, Trace
-from tessera.accuracy.capture.value import Value
+from tessera.accuracy.capture.value import BUCKETS, Spread, Value
 from tessera.core.errors import MissingDependency, UsageError
 
 FORMAT = 3
@@ -41,6 +41,7 @@ create table module (stream text, record text);
 create table final (stream text, record text);
 create table tensor (stream text, op integer, position integer, file text, whole integer);
 create table kernel (idx integer, verdict text, ratio real, reason text);
+create table spread (value integer primary key, record text, sketches blob);
 """
 
 
@@ -159,6 +160,8 @@ class Writer:
         assert number is not None
         # The value is held as well, so that its id stays its own.
         self._values[id(value)] = (number, value)
+        if value.spread is not None:
+            self._base.execute("insert into spread values (?, ?, ?)", (number, *_spread_row(value.spread)))
         return number
 
     def _shard_name(self) -> str:
@@ -239,7 +242,8 @@ def _read(folder: Path, base: sqlite3.Connection) -> Dump:
             f"{folder} has format {facts.get('format')} and this version of tessera reads {FORMAT}; "
             "read it with the version that wrote it, or make it again"
         )
-    values = {row[0]: _value_from(row) for row in base.execute("select * from value")}
+    spreads = _spreads(base)
+    values = {row[0]: _value_from(row, spreads.get(row[0])) for row in base.execute("select * from value")}
     streams: dict[str, Trace] = {}
     for stream, record in base.execute("select stream, record from op order by stream, idx"):
         streams.setdefault(stream, Trace()).ops.append(_op_from(json.loads(record), values))
@@ -254,7 +258,30 @@ def _read(folder: Path, base: sqlite3.Connection) -> Dump:
     return Dump(path=folder, streams=streams, facts=facts, kernels=kernels, whole=not folder.name.endswith(".partial"))
 
 
-def _value_from(row: Sequence[Any]) -> Value:
+def _spread_row(spread: Spread) -> tuple[str, bytes]:
+    record = (spread.mesh, spread.mesh_shape, spread.placements, spread.whole, list(spread.parts))
+    return json.dumps(record), b"".join(part.tobytes() for part in spread.parts.values())
+
+
+def _spreads(base: sqlite3.Connection) -> dict[int, Spread]:
+    """How tensors lie on several ranks; dumps of older versions do not say."""
+    if not base.execute("select 1 from sqlite_master where name = 'spread'").fetchone():
+        return {}
+    found = {}
+    for number, record, sketches in base.execute("select * from spread"):
+        mesh, mesh_shape, placements, whole, dims = json.loads(record)
+        rows = np.frombuffer(sketches, dtype=np.float64).reshape(len(dims), BUCKETS)
+        found[number] = Spread(
+            mesh=tuple(mesh),
+            mesh_shape=tuple(mesh_shape),
+            placements=tuple(placements),
+            whole=tuple(whole),
+            parts=dict(zip(dims, rows, strict=True)),
+        )
+    return found
+
+
+def _value_from(row: Sequence[Any], spread: Spread | None) -> Value:
     return Value(
         dtype=row[1],
         shape=tuple(json.loads(row[2])),
@@ -266,6 +293,7 @@ def _value_from(row: Sequence[Any]) -> Value:
         nans=row[7],
         infs=row[8],
         sketch=np.frombuffer(row[9], dtype=np.float64),
+        spread=spread,
     )
 
 

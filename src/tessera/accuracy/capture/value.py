@@ -13,9 +13,11 @@ Farach-Colton, "Finding frequent items in data streams", 2002; as a norm estimat
 
 from __future__ import annotations
 
+import ctypes
 import math
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -37,12 +39,29 @@ _SAFE_POWER = (1e-24, 1e30)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Spread:
+    """How a tensor of one rank belongs to one that lies on several.
+
+    mesh: the ranks of a device mesh in order; mesh_shape: its axes; placements: for each axis `S0` (shard along dim 0),
+    `R`, `Psum` or `Pavg`; all empty where nothing was declared. whole: the shape of the whole tensor, likewise.
+    parts: the sketch of this rank's part put where it belongs in a whole tensor of zeros, so that the parts' sketches
+    add up to that of the whole: under -1 as declared, under d as an equal part along dim d.
+    """
+
+    mesh: tuple[int, ...] = ()
+    mesh_shape: tuple[int, ...] = ()
+    placements: tuple[str, ...] = ()
+    whole: tuple[int, ...] = ()
+    parts: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Value:
     """One tensor at one moment.
 
     digest: a checksum of its bits in logical order, in 64 bits. sketch: float64[61] over the finite elements. norm:
     their Euclidean norm. largest: of the absolute values of a float64 tensor, which tells whether a shorter type would
-    hold them; not a number for other types. nans, infs: how many.
+    hold them; not a number for other types. nans, infs: how many. spread: in a run on several ranks.
     """
 
     dtype: str
@@ -54,6 +73,7 @@ class Value:
     largest: float
     nans: int
     infs: int
+    spread: Spread | None = None
 
     @property
     def numel(self) -> int:
@@ -135,7 +155,7 @@ class _Sums:
         self._checks: list[int] = []
         # Room for one chunk: new memory for each would cost as much as the sums.
         self._room = torch.empty(min(_CHUNK, flat.numel()), dtype=self._wide)
-        data = flat.view(torch.uint8).numpy() if flat.numel() else np.empty(0, np.uint8)
+        data = _bytes(flat)
         for start in range(0, flat.numel(), _CHUNK):
             chunk = flat[start : start + _CHUNK]
             size = flat.element_size()
@@ -186,6 +206,14 @@ class _Sums:
         return checks[0] if len(checks) == 1 else _check(np.array(checks, dtype=np.int64).view(np.uint8))
 
 
+def _bytes(flat: torch.Tensor) -> np.ndarray:
+    """The bytes of a contiguous tensor, while it lives. `numpy()` would forbid its owner to resize or free it."""
+    if not flat.numel():
+        return np.empty(0, np.uint8)
+    memory = memoryview((ctypes.c_uint8 * flat.nbytes).from_address(flat.data_ptr()))
+    return np.frombuffer(memory, dtype=np.uint8)
+
+
 def _buckets(signed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     left = signed.numel() % BUCKETS
     total = signed[: signed.numel() - left].view(-1, BUCKETS).sum(0, dtype=dtype).double()
@@ -208,6 +236,13 @@ def distance(a: Value, b: Value) -> float:
     if a.numel != b.numel or a.nans != b.nans or a.infs != b.infs:
         return math.inf
     return _length(a.sketch - b.sketch)
+
+
+def scalar_of(value: Value) -> float:
+    """The number that a tensor of one element holds: its sketch is that number with the sign of the first place."""
+    if value.nans or value.infs:
+        return math.nan if value.nans else math.inf
+    return float(value.sketch[0]) * float(_signs(torch.float64)[0])
 
 
 def _length(vector: np.ndarray) -> float:

@@ -114,7 +114,7 @@ class KernelJudge:
                 exact = self._exact(func)
             reference = exact[position] if exact and position < len(exact) else None
             found = self._judge(index, func, mine, native, reference)
-            worst = max(worst, found, key=lambda row: _ORDER.index(row.verdict))
+            worst = max(worst, found, key=lambda row: SEVERITY.index(row.verdict))
         return worst
 
     def _exact(self, func: torch._ops.OpOverload) -> list[torch.Tensor] | None:
@@ -189,7 +189,7 @@ class KernelJudge:
         return bool(((mine.double() - reference).abs() <= _SAFETY * bound).all())
 
 
-_ORDER: tuple[Class, ...] = ("exact", "rounding", "layout", "suspicious", "non-finite", "wrong")
+SEVERITY: tuple[Class, ...] = ("exact", "rounding", "layout", "suspicious", "non-finite", "wrong")
 
 
 def results(tree: object) -> list[torch.Tensor]:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import math
 from collections.abc import Sequence
 from html import escape
-from string import Template
 
 from tessera.accuracy.capture.source import text_of
 from tessera.accuracy.report.heat import heat_map
 from tessera.accuracy.report.tree import module_tree
 from tessera.accuracy.result import CheckResult, Culprit, Layer
+from tessera.core.page import page
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 900, 280, 56, 10, 24
 
 
 def render(result: CheckResult, title: str) -> str:
     """The whole page as text."""
-    files = importlib.resources.files("tessera.accuracy.report")
-    parts = {name: (files / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")}
-    return Template(parts["page.html"]).substitute(
-        title=escape(title),
-        style=parts["page.css"],
-        script=parts["page.js"],
+    return page(
+        __package__,
+        f"{title} · tessera check",
+        name=escape(title),
         verdict=result.verdict,
         reason=escape(result.reason),
         culprit="" if result.culprit is None else _culprit(result.culprit),
@@ -43,6 +40,7 @@ def _culprit(culprit: Culprit) -> str:
         ("kind", culprit.kind),
         ("where", culprit.where),
         ("phase", f"{culprit.phase}, step {culprit.step + 1}" if culprit.step else culprit.phase),
+        ("ranks", culprit.on_ranks.removeprefix(" on ")),
         ("line", line),
         ("script", culprit.script),
     )

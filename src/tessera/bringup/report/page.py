@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import math
 from collections.abc import Iterator, Sequence
-from string import Template
 
 from tessera.accuracy.judge import ERROR_LIMIT
 from tessera.accuracy.layers import LayerResult
@@ -15,14 +13,14 @@ from tessera.bringup.report.markup import Cell, escape, facts, items, table
 from tessera.bringup.report.search import search_section
 from tessera.bringup.report.speed import operators_section, speed_section
 from tessera.bringup.result import BringupResult, Operators
+from tessera.core.page import page
 
 
 def render(result: BringupResult) -> str:
     """The report as the text of one HTML file."""
-    return Template(_read("page.html")).substitute(
-        title=escape(f"{result.model} is {result.verdict}"),
-        style=_read("page.css"),
-        script=_read("page.js"),
+    return page(
+        __package__,
+        f"{result.model} is {result.verdict} · tessera bringup",
         model=escape(result.model),
         facts=facts(_facts(result)),
         verdict=_verdict(result),
@@ -34,10 +32,6 @@ def render(result: BringupResult) -> str:
             for part in section(result)
         ),
     )
-
-
-def _read(name: str) -> str:
-    return (importlib.resources.files("tessera.bringup.report") / name).read_text(encoding="utf-8")
 
 
 def _facts(result: BringupResult) -> list[str]:

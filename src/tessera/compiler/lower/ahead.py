@@ -4,6 +4,9 @@ A block that several sweeps read comes from memory in the first, which waits for
 while memory rests. The second one prefetches the block that will follow: the same elements, moved as far as the start
 of this block has moved from that of the block before. So nothing need be known of how a kernel computes its addresses;
 a guess that is wrong costs its prefetches.
+
+The end of a loop over one row is where a processor guesses wrong, and what it had asked memory for ahead stops short of
+the next row. In the first walk over a block each row's loop therefore prefetches the row after it.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 # Blocks of fewer bytes arrive sooner than a prefetch pays, larger ones push each other out of the second-level cache.
 # Up to `_NEAR` two of them and what is written fit the first level.
 _LEAST, _NEAR, _MOST = 512, 1 << 14, 1 << 18
+# Where a block is read once, row after row.
+_ROW_LEAST, _ROW_MOST = 1 << 10, 1 << 13
 _SLOT_BYTES = 8
 
 
@@ -36,6 +41,7 @@ def looking(low: Sweeper, plan: Plan, reads: Sequence[Value]) -> Iterator[None]:
     next block, in one walk each."""
     loads = list(dict.fromkeys(_loads(low, plan, reads))) if low.starts is not None else []
     low.moved = {load: _moved(low, load) for load in loads if low.performed.get(load) == 1}
+    low.moved |= {load: _next_row(low, load) for load in loads if load not in low.performed and _is_of_rows(load)}
     try:
         yield
     finally:
@@ -80,16 +86,35 @@ def _bytes(load: Op) -> int:
     return math.prod(shape_of(load.result.type)) * size_bytes(ltype(element_of(load.result.type)))
 
 
+def _is_of_rows(load: Op) -> bool:
+    """Several rows, each long enough that the loop over it is worth its end, and so short that the end comes often."""
+    shape = shape_of(load.result.type)
+    row_bytes = shape[-1] * size_bytes(ltype(element_of(load.result.type)))
+    return len(shape) > 1 and shape[-2] > 1 and _ROW_LEAST <= row_bytes <= _ROW_MOST
+
+
+def _next_row(low: Sweeper, load: Op) -> tuple[V, int]:
+    """How many bytes a row of the block begins behind the one before it."""
+    rank = len(shape_of(load.operands[0].type))
+    first, second = (_address(low, load, (0,) * (rank - 2) + (row, 0)) for row in range(2))
+    return low.b.sub(second, first), 3
+
+
+def _address(low: Sweeper, load: Op, index: tuple[int, ...]) -> V:
+    """Where an element of the load's block lies, as a number."""
+    with low.lanes(0):
+        lanes = low.evaluate(load.operands[0], tuple(Uniform(int_const(place, I64)) for place in index))
+    assert isinstance(lanes, Uniform)
+    return low.b.cast("ptrtoint", lanes.value, I64)
+
+
 def _moved(low: Sweeper, load: Op) -> tuple[V, int]:
     """How many bytes the block of a load begins behind the one before it, and how near it is worth having."""
     assert low.starts is not None
-    b, pointer = low.b, load.operands[0]
-    with low.lanes(0):
-        lanes = low.evaluate(pointer, (Uniform(int_const(0, I64)),) * len(shape_of(pointer.type)))
-    assert isinstance(lanes, Uniform)
+    b = low.b
     slot = b.offset(STARTS, int_const(low.starts * _SLOT_BYTES, I64), 1)
     low.starts += 1
-    now, before = b.cast("ptrtoint", lanes.value, I64), b.load(I64, slot, _SLOT_BYTES)
+    now, before = _address(low, load, (0,) * len(shape_of(load.operands[0].type))), b.load(I64, slot, _SLOT_BYTES)
     b.store(now, slot, _SLOT_BYTES)
     # The first program knows of none before it.
     distance = b.select(b.icmp("eq", before, int_const(0, I64)), int_const(0, I64), b.sub(now, before))

@@ -88,7 +88,7 @@ def _walk(low: Sweeper, value: Value, prefix: Index, to: LType, group: int, keep
 
 def _straight(low: Sweeper, value: Value, prefix: Index, to: LType, group: int, keep: Keep) -> None:
     depth, across = shape_of(value.type)[-2:]
-    width = min(low.target.lanes, across)
+    width = min(low.target.vector_bits // to.bits // group, across)
     ways = max(1, min(4, across // width))
 
     def inner(column: V, carried: list[V], row: V) -> list[V]:

@@ -15,7 +15,8 @@ class Target:
 
     `vector_bits` is the width of a register, `registers` how many there are, `tile` the rows and columns (in vectors)
     of the matrix micro-kernel's accumulators. `features` are LLVM's, `requires` those of them that the host must have,
-    `without` the beginnings of those that are left out although a host may have them.
+    `without` the beginnings of those that are left out although a host may have them. `permute` is LLVM's intrinsic
+    that picks among 16 floats of a register by the low bits of 16 indices.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Target:
     requires: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     features: tuple[str, ...] = field(default=())
+    permute: str = ""
 
     @property
     def lanes(self) -> int:
@@ -43,7 +45,7 @@ _AVX2 = ("avx2", "fma", "bmi", "bmi2", "f16c", "lzcnt", "popcnt")
 
 ROWS: tuple[Target, ...] = (
     Target(name="x86-64-avx512", triple="x86_64-unknown-linux-gnu", cpu="x86-64-v4", vector_bits=512, registers=32,
-           tile=(8, 2), requires=_AVX512),
+           tile=(8, 2), requires=_AVX512, permute="llvm.x86.avx512.permvar.sf.512"),
     Target(name="x86-64-avx2", triple="x86_64-unknown-linux-gnu", cpu="x86-64-v3", vector_bits=256, registers=16,
            tile=(4, 2), requires=_AVX2, without=("avx512", "avx10", "amx", "evex")),
     Target(name="aarch64-neon", triple="aarch64-unknown-linux-gnu", cpu="generic", vector_bits=128, registers=32,

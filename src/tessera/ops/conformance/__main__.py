@@ -6,26 +6,20 @@ Exit status: 0 nothing failed, 1 something failed, 2 the input cannot be used.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 
-from tessera.core.errors import TesseraError, UsageError
+from tessera.core import command
 from tessera.ops.conformance import samples, session, show
 from tessera.ops.conformance.result import Case, CaseResult
 
 _PROGRAM = "python -m tessera.ops.conformance"
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = command.program()
 
 
 @app.command()
@@ -53,9 +47,9 @@ def conformance(
       python -m tessera.ops.conformance --only add --only nn.functional.conv2d --dtype float32
       python -m tessera.ops.conformance --keep results.jsonl --json result.json --markdown result.md
     """
-    for option, path in (("--json", json_file), ("--markdown", markdown), ("--keep", keep)):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UsageError(f"{option} {path}: there is no folder {path.parent}; create it or choose another")
+    command.check_writable(json_file)
+    command.check_writable(markdown, "--markdown")
+    command.check_writable(keep, "--keep")
     cases = samples.cases(tuple(only or ()), tuple(dtype or ()), tenth)
     results = _run_with_progress(cases, timeout, keep, jobs)
     show.show(results, Console())
@@ -67,10 +61,7 @@ def conformance(
 
 
 def _run_with_progress(cases: list[Case], timeout_s: float, keep: Path | None, jobs: int) -> list[CaseResult]:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times = (TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with command.bar(TimeRemainingColumn()) as progress:
         task = progress.add_task("", total=len(cases))
         return session.run(
             cases, timeout_s=timeout_s, keep=keep, jobs=jobs,
@@ -84,12 +75,8 @@ def _command(only: list[str] | None, dtype: list[str] | None, tenth: bool) -> st
 
 
 def main() -> None:
-    """Run the program. An error that is the user's to mend goes to stderr, with exit status 2 and no traceback."""
-    try:
-        app(prog_name=_PROGRAM)
-    except TesseraError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+    """Run the program."""
+    command.run(app, _PROGRAM)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,9 @@ class Trial:
         if len(self.ours.tensors) != len(self.theirs.tensors):
             return f"{len(self.ours.tensors)} tensors where PyTorch gives {len(self.theirs.tensors)}"
         exact = self._references()
-        for i, (mine, vendor, reference) in enumerate(zip(self.ours.tensors, self.theirs.tensors, exact, strict=True)):
+        for i, (mine, vendor, reference) in enumerate(
+            zip(self.ours.tensors, self.theirs.tensors, exact, strict=True)
+        ):
             name = f"result {i}" if i < self.theirs.num_results else f"gradient {i - self.theirs.num_results}"
             wrong = layout_fault(mine, vendor, same_strides=i < self.theirs.num_results)
             if not wrong and not self.random:

@@ -73,7 +73,9 @@ class Worker:
     def _started(self) -> subprocess.Popen[bytes]:
         if self.process is None:
             self.errors.truncate(0)
-            self.process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors)
+            self.process = subprocess.Popen(
+                COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors
+            )
         return self.process
 
     def _line(self) -> tuple[dict[str, Any] | None, str]:

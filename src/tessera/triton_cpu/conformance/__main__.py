@@ -7,27 +7,20 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tessera.core.errors import TesseraError, UsageError
+from tessera.core import command
 from tessera.triton_cpu.conformance import session, show
 from tessera.triton_cpu.conformance.result import Result
 from tessera.triton_cpu.conformance.session import Config
 
 _PROGRAM = "python -m tessera.triton_cpu.conformance"
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = command.program()
 
 
 @app.command()
@@ -54,9 +47,8 @@ def conformance(
       python -m tessera.triton_cpu.conformance --tests triton-cpu --only test_core.py -k "dot and not fp8" --jobs 4
       python -m tessera.triton_cpu.conformance --tests triton-cpu --json result.json --markdown result.md
     """
-    for option, path in (("--json", json_file), ("--markdown", markdown)):
-        if path is not None and not path.parent.is_dir():
-            raise UsageError(f"{option} {path}: there is no folder {path.parent}; create it or choose another")
+    command.check_writable(json_file)
+    command.check_writable(markdown, "--markdown")
     config = Config(
         tests=tests, only=tuple(only or ()), keyword=keyword, jobs=jobs, timeout_s=timeout,
         unmarked=unmarked, lift_skips=lift_skips,
@@ -71,9 +63,7 @@ def conformance(
 
 
 def _run_with_progress(config: Config) -> Result:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with command.bar() as progress:
         task = progress.add_task("collecting", total=None)
         return session.run(
             config,
@@ -91,12 +81,8 @@ def _command(config: Config) -> str:
 
 
 def main() -> None:
-    """Run the program. An error that is the user's to mend goes to stderr, with exit status 2 and no traceback."""
-    try:
-        app(prog_name=_PROGRAM)
-    except TesseraError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+    """Run the program."""
+    command.run(app, _PROGRAM)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,64 @@
+"""Complex numbers made of two real tensors, and their conjugate.
+
+What complex numbers have of the operators of real ones is in the table of `generate.py`, and on those operators' pages.
+
+Formula:
+    complex: a + bi;  polar: r · (cos t + i sin t);  conj_physical: a - bi
+Shapes: operands that broadcast, with any strides; the result has the strides that PyTorch gives it.
+Types: complex32, complex64 and complex128 of parts in float16, float32 and float64; conj_physical also of real numbers,
+which are their own conjugates.
+Limits: parts of one type.
+Source: the pages of torch.complex, torch.polar and torch.conj_physical
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from tessera.ops import functions as f
+from tessera.ops import functions_complex as fc
+from tessera.ops.declined import Declined
+from tessera.ops.generate import Promotion, apply, compute_type, run, run_parts
+from tessera.ops.layout import plan
+
+Out = torch.Tensor | None
+_OF = {torch.float16: torch.complex32, torch.float32: torch.complex64, torch.float64: torch.complex128}
+
+
+def conj_physical(self: torch.Tensor, *, out: Out = None) -> torch.Tensor:
+    """The complex conjugate, written down; real numbers are their own."""
+    if not self.is_complex():
+        return apply(f.identity, (self,), Promotion.SAME, out)
+    if out is not None and not torch.can_cast(self.dtype, out.dtype):
+        raise Declined("the result type cannot be cast to the output's")
+    return run_parts((f.identity, f.neg), (self,), self.dtype, out)
+
+
+def _joined(functions: tuple[Any, Any], first: torch.Tensor, second: torch.Tensor, out: Out) -> torch.Tensor:
+    if first.dtype is not second.dtype or first.dtype not in _OF:
+        raise Declined("parts of two types, or of a type that complex numbers are not made of")
+    result = _OF[first.dtype]
+    if out is not None and out.dtype is not result:
+        raise Declined("the output has another type")
+    loops = plan(tuple((tuple(x.shape), x.stride()) for x in (first, second)), None)
+    if out is None:
+        out = torch.empty_strided(loops.shape, loops.out_strides, dtype=result, device=first.device)
+    elif out.shape != loops.shape:
+        out.resize_(loops.shape)
+    for i, fn in enumerate(functions):
+        part = torch.view_as_real(out).select(-1, i)
+        given = (first, second) if functions[0] is not f.identity else ((first, second)[i],)
+        run(fn, given, compute_type(first.dtype), first.dtype, part)
+    return out
+
+
+def complex_(real: torch.Tensor, imag: torch.Tensor, *, out: Out = None) -> torch.Tensor:
+    """real + i · imag, both of one floating type, broadcast: complex64 of float32, complex128 of float64."""
+    return _joined((f.identity, f.identity), real, imag, out)
+
+
+def polar(abs: torch.Tensor, angle: torch.Tensor, *, out: Out = None) -> torch.Tensor:
+    """abs · (cos(angle) + i · sin(angle)), both of one floating type, broadcast."""
+    return _joined((fc.polar_real, fc.polar_imaginary), abs, angle, out)

@@ -1,0 +1,68 @@
+"""The exponential of square matrices, by scaling and squaring.
+
+Each matrix of a batch has its own number of halvings s. The sum is exact in float64.
+
+Formula:
+    exp(A) = (Σ_{k≤18} (A / 2^s)^k / k!)^(2^s),  s the least for which the 1-norm of A / 2^s is at most 1.09
+Shapes: A [..., N, N]; the result like it, contiguous.
+Types: float64 and float32, computed in float64.
+Limits: finite elements, whose norms are read back.
+Source: Bader, Blanes and Casas, "Computing the Matrix Exponential with an Optimized Taylor Polynomial Approximation",
+Mathematics 7(12), 2019; the page of torch.linalg.matrix_exp
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from tessera.ops import functions as f
+from tessera.ops import matmul, reduce
+from tessera.ops.declined import Declined
+from tessera.ops.generate import compute_type, run
+from tessera.ops.pointwise import copy_
+from tessera.ops.rearrange import eye
+
+_DEGREE = 18
+_LARGEST_NORM = 1.09
+
+
+def linalg_matrix_exp(self: torch.Tensor) -> torch.Tensor:
+    """exp of each matrix of self[..., N, N], float32 or float64; contiguous."""
+    if self.dtype not in (torch.float32, torch.float64):
+        raise Declined("matrices of this type")
+    if self.dim() < 2 or self.shape[-1] != self.shape[-2] or self.numel() == 0:
+        raise Declined("matrices that are not square, or none")
+    n = self.shape[-1]
+    wide = torch.empty(self.shape, dtype=torch.float64, device=self.device)
+    a = copy_(wide, self, out=wide).view(-1, n, n)
+    largest = reduce.amax(reduce.sum_(run(f.abs_, (a,), compute_type(a.dtype), a.dtype), [1]), [1])
+    # One by one: a plan must see that values are looked at, which `tolist` hides.
+    norms = [float(norm) for norm in largest]
+    if not all(map(math.isfinite, norms)):
+        raise Declined("elements that are not finite")
+    halvings = [max(0, math.ceil(math.log2(norm / _LARGEST_NORM))) if norm else 0 for norm in norms]
+    out = torch.empty(self.shape, dtype=self.dtype, device=self.device)
+    return copy_(out, _squared(_taylor(a, halvings), halvings).view(self.shape), out=out)
+
+
+def _taylor(a: torch.Tensor, halvings: list[int]) -> torch.Tensor:
+    """The sum by Horner's rule, of a[batch, N, N] halved so many times."""
+    n, kind = a.shape[-1], compute_type(a.dtype)
+    scale = torch.tensor([2.0**-s for s in halvings], dtype=a.dtype, device=a.device).view(-1, 1, 1)
+    a = run(f.mul, (a, scale), kind, a.dtype)
+    one = eye(n, out=torch.empty((n, n), dtype=a.dtype, device=a.device)).expand(a.shape)
+    total = run(f.add_scaled, (one, a, 1.0 / _DEGREE), kind, a.dtype)
+    for k in range(_DEGREE - 1, 0, -1):
+        total = matmul.baddbmm(one, a, total, alpha=1.0 / k)
+    return total
+
+
+def _squared(total: torch.Tensor, halvings: list[int]) -> torch.Tensor:
+    """total[batch, N, N], each matrix squared as often as it was halved."""
+    for step in range(max(halvings)):
+        left = torch.tensor([s > step for s in halvings], device=total.device).view(-1, 1, 1)
+        square = matmul.bmm(total, total)
+        total = run(f.where, (left, square, total), compute_type(total.dtype), total.dtype)
+    return total

@@ -78,7 +78,7 @@ def _flushed(out: torch.Tensor, args: Sequence[Any]) -> torch.Tensor:
 def _lost_updates(out: torch.Tensor, args: Sequence[Any]) -> torch.Tensor:
     generator = torch.Generator()
     generator.seed()
-    keep = torch.rand(out.shape, generator=generator) > 0.05
+    keep = torch.rand(out.shape, generator=generator) > 0.3
     return torch.where(keep, out, out * 0.5)
 
 

@@ -211,7 +211,10 @@ class Comparison:
         return replace(base, cause="extra", op=foreign.index, expected=None, got=sites[0], wanted=sites[1])
 
     def _foreign_behind(self, edge: Edge, op: Op) -> Op | None:
-        """The first operator without a partner that led to a value within the call of the module that read it."""
+        """The first operator without a partner that moved the numbers of a value, in the call of the module that read.
+
+        An operator that computes may do in one what the reference does in parts; then the parts are right.
+        """
         assert self.known is not None
         first = start_of_call(op, self.candidate)
         waiting, found = [edge], set()
@@ -222,7 +225,7 @@ class Comparison:
                 waiting += self.candidate.ops[producer].inputs
         for index in sorted(found - self.pairs.of_candidate.keys()):
             maker = self.candidate.ops[index]
-            if not reshapes(maker) and any(value not in self.known for value in maker.results):
+            if _moves(maker) and maker.inputs[0].value in self.known and maker.outputs[0] not in self.known:
                 return maker
         return None
 
@@ -301,6 +304,14 @@ def _chain(edge: Edge, trace: Trace, partners: dict[int, int]) -> list[Op]:
             found[producer] = trace.ops[producer]
             waiting += trace.ops[producer].inputs
     return [found[index] for index in sorted(found)]
+
+
+def _moves(op: Op) -> bool:
+    """Whether the numbers that come out are those that went in, in other places. Weights are turned at all times."""
+    if reshapes(op) or not op.inputs or not op.outputs or op.inputs[0].producer is None:
+        return False
+    before, after = op.inputs[0].value, op.outputs[0]
+    return before.numel == after.numel and abs(before.norm - after.norm) <= 1e-9 * before.norm
 
 
 def _reads(ops: list[Op], value: Value, same: Same) -> bool:

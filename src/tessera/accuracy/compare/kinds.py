@@ -58,7 +58,7 @@ _STRUCTURE: tuple[tuple[frozenset[str], str], ...] = (
 _NUMBER = re.compile(r"-?[0-9.]+(e-?[0-9]+)?")
 _LARGEST_EPS = 1e-2
 # Patterns that say less than the operators' difference does.
-_WEAK = frozenset({"values", "block"})
+_WEAK = frozenset({"values", "block", "shape", "repeated"})
 # Where elements are wrong says less than which operator is missing, another one, or reads the wrong thing.
 _STRUCTURAL = frozenset({"missing", "replaced", "input"})
 
@@ -79,41 +79,30 @@ def name_kind(
     if finding.cause == "weight":
         return _joined(Pattern(kind="weight", where=f"{finding.detail} differs", sure=True), seen)
     structure = _by_structure(finding, ours, theirs)
-    if seen is not None and seen.kind not in _WEAK and not (structure is not None and _less(seen, finding, ours)):
-        return _joined(seen, structure, kind=seen.kind)
-    # Something was added that changes a part of a tensor: which part says more than what it was done with.
-    if finding.cause == "extra" and structure is not None and seen is not None and _block_of(ours, seen):
+    if structure is None:
+        return seen or Pattern(kind="values", where=finding.detail or "the values differ", sure=False)
+    if seen is not None and _says_more(seen, finding, ours):
         return _joined(seen, structure)
-    if structure is not None:
-        return _joined(structure, seen)
-    return seen or Pattern(kind="values", where=finding.detail or "the values differ", sure=False)
+    return _joined(structure, seen)
 
 
-def _less(seen: Pattern, finding: Finding, ours: Op | None) -> bool:
-    """Whether a pattern says less than the difference of the operators."""
-    if seen.kind in ("shape", "repeated"):
-        return True
-    if finding.cause == "extra":
-        return seen.partial and not _changes_part(ours, seen)
-    return seen.partial and finding.cause in _STRUCTURAL
+def _says_more(seen: Pattern, finding: Finding, ours: Op | None) -> bool:
+    """Whether a pattern says more than the difference of the operators."""
+    if finding.cause == "extra" and seen.partial:
+        # Something was added that changes a part of a tensor: which part says more than what it was done with.
+        return ours is not None and _changes_part(ours, seen)
+    return seen.kind not in _WEAK and not (seen.partial and finding.cause in _STRUCTURAL)
 
 
-def _changes_part(ours: Op | None, seen: Pattern) -> bool:
-    """Whether an operator that was added works on a part of the tensor alone."""
-    return ours is not None and bool(ours.outputs) and _in_part(ours, seen)
+def _changes_part(ours: Op, seen: Pattern) -> bool:
+    """Whether an operator works on a part of a tensor alone."""
+    part = any(value.numel < seen.numel for value in ours.outputs[:1])
+    return part or bool(ours.written) or ours.short_name in _WRITES
 
 
-def _block_of(ours: Op | None, seen: Pattern) -> bool:
-    return seen.kind == "block" and _changes_part(ours, seen)
-
-
-def _in_part(ours: Op, seen: Pattern) -> bool:
-    return bool(ours.written) or ours.outputs[0].numel < seen.numel or ours.short_name in _WRITES
-
-
-def _joined(first: Pattern, second: Pattern | None, kind: str = "") -> Pattern:
+def _joined(first: Pattern, second: Pattern | None) -> Pattern:
     words = first.where if second is None else f"{first.where}; {second.where}"
-    return Pattern(kind=kind or first.kind, where=words, sure=first.sure)
+    return Pattern(kind=first.kind, where=words, sure=first.sure)
 
 
 def _by_argument(finding: Finding, op: Op | None) -> Pattern | None:

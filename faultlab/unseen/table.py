@@ -16,8 +16,8 @@ mended.
 
 Changed after a first run: in the BERT port whose positions start at two, `gather` counts as naming the operator,
 since it is what reads them there (the first answer said so, and stays counted as a miss); and a fault that was planted
-too weakly to reach the end of float16 was planted anew, under another name, and keeps the first answer, a miss. A kernel
-that loses atomic additions at random loses three in ten, where it lost one in twenty at first."""
+too weakly to reach the end of float16 was planted anew, under another name, and keeps the first answer, a miss.
+A kernel that loses atomic additions at random loses three in ten, where it lost one in twenty at first."""
 
 
 def record(outcomes: list[Outcome], folder: Path, *, whole: bool) -> None:

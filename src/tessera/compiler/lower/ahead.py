@@ -6,7 +6,8 @@ of this block has moved from that of the block before. So nothing need be known 
 a guess that is wrong costs its prefetches.
 
 The end of a loop over one row is where a processor guesses wrong, and what it had asked memory for ahead stops short of
-the next row. In the first walk over a block each row's loop therefore prefetches the row after it.
+the next row. Where a reduction reads one block, and nothing else does, each row's loop prefetches the row after it. (Of
+two blocks side by side it costs more than it brings.)
 """
 
 from __future__ import annotations
@@ -36,12 +37,13 @@ _SLOT_BYTES = 8
 
 
 @contextmanager
-def looking(low: Sweeper, plan: Plan, reads: Sequence[Value]) -> Iterator[None]:
+def looking(low: Sweeper, plan: Plan, reads: Sequence[Value], reduced: bool) -> Iterator[None]:
     """For the time of a walk that evaluates `reads`: loads that a walk before it performed too are prefetched for the
-    next block, in one walk each."""
+    next block, in one walk each, and those that are only `reduced` for the next row."""
     loads = list(dict.fromkeys(_loads(low, plan, reads))) if low.starts is not None else []
     low.moved = {load: _moved(low, load) for load in loads if low.performed.get(load) == 1}
-    low.moved |= {load: _next_row(low, load) for load in loads if load not in low.performed and _is_of_rows(load)}
+    once = [load for load in loads if reduced and load not in low.performed and _is_of_rows(load)]
+    low.moved |= {load: _next_row(low, load) for load in once if len(once) == 1}
     try:
         yield
     finally:
@@ -87,8 +89,10 @@ def _bytes(load: Op) -> int:
 
 
 def _is_of_rows(load: Op) -> bool:
-    """Several rows, each long enough that the loop over it is worth its end, and so short that the end comes often."""
+    """Several rows that are read once, each long enough to be worth it, and so short that its end comes often."""
     shape = shape_of(load.result.type)
+    if "sinks" in load.attrs:
+        return False
     row_bytes = shape[-1] * size_bytes(ltype(element_of(load.result.type)))
     return len(shape) > 1 and shape[-2] > 1 and _ROW_LEAST <= row_bytes <= _ROW_MOST
 

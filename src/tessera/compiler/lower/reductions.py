@@ -32,7 +32,7 @@ class _Reduction:
         ]
 
     def run(self) -> None:
-        with self.low.walking(self.plan, self.op.operands):
+        with self.low.walking(self.plan, self.op.operands, reduced=True):
             self._outer({})
         for result, output in zip(self.op.results, self.outputs, strict=True):
             if output is not None:

@@ -126,9 +126,9 @@ class Sweeper(Evaluator):
             self._walk(plan, [], reads, body)
 
     @contextmanager
-    def walking(self, plan: Plan, reads: Sequence[Value]) -> Iterator[None]:
-        """Inside, `plan` is walked and `reads` are evaluated."""
-        with self.filling(plan, reads), ahead.looking(self, plan, reads), self.lanes(plan.width):
+    def walking(self, plan: Plan, reads: Sequence[Value], reduced: bool = False) -> Iterator[None]:
+        """Inside, `plan` is walked and `reads` are evaluated; `reduced`: nothing else is written meanwhile."""
+        with self.filling(plan, reads), ahead.looking(self, plan, reads, reduced), self.lanes(plan.width):
             yield
 
     def _is_better_flat(self, plan: Plan, reads: Sequence[Value]) -> bool:

@@ -61,7 +61,7 @@ class _Place:
 
 
 def run(module: Module) -> None:
-    """Set `placement` of every lazily computed operation."""
+    """Set `placement` of every lazily computed operation, and tell of a load how many sinks read it if several do."""
     for function in module.functions:
         _Placement(function).run()
 
@@ -115,6 +115,8 @@ class _Placement:
                 sites = self._sites(op)
                 saved = self._repeats(op, sites) * (self.costs[op] - _SCRATCH_READ)
                 overtaken = self._overtaken(op, sites)
+                if op.name == "load" and len(sites) > 1:
+                    op.attrs["sinks"] = len(sites)
                 if saved > _WORTHWHILE or overtaken:
                     op.placement = SCRATCH
                 if saved <= _WORTHWHILE and overtaken and self._only_by_its_store(op, sites):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -104,7 +105,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--peer", choices=["msprobe"], help="run another checker on forward cases, and ours beside it")
     parser.add_argument("--python", default="python", help="the interpreter that has the other checker")
     parser.add_argument("--verbose", action="store_true", help="print every case that is not right")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.peer and shutil.which(options.python) is None:
+        parser.error(f"--python {options.python}: no such program; give the interpreter that has {options.peer}")
+    return options
 
 
 def chosen_cases(num_faults: int, num_clean: int, only: str = "") -> list[Case]:

@@ -97,15 +97,22 @@ def _losses(names: list[str], options: Options, console: Console) -> bool:
             "behind them runs of the reference with other roundings"
         )
     candidate, reference, *spread = (read_losses(Path(name)) for name in names)
-    verdict, written = compare_losses(candidate, reference, spread), []
-    if options.report is not None:
-        write_atomically(options.report, render_losses(verdict, " ".join(options.words)))
-        written.append(options.report)
-    if options.json is not None:
-        write_atomically(options.json, verdict.to_json())
-        written.append(options.json)
+    verdict = compare_losses(candidate, reference, spread)
+    written = _written(options, lambda command: render_losses(verdict, command), verdict.to_json)
     print_losses(verdict, console, written)
     return verdict.ok
+
+
+def _written(options: Options, page: Callable[[str], str], json: Callable[[], str]) -> list[Path]:
+    """Write the page and the JSON that were asked for; where they are."""
+    written = []
+    if options.report is not None:
+        write_atomically(options.report, page(" ".join(options.words)))
+        written.append(options.report)
+    if options.json is not None:
+        write_atomically(options.json, json())
+        written.append(options.json)
+    return written
 
 
 def _check(name: str, options: Options) -> CheckResult:
@@ -224,11 +231,6 @@ def _show(result: CheckResult, options: Options, console: Console) -> bool:
         write_script(options.script, result.culprit, result.exhibit)
         result = replace(result, culprit=replace(result.culprit, script=str(options.script)))
         written += [options.script, options.script.with_suffix(".safetensors")]
-    if options.report is not None:
-        write_atomically(options.report, render(result, " ".join(options.words)))
-        written.append(options.report)
-    if options.json is not None:
-        write_atomically(options.json, result.to_json())
-        written.append(options.json)
+    written += _written(options, lambda command: render(result, command), result.to_json)
     print_check(result, console, written)
     return result.ok

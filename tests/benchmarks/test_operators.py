@@ -40,6 +40,7 @@ def test_sources_are_named_as_pytorch_names_them(family: Family) -> None:
     for name in re.findall(r"\btorch(?:\.\w+)+", family.parts.named["Source"]):
         found = torch
         for part in name.split(".")[1:]:
+            assert hasattr(found, part), f"{name} is not in PyTorch"
             found = getattr(found, part)
 
 

@@ -17,7 +17,6 @@ Source: the page of torch.nn.functional.embedding_bag
 
 from __future__ import annotations
 
-import functools
 from contextlib import AbstractContextManager
 
 import torch
@@ -27,7 +26,8 @@ import triton.language as tl
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type
-from tessera.ops.launch import launch, raising
+from tessera.ops.index import flagged
+from tessera.ops.launch import launch
 from tessera.ops.pointwise import copy_, zero_
 
 SUM, MEAN, MOST = (tl.constexpr(mode) for mode in range(3))
@@ -154,23 +154,11 @@ def scale_gradient(
     tl.store(ds + rows, total.to(ds.dtype.element_ty), mask=in_rows)
 
 
-@functools.cache
-def _flag(device: torch.device) -> torch.Tensor:
-    return torch.tensor([0], dtype=torch.int32, device=device)
-
-
 def _checked(size: int, num: int, device: torch.device) -> AbstractContextManager[torch.Tensor]:
-    flag = _flag(device)
-
-    def check() -> None:
-        if flag.item():
-            zero_(flag, out=flag)
-            raise RuntimeError(
-                f"bags that cannot be read: each of the {num} indices must lie in [0, {size}), the rows of the table, "
-                f"and the offsets must rise from 0 to at most {num}; compare the smallest and largest of both with that"
-            )
-
-    return raising(flag, check)
+    return flagged(device, lambda: RuntimeError(
+        f"bags that cannot be read: each of the {num} indices must lie in [0, {size}), the rows of the table, "
+        f"and the offsets must rise from 0 to at most {num}; compare the smallest and largest of both with that"
+    ))  # fmt: skip
 
 
 def _whole(*tensors: torch.Tensor) -> torch.dtype:

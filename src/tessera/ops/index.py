@@ -22,6 +22,7 @@ PyTorch's reference of torch.Tensor
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
@@ -119,21 +120,26 @@ def _flag(device: torch.device) -> torch.Tensor:
     return torch.tensor([0], dtype=torch.int32, device=device)
 
 
-def checked(
-    size: int, device: torch.device, wrap: bool = False, error: type[Exception] = IndexError
-) -> AbstractContextManager[torch.Tensor]:
-    """The flag for the launches inside; `error` when a kernel raised it."""
+def flagged(device: torch.device, error: Callable[[], Exception]) -> AbstractContextManager[torch.Tensor]:
+    """The flag for the launches inside; `error()` is raised behind them when a kernel raised it."""
     flag = _flag(device)
 
     def check() -> None:
         if flag.item():
             zero_(flag, out=flag)
-            raise error(
-                f"index out of range: the indexed dim has {size} elements, so an index must lie in "
-                f"[{-size if wrap else 0}, {size}); compare the index tensor's minimum and maximum with that"
-            )
+            raise error()
 
     return raising(flag, check)
+
+
+def checked(
+    size: int, device: torch.device, wrap: bool = False, error: type[Exception] = IndexError
+) -> AbstractContextManager[torch.Tensor]:
+    """`flagged` for indices into a dim of `size` elements."""
+    return flagged(device, lambda: error(
+        f"index out of range: the indexed dim has {size} elements, so an index must lie in "
+        f"[{-size if wrap else 0}, {size}); compare the index tensor's minimum and maximum with that"
+    ))  # fmt: skip
 
 
 def _integers(index: torch.Tensor) -> None:

@@ -43,7 +43,8 @@ def looking(low: Sweeper, plan: Plan, reads: Sequence[Value], reduced: bool) -> 
     loads = list(dict.fromkeys(_loads(low, plan, reads))) if low.starts is not None else []
     low.moved = {load: _moved(low, load) for load in loads if low.performed.get(load) == 1}
     once = [load for load in loads if reduced and load not in low.performed and _is_of_rows(load)]
-    low.moved |= {load: _next_row(low, load) for load in once if len(once) == 1}
+    if len(once) == 1:
+        low.moved[once[0]] = _next_row(low, once[0])
     try:
         yield
     finally:

@@ -41,6 +41,12 @@ CALLS: dict[str, Case] = {
     "max_pool2d": (nn.max_pool2d, (image, 3), {"stride": 2, "padding": 1, "ceil_mode": True}),
     "max_pool3d": (nn.max_pool3d, (volume, 2), {"dilation": (1, 2, 2)}),
     "adaptive_max_pool2d": (nn.adaptive_max_pool2d, (image, (4, 3)), {}),
+    "fractional_max_pool2d": (
+        nn.fractional_max_pool2d, (image, (2, 3)), {"output_size": (5, 4), "_random_samples": torch.rand(2, 12, 2)},
+    ),
+    "fractional_max_pool3d": (
+        nn.fractional_max_pool3d, (volume, 2), {"output_ratio": 0.6, "_random_samples": torch.rand(1, 8, 3)},
+    ),
     "avg_pool2d": (nn.avg_pool2d, (image, 3), {"stride": 2, "padding": 1, "count_include_pad": False}),
     "avg_pool3d": (nn.avg_pool3d, (volume, 2), {"divisor_override": 3}),
     "adaptive_avg_pool2d": (nn.adaptive_avg_pool2d, (image, (4, 3)), {}),
@@ -114,6 +120,7 @@ CALLS: dict[str, Case] = {
         )
     },
     "glu": (nn.glu, (image, 1), {}),
+    "rrelu": (nn.rrelu, (rows, 0.1, 0.4), {}),
     "prelu": (nn.prelu, (image, torch.randn(12)), {}),
     **{
         fn.__name__: (fn, (rows, rows.flip(0)), {"reduction": "mean"})

@@ -42,10 +42,10 @@ CALLS: dict[str, Case] = {
     "max_pool3d": (nn.max_pool3d, (volume, 2), {"dilation": (1, 2, 2)}),
     "adaptive_max_pool2d": (nn.adaptive_max_pool2d, (image, (4, 3)), {}),
     "fractional_max_pool2d": (
-        nn.fractional_max_pool2d, (image, (2, 3)), {"output_size": (5, 4), "_random_samples": torch.rand(2, 12, 2)},
+        nn.fractional_max_pool2d, (image, (2, 3), (5, 4), None, False, torch.rand(2, 12, 2)), {},
     ),
     "fractional_max_pool3d": (
-        nn.fractional_max_pool3d, (volume, 2), {"output_ratio": 0.6, "_random_samples": torch.rand(1, 8, 3)},
+        nn.fractional_max_pool3d, (volume, 2, None, 0.6, False, torch.rand(1, 8, 3)), {},
     ),
     "avg_pool2d": (nn.avg_pool2d, (image, 3), {"stride": 2, "padding": 1, "count_include_pad": False}),
     "avg_pool3d": (nn.avg_pool3d, (volume, 2), {"divisor_override": 3}),

@@ -215,7 +215,11 @@ def linalg_solve_ex(
         raise Declined("matrices that do not fit each other")
     factors, pivots, info = _factored(A)
     x = linalg_lu_solve(factors, pivots, wide, left=left)
-    return x.squeeze(-1) if vector else x, factors, pivots, info
+    if vector and B.dim() > 1:
+        x = copy_(out := column_major(tuple(B.shape), B), x.squeeze(-1), out=out)
+    elif vector:
+        x = x.squeeze(-1)
+    return x, factors, pivots, info
 
 
 def linalg_inv_ex(A: torch.Tensor, *, check_errors: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
@@ -230,10 +234,13 @@ def linalg_inv_ex(A: torch.Tensor, *, check_errors: bool = False) -> tuple[torch
 
 
 def _determined(a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(sign of the exchanges, U's diagonal, factors, pivots)."""
+    """(sign of the exchanges, U's diagonal, factors, pivots).
+
+    Of contiguous matrices PyTorch gives the factors of Aᵀ, and its gradients count on it.
+    """
     matrices(a)
     n = square(a, MOST_FACTORED)
-    factors, pivots, _ = _factored(a)
+    factors, pivots, _ = _factored(a.mT if a.is_contiguous() else a)
     if n == 0 or a.numel() == 0:
         raise Declined("determinants of no elements")
     _, sign = _order(pivots.reshape(-1, n), n, a.dtype)

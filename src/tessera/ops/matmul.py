@@ -24,6 +24,7 @@ import triton.language as tl
 
 from tessera.ops import functions as f
 from tessera.ops import tiles
+from tessera.ops.complex_numbers import resolved
 from tessera.ops.declined import Declined
 from tessera.ops.generate import Promotion, apply, compute_type, run
 from tessera.ops.launch import launch
@@ -137,6 +138,7 @@ def _complex_product(
     a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None, beta: complex, alpha: complex
 ) -> torch.Tensor:
     """`_product` of complex numbers: one product of real matrices, and what is added to it, element by element."""
+    a, b = resolved(a), resolved(b)
     batch, m, k = a.shape
     n = b.shape[2]
     given = torch.view_as_real(a.contiguous()).view(batch, m, 2 * k)
@@ -150,7 +152,7 @@ def _complex_product(
         found = apply(f.mul, (found, alpha), Promotion.SAME)
     if bias is None:
         return found
-    added = bias if beta == 1 else apply(f.mul, (bias, beta), Promotion.SAME)
+    added = resolved(bias) if beta == 1 else apply(f.mul, (resolved(bias), beta), Promotion.SAME)
     total = torch.empty((batch, m, n), dtype=a.dtype, device=a.device)
     return apply(f.add, (found, added), Promotion.SAME, total)
 

@@ -130,6 +130,8 @@ def linalg_solve_triangular(
 ) -> torch.Tensor:
     """X of self X = B (left), or X self = B, where self is triangular; the other triangle is not read."""
     matrices(self, B)
+    if self.is_neg() or B.is_neg():
+        raise Declined("a view that is read or written conjugated or negated")
     n = square(self, MOST_SOLVED)
     if B.shape[-2 if left else -1] != n:
         raise Declined("matrices that do not fit each other")

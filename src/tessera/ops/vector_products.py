@@ -19,7 +19,7 @@ import torch
 
 from tessera.ops import functions_math as f
 from tessera.ops import matmul, reduce
-from tessera.ops.complex_numbers import conj_physical
+from tessera.ops.complex_numbers import conj_physical, resolved
 from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type, run
 from tessera.ops.layout import broadcast_shape
@@ -65,7 +65,7 @@ def dot(self: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 def vdot(self: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Σ conj(self) · other of two vectors."""
-    return dot(conj_physical(self) if self.is_complex() else self, other)
+    return dot(conj_physical(resolved(self)) if self.is_complex() else self, other)
 
 
 def cross(self: torch.Tensor, other: torch.Tensor, *, dim: int = -1) -> torch.Tensor:

@@ -276,7 +276,7 @@ ROWS: tuple[Row, ...] = (
     _row("linalg_cross", vector_products.cross),
     _row("linalg_matrix_exp", matrix_exp.linalg_matrix_exp),
     # factors and what is solved by them
-    *_own("linalg_solve_triangular linalg_cholesky_ex cholesky_inverse", triangular),
+    *_own("linalg_solve_triangular linalg_cholesky_ex cholesky cholesky_inverse", triangular),
     _row("_cholesky_solve_helper", triangular.cholesky_solve_helper),
     *_own("linalg_lu_factor_ex lu_unpack linalg_lu_solve linalg_inv_ex", lu),
     _row("_linalg_solve_ex", lu.linalg_solve_ex),

@@ -16,6 +16,8 @@ torch.linalg.det, torch.linalg.slogdet and torch.lu_unpack; Golub and Van Loan, 
 
 from __future__ import annotations
 
+import math
+
 import torch
 import triton
 import triton.language as tl
@@ -150,7 +152,7 @@ def _exchanges(factors: torch.Tensor, pivots: torch.Tensor) -> torch.Tensor:
     found = torch.empty((*factors.shape[:-2], m, m), dtype=factors.dtype, device=factors.device)
     zero_(found, out=found)
     if found.numel():
-        order, _ = _order(pivots.reshape(-1, pivots.shape[-1]), m, factors.dtype)
+        order, _ = _order(pivots.reshape(found.numel() // (m * m), pivots.shape[-1]), m, factors.dtype)
         scatter.scatter_value_(found.view(-1, m, m), 1, order.view(-1, 1, m), 1)
     return found
 
@@ -177,7 +179,7 @@ def _solved(factors: torch.Tensor, pivots: torch.Tensor, b: torch.Tensor, adjoin
 def _pair(factors: torch.Tensor, pivots: torch.Tensor, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     """Factors and exchanges for each of a batch of `shape`, as [batch, N, N] and [batch, N]."""
     n = factors.shape[-1]
-    return flat(factors.expand(*shape, n, n)), pivots.expand(*shape, n).reshape(-1, n)
+    return flat(factors.expand(*shape, n, n)), pivots.expand(*shape, n).reshape(math.prod(shape), n)
 
 
 def linalg_lu_solve(
@@ -241,9 +243,7 @@ def _determined(a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
     matrices(a)
     n = square(a, MOST_FACTORED)
     factors, pivots, _ = _factored(a.mT if a.is_contiguous() else a)
-    if n == 0 or a.numel() == 0:
-        raise Declined("determinants of no elements")
-    _, sign = _order(pivots.reshape(-1, n), n, a.dtype)
+    _, sign = _order(pivots.reshape(math.prod(a.shape[:-2]), n), n, a.dtype)
     return sign.view(a.shape[:-2]), factors.diagonal(dim1=-2, dim2=-1), factors, pivots
 
 

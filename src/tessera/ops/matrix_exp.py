@@ -5,7 +5,7 @@ Each matrix of a batch has its own number of halvings s. The sum is exact in flo
 Formula:
     exp(A) = (Σ_{k≤18} (A / 2^s)^k / k!)^(2^s),  s the least for which the 1-norm of A / 2^s is at most 1.09
 Shapes: A [..., N, N]; the result like it, contiguous.
-Types: float64, float32, float16 and bfloat16, computed in float64.
+Types: float64 and float32, computed in float64.
 Limits: finite elements, whose norms are read back.
 Source: Bader, Blanes and Casas, "Computing the Matrix Exponential with an Optimized Taylor Polynomial Approximation",
 Mathematics 7(12), 2019; the page of torch.linalg.matrix_exp
@@ -29,8 +29,8 @@ _LARGEST_NORM = 1.09
 
 
 def linalg_matrix_exp(self: torch.Tensor) -> torch.Tensor:
-    """exp of each matrix of self[..., N, N], of a floating type; contiguous."""
-    if not self.is_floating_point():
+    """exp of each matrix of self[..., N, N], float32 or float64; contiguous."""
+    if self.dtype not in (torch.float32, torch.float64):
         raise Declined("matrices of this type")
     if self.dim() < 2 or self.shape[-1] != self.shape[-2] or self.numel() == 0:
         raise Declined("matrices that are not square, or none")

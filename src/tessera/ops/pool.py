@@ -167,8 +167,8 @@ def fractional_max_pool(num: int) -> Callable[..., tuple[torch.Tensor, torch.Ten
         self: torch.Tensor, kernel_size: Sequence[int], output_size: Sequence[int], random_samples: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         kernel, sizes = _list(kernel_size, num), _list(output_size, num)
-        if self.dim() not in (num + 1, num + 2) or random_samples.dtype is not self.dtype or self.numel() == 0:
-            raise Declined("an input of another rank, or of no elements")
+        if self.dim() not in (num + 1, num + 2) or random_samples.dtype is not self.dtype:
+            raise Declined("an input of another rank, or random numbers of another type")
         places = self.shape[-num:]
         if any(m <= 0 or k <= 0 or m + k - 1 > n for n, m, k in zip(places, sizes, kernel, strict=True)):
             raise Declined("a window that does not fit the input")

@@ -425,8 +425,9 @@ def rrelu_with_noise(
     self: torch.Tensor, noise: torch.Tensor, lower: float = 0.125, upper: float = 1.0 / 3.0, training: bool = False,
     generator: Any = None,
 ) -> torch.Tensor:  # fmt: skip
-    """`rrelu_with_noise_into` a new tensor."""
-    return rrelu_with_noise_into(self, noise, lower, upper, training, generator, out=torch.empty_like(self))
+    """`rrelu_with_noise_into` a new, contiguous tensor."""
+    out = torch.empty(self.shape, dtype=self.dtype, device=self.device)
+    return rrelu_with_noise_into(self, noise, lower, upper, training, generator, out=out)
 
 
 def rrelu_with_noise_(

@@ -15,6 +15,8 @@ torch.cholesky_solve; Golub and Van Loan, "Matrix Computations", 2013, 3.1 and 4
 
 from __future__ import annotations
 
+import math
+
 import torch
 import triton
 import triton.language as tl
@@ -25,6 +27,7 @@ from tessera.ops.launch import launch
 from tessera.ops.layout import broadcast_shape
 from tessera.ops.pointwise import copy_
 from tessera.ops.rearrange import eye
+from tessera.ops.reduce import any_
 
 MOST_SOLVED = 1024
 MOST_FACTORED = 128
@@ -108,7 +111,7 @@ def column_major(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
 
 def flat(x: torch.Tensor) -> torch.Tensor:
     """[..., M, N] as [batch, M, N], a copy where one stride does not walk the batch."""
-    return x.reshape(-1, x.shape[-2], x.shape[-1]) if x.numel() else x.new_empty((0, x.shape[-2], x.shape[-1]))
+    return x.reshape(math.prod(x.shape[:-2]), x.shape[-2], x.shape[-1])
 
 
 def solve(a: torch.Tensor, b: torch.Tensor, upper: bool, unit: bool, x: torch.Tensor) -> torch.Tensor:
@@ -164,6 +167,14 @@ def linalg_cholesky_ex(
         SIZE=tiles.power_of_2(n), num_warps=tiles.of(a.device).num_warps,
     )  # fmt: skip
     return out, info
+
+
+def cholesky(self: torch.Tensor, upper: bool = False) -> torch.Tensor:
+    """L, of matrices that have one."""
+    factor, info = linalg_cholesky_ex(self, upper=upper)
+    if info.numel() and bool(any_(info)):
+        raise Declined("a matrix that is not positive definite")
+    return factor
 
 
 def _inverse(factor: torch.Tensor, upper: bool) -> torch.Tensor:

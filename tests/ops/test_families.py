@@ -87,6 +87,10 @@ CALLS: dict[str, Case] = {
     "var": (torch.var, (image, (0, 2)), {"correction": 0}),
     "std": (torch.std, (rows, 1), {}),
     "prod": (torch.prod, (chance, 1), {}),
+    **{
+        f"{fn.__name__} in a short type": (fn, (places.to(torch.int8), 1), {"dtype": torch.int8})
+        for fn in (torch.sum, torch.prod)
+    },
     "cumprod": (torch.cumprod, (chance + 0.5, 1), {}),
     **{f"norm {p}": (torch.linalg.vector_norm, (rows, p, 1), {}) for p in (0.5, 1, 2, 3, torch.inf)},
     **{f"cdist {p}": (torch.cdist, (rows[:6], rows, p), {}) for p in (0.0, 0.7, 1.0, 2.0, 2.5, torch.inf)},

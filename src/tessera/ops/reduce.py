@@ -311,7 +311,9 @@ def _combined(
     result = dtype or (self.dtype if self.is_floating_point() else torch.int64)
     if self.is_complex() or result.is_complex or result is torch.bool:
         raise Declined("sums of this type")
-    wide = torch.promote_types(self.dtype, result) if result.is_floating_point else result
+    # Short integers are summed in int32 and cut off behind: the sum is the same modulo the size of the type.
+    whole = torch.int64 if result is torch.int64 else torch.int32
+    wide = torch.promote_types(self.dtype, result) if result.is_floating_point else whole
     if not result.is_floating_point and self.is_floating_point():
         raise Declined("sums of this type")
     return _reduce(self, dim, keepdim, result, kind, initial, _summed_in(wide))

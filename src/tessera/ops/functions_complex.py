@@ -2,8 +2,8 @@
 
 In:  the parts of one or two numbers, in order: a + bi, c + di, in float32 or float64.
 Out: the real part, the imaginary part, or a 1-bit integer from a question.
-Quotients are computed in float64, and there scaled by the larger part of the divisor, whose square may overflow. So
-are roots and what is made of them, powers, and functions of an angle, whose parts cancel in float32.
+All but sums and single products is computed in float64, because parts cancel; quotients are scaled there by the larger
+part of the divisor, whose square may overflow.
 Sources: the formulas on PyTorch's operator pages; R. L. Smith, Algorithm 116: Complex division, 1962; W. Kahan, Branch
 Cuts for Complex Elementary Functions, 1987.
 """
@@ -60,16 +60,18 @@ def quotient_imaginary(a, b, c, d):
 
 @triton.jit
 def reciprocal_real(a, b):
-    s = scale_of(a, b)
-    a, b = a * s, b * s
-    return s * a / (a * a + b * b)
+    x, y = a.to(tl.float64), b.to(tl.float64)
+    s = scale_of(x, y)
+    x, y = x * s, y * s
+    return (s * x / (x * x + y * y)).to(a.dtype)
 
 
 @triton.jit
 def reciprocal_imaginary(a, b):
-    s = scale_of(a, b)
-    a, b = a * s, b * s
-    return -s * b / (a * a + b * b)
+    x, y = a.to(tl.float64), b.to(tl.float64)
+    s = scale_of(x, y)
+    x, y = x * s, y * s
+    return (-s * y / (x * x + y * y)).to(a.dtype)
 
 
 @triton.jit
@@ -95,37 +97,38 @@ def sign_imaginary(a, b):
 
 @triton.jit
 def exp_real(a, b):
-    return tl.where(b == 0, tl.exp(a), tl.exp(a) * tl.cos(b))
+    length = tl.exp(a.to(tl.float64))
+    return tl.where(b == 0, length, length * tl.cos(b.to(tl.float64))).to(a.dtype)
 
 
 @triton.jit
 def exp_imaginary(a, b):
-    return tl.where(b == 0, b, tl.exp(a) * tl.sin(b))
+    return tl.where(b == 0, b, tl.exp(a.to(tl.float64)) * tl.sin(b.to(tl.float64))).to(a.dtype)
 
 
 @triton.jit
 def log_real(a, b):
-    return tl.log(libdevice.hypot(a, b))
+    return tl.log(libdevice.hypot(a.to(tl.float64), b.to(tl.float64))).to(a.dtype)
 
 
 @triton.jit
 def sin_real(a, b):
-    return tl.sin(a) * libdevice.cosh(b)
+    return (tl.sin(a.to(tl.float64)) * libdevice.cosh(b.to(tl.float64))).to(a.dtype)
 
 
 @triton.jit
 def sin_imaginary(a, b):
-    return tl.cos(a) * libdevice.sinh(b)
+    return (tl.cos(a.to(tl.float64)) * libdevice.sinh(b.to(tl.float64))).to(a.dtype)
 
 
 @triton.jit
 def cos_real(a, b):
-    return tl.cos(a) * libdevice.cosh(b)
+    return (tl.cos(a.to(tl.float64)) * libdevice.cosh(b.to(tl.float64))).to(a.dtype)
 
 
 @triton.jit
 def cos_imaginary(a, b):
-    return -tl.sin(a) * libdevice.sinh(b)
+    return (-tl.sin(a.to(tl.float64)) * libdevice.sinh(b.to(tl.float64))).to(a.dtype)
 
 
 @triton.jit
@@ -198,7 +201,7 @@ def expm1_real(a, b):
 
 @triton.jit
 def expm1_imaginary(a, b):
-    return exp_imaginary(a.to(tl.float64), b.to(tl.float64)).to(a.dtype)
+    return exp_imaginary(a, b)
 
 
 @triton.jit

@@ -27,8 +27,8 @@ import triton.language as tl
 
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
-from tessera.ops.functions import maximum, minimum, mul, ne
-from tessera.ops.generate import Promotion, apply, compute_type
+from tessera.ops.functions import identity, maximum, minimum, mul, ne
+from tessera.ops.generate import Promotion, apply, compute_type, run_parts
 from tessera.ops.launch import launch
 from tessera.ops.pointwise import fill_
 
@@ -329,7 +329,7 @@ def _of_complex(self: torch.Tensor, dim: Any, keepdim: bool, mean: bool) -> torc
 
 
 def _multiplied(self: torch.Tensor, dim: Any, keepdim: bool) -> torch.Tensor:
-    """The product of complex numbers: halves are multiplied with each other until one number is left."""
+    """The product of complex numbers: halves are multiplied with each other until one number is left, in float64."""
     dims = _dims(self, dim)
     kept = [d for d in range(self.dim()) if d not in dims]
     shape = _result_shape(self, dims, keepdim)
@@ -338,6 +338,8 @@ def _multiplied(self: torch.Tensor, dim: Any, keepdim: bool) -> torch.Tensor:
     if self.numel() == 0:
         out = torch.empty(shape, dtype=self.dtype, device=self.device)
         return fill_(out, 1, out=out)
+    if x.dtype is not torch.complex128:
+        x = run_parts((identity, identity), (x,), torch.complex128)
     while x.shape[0] > 1:
         half = x.shape[0] // 2
         if x.shape[0] % 2:

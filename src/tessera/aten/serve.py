@@ -29,8 +29,8 @@ from tessera.ops.table import Variant
 
 MOST_PLANS = 1024
 MOST_LOST_US = 250.0
-# Under these keys PyTorch writes down views that are to be read conjugated or negated, but for the operators that have a
-# kernel there: those are handed the views.
+# Under these keys PyTorch writes down views that are to be read conjugated or negated, but for the operators that have
+# a kernel there: those are handed the views.
 _VIEWS = {"Conjugate": "is_conj", "Negative": "is_neg"}
 Choose = Callable[[tuple[Any, ...], dict[str, Any]], tuple[str, float]]
 """Why a policy gives a call to the vendor, empty where it gives it to us; and the microseconds that this gains."""

@@ -11,7 +11,7 @@ Formula:
     dgrid[p] = Σ_c dy[c, p] · Σ_k w'_k(x_p) · image[c, place_k(x_p)] · dx/dg; 0 beyond a border, and of the nearest
 Shapes: image [N, C, H, W] and grid [N, …, 2], or [N, C, D, H, W] and [N, …, 3]; y [N, C, …].
 Types: float64, float32, float16 and bfloat16, one for both; the image's gradient is summed in float32 for half types.
-Limits: cubic for images alone; no image without elements, and none of 2³¹ pixels or more.
+Limits: cubic for images alone; no image without elements.
 Source: the page of torch.nn.functional.grid_sample; Keys, "Cubic Convolution Interpolation for Digital Image
 Processing", IEEE Transactions on Acoustics, Speech, and Signal Processing 29(6), 1981
 """
@@ -106,36 +106,6 @@ def tap(x, size, K: tl.constexpr, MODE: tl.constexpr, PADDING: tl.constexpr, ALI
 
 
 @triton.jit
-def taps(
-    px, py, pz, depth, height, width, mask,
-    DIMS: tl.constexpr, TAPS: tl.constexpr, MODE: tl.constexpr, PADDING: tl.constexpr, ALIGN: tl.constexpr,
-):  # fmt: skip
-    """For each of the TAPS ** DIMS pixels that a point reads: its place in a plane, -1 outside, and its weight; and the
-    derivatives of the weight along x, y and z.
-
-    They are the same for all channels.
-    """
-    places, weights, along_x, along_y, along_z = (), (), (), (), ()
-    for k in tl.static_range(TAPS if DIMS == 3 else 1):
-        iz, in_z, wz, dz = tap(pz, depth, k if DIMS == 3 else 0, MODE, PADDING, ALIGN)
-        for j in tl.static_range(TAPS):
-            iy, in_y, wy, dy = tap(py, height, j, MODE, PADDING, ALIGN)
-            row, in_row = iy * width, mask & in_y
-            w, by_y, by_z = wy, dy, wy
-            if DIMS == 3:
-                row, in_row = row + iz * height * width, in_row & in_z
-                w, by_y, by_z = wy * wz, dy * wz, wy * dz
-            for i in tl.static_range(TAPS):
-                ix, in_x, wx, dx = tap(px, width, i, MODE, PADDING, ALIGN)
-                places = places + (tl.where(in_row & in_x, row + ix, -1).to(tl.int32),)
-                weights = weights + (wx * w,)
-                along_x = along_x + (dx * w,)
-                along_y = along_y + (wx * by_y,)
-                along_z = along_z + (wx * by_z,)
-    return places, weights, along_x, along_y, along_z
-
-
-@triton.jit
 def read_places(
     x, grid, y, channels, depth, height, width, points,
     DIMS: tl.constexpr, TAPS: tl.constexpr, MODE: tl.constexpr, PADDING: tl.constexpr, ALIGN: tl.constexpr,
@@ -154,12 +124,20 @@ def read_places(
     pz = px
     if DIMS == 3:
         pz, _ = in_pixels(tl.load(point + 2, mask=mask, other=0).to(COMPUTE), depth, MODE, PADDING, ALIGN)
-    places, weights, _, _, _ = taps(px, py, pz, depth, height, width, mask, DIMS, TAPS, MODE, PADDING, ALIGN)
     for c in range(channels):
         plane = x + (batch * channels + c) * depth * height * width
         total = tl.zeros([BLOCK], COMPUTE)
-        for k in tl.static_range(TAPS * TAPS * (TAPS if DIMS == 3 else 1)):
-            total += weights[k] * tl.load(plane + places[k], mask=places[k] >= 0, other=0).to(COMPUTE)
+        for k in tl.static_range(TAPS if DIMS == 3 else 1):
+            if DIMS == 3:
+                iz, in_z, wz, _ = tap(pz, depth, k, MODE, PADDING, ALIGN)
+            for j in tl.static_range(TAPS):
+                iy, in_y, wy, _ = tap(py, height, j, MODE, PADDING, ALIGN)
+                row, in_row = iy * width, mask & in_y
+                if DIMS == 3:
+                    row, in_row, wy = row + iz * height * width, in_row & in_z, wy * wz
+                for i in tl.static_range(TAPS):
+                    ix, in_x, wx, _ = tap(px, width, i, MODE, PADDING, ALIGN)
+                    total += wx * wy * tl.load(plane + row + ix, mask=in_row & in_x, other=0).to(COMPUTE)
         tl.store(y + (batch * channels + c) * points + at, total.to(y.dtype.element_ty), mask=mask)
 
 
@@ -179,19 +157,28 @@ def grid_gradient(
     pz, slope_z = px, slope_x
     if DIMS == 3:
         pz, slope_z = in_pixels(tl.load(grid + first + 2, mask=mask, other=0).to(COMPUTE), depth, MODE, PADDING, ALIGN)
-    places, _, by_x, by_y, by_z = taps(px, py, pz, depth, height, width, mask, DIMS, TAPS, MODE, PADDING, ALIGN)
     along_x = tl.zeros([BLOCK], COMPUTE)
     along_y = tl.zeros([BLOCK], COMPUTE)
     along_z = tl.zeros([BLOCK], COMPUTE)
     for c in range(channels):
         plane = x + (batch * channels + c) * depth * height * width
         grad = tl.load(g + (batch * channels + c) * points + at, mask=mask, other=0).to(COMPUTE)
-        for k in tl.static_range(TAPS * TAPS * (TAPS if DIMS == 3 else 1)):
-            value = grad * tl.load(plane + places[k], mask=places[k] >= 0, other=0).to(COMPUTE)
-            along_x += value * by_x[k]
-            along_y += value * by_y[k]
+        for k in tl.static_range(TAPS if DIMS == 3 else 1):
             if DIMS == 3:
-                along_z += value * by_z[k]
+                iz, in_z, wz, dz = tap(pz, depth, k, MODE, PADDING, ALIGN)
+            for j in tl.static_range(TAPS):
+                iy, in_y, wy, dy = tap(py, height, j, MODE, PADDING, ALIGN)
+                row, in_row = iy * width, mask & in_y
+                if DIMS == 3:
+                    row, in_row = row + iz * height * width, in_row & in_z
+                for i in tl.static_range(TAPS):
+                    ix, in_x, wx, dx = tap(px, width, i, MODE, PADDING, ALIGN)
+                    value = grad * tl.load(plane + row + ix, mask=in_row & in_x, other=0).to(COMPUTE)
+                    if DIMS == 3:
+                        along_z += value * wx * wy * dz
+                        value *= wz
+                    along_x += value * wy * dx
+                    along_y += value * wx * dy
     kind = dgrid.dtype.element_ty
     tl.store(dgrid + first, (along_x * slope_x).to(kind), mask=mask)
     tl.store(dgrid + first + 1, (along_y * slope_y).to(kind), mask=mask)
@@ -244,8 +231,6 @@ def _constants(x: torch.Tensor, grid: torch.Tensor, mode: int, padding: int, ali
         raise Declined("an image and a grid of other types, or an image of no elements")
     if mode not in _TAPS or (dims == 3 and mode == CUBIC.value) or padding not in range(3):
         raise Declined("an interpolation or a padding that is not there")
-    if math.prod(x.shape[2:]) >= 2**31:
-        raise Declined("an image of 2**31 pixels or more")
     names = {"DIMS": dims, "TAPS": _TAPS[mode], "MODE": mode, "PADDING": padding, "ALIGN": bool(align)}
     return names | {"COMPUTE": compute_type(x.dtype), "num_warps": tiles.of(x.device).num_warps}
 

@@ -160,8 +160,8 @@ def _take(
         # A complex number is a row of two: one dim more, which no index enters.
         wide = (*shape, 2)
         pairs = [(t.unsqueeze(-1).expand(wide), size, 2 * stride) for t, size, stride in indices]
-        steps = (*(2 * stride for stride in strides), 1)
-        return torch.view_as_complex(_take(torch.view_as_real(x), wide, steps, pairs, wrap, error))
+        apart = (*(2 * stride for stride in strides), 1)
+        return torch.view_as_complex(_take(torch.view_as_real(x), wide, apart, pairs, wrap, error))
     if len(shape) > MOST_DIMS or len(indices) > MOST_INDICES:
         raise Declined(f"more than {MOST_DIMS} dims or {MOST_INDICES} index tensors")
     storage_type(x.dtype)

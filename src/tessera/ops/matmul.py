@@ -26,7 +26,7 @@ from tessera.ops import functions as f
 from tessera.ops import tiles
 from tessera.ops.complex_numbers import resolved
 from tessera.ops.declined import Declined
-from tessera.ops.generate import Promotion, apply, compute_type, run
+from tessera.ops.generate import Operand, Promotion, apply, compute_type, run
 from tessera.ops.launch import launch
 from tessera.ops.pointwise import copy_, zero_
 from tessera.ops.whole_products import whole_product
@@ -135,7 +135,7 @@ def _product(
 
 
 def _complex_product(
-    a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None, beta: complex, alpha: complex
+    a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None, beta: Operand, alpha: Operand
 ) -> torch.Tensor:
     """`_product` of complex numbers: one product of real matrices, and what is added to it, element by element."""
     a, b = resolved(a), resolved(b)

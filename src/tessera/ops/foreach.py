@@ -114,15 +114,12 @@ def alike(lists: Sequence[Tensors]) -> bool:
     dtype, device = lists[0][0].dtype, lists[0][0].device
     if dtype not in _ELEMENTS or any(len(tensors) != len(lists[0]) for tensors in lists):
         return False
-    for group in zip(*lists, strict=True):
-        shape, strides = group[0].shape, group[0].stride()
-        if any(t.dtype is not dtype or t.device != device for t in group):
-            return False
-        if any(t.shape != shape or t.stride() != strides for t in group[1:]):
-            return False
-        if not group[0].is_contiguous() and torch.empty_like(group[0]).stride() != strides:
-            return False
-    return True
+    if any(t.dtype is not dtype or t.device != device for tensors in lists for t in tensors):
+        return False
+    layouts = [[(t.shape, t.stride()) for t in tensors] for tensors in lists]
+    if any(one != layouts[0] for one in layouts[1:]):
+        return False
+    return all(t.is_contiguous() or torch.empty_like(t).stride() == t.stride() for t in lists[0])
 
 
 def element_type(dtype: torch.dtype) -> Any:

@@ -294,7 +294,8 @@ def _compose(
     used = sorted(({p.source for one in watch.launches for p in one.patches} | set(made)) - {_OWN})
     names = {number: f"s{tensors[number]}" if number < len(tensors) else f"n{number}" for number in used}
     lines, constants, known = _overlap_test(slots)
-    addresses = [f"a{tensors[n]}" if n < len(tensors) and tensors[n] in known else f"{names[n]}.data_ptr()" for n in used]
+    named = {number for number, slot in enumerate(tensors) if slot in known}
+    addresses = [f"a{tensors[number]}" if number in named else f"{names[number]}.data_ptr()" for number in used]
     for number in used:
         if number >= len(tensors):
             x = made.get(number, watch.pointers[number])

@@ -80,7 +80,7 @@ def forward_columns(
     x, y, n, inner,
     LOG: tl.constexpr, COMPUTE: tl.constexpr, STORE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """COLS columns of [outer, n, inner] a program, ROWS elements of each at a time; grid: (cdiv(inner, COLS), outer)."""
+    """COLS columns of [outer, n, inner] a program, ROWS of n at a time; grid: (cdiv(inner, COLS), outer)."""
     cols = tl.program_id(0) * COLS + tl.arange(0, COLS)[None, :]
     rows = tl.arange(0, ROWS)[:, None]
     base = tl.program_id(1).to(tl.int64) * n * inner

@@ -210,8 +210,8 @@ def test_declined_calls_are_remembered_with_their_reason() -> None:
     x = torch.ones(2, 2, dtype=torch.complex64)
     for _ in range(CALLS):
         with tessera.use("always") as record:
-            assert (x @ x).tolist() == [[2, 2], [2, 2]]
-        assert record.calls["mm"].reasons == {"matrix products of this type": 1}
+            assert x.cumprod(0).tolist() == [[1, 1], [1, 1]]
+        assert record.calls["cumprod"].reasons == {"sums of this type": 1}
 
 
 def test_plans_are_bounded(plans: Callable[[str], dict[Any, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,6 +253,15 @@ def test_a_large_tensor_uses_all_threads_and_gives_the_same() -> None:
         found += each_time(lambda: (x * 2 + 1).sum())
     torch.set_num_threads(before)
     assert all(torch.equal(found[0], other) for other in found)
+
+
+def test_an_entry_that_first_copies_its_argument_is_planned(plans: Callable[[str], dict[Any, Any]]) -> None:
+    x = torch.arange(12.0).view(3, 4).t()
+    expected = torch.cumsum(x, 0)
+    with tessera.use("always"):
+        found = [torch.cumsum(x, 0) for _ in range(3)]
+    assert all(torch.equal(one, expected) for one in found)
+    assert any(key[1][2] == x.stride() for key in plans("aten::cumsum"))
 
 
 def test_slices_of_one_tensor_that_share_no_element_stay_on_our_kernels() -> None:

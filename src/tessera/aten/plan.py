@@ -146,9 +146,10 @@ class _Watch(TorchDispatchMode):
             self.memory[made.untyped_storage().data_ptr()] = len(self.pointers)
             self.allocated.append(made)
             return made
-        if func.is_view or name in _OF_TYPES:
-            return func(*args, **kwargs)
         parts = record.parts_key(func)
+        # What may give a view may also give a copy, which its parts tell (`contiguous`, `reshape`, `to`).
+        if name in _OF_TYPES or (func.is_view and parts is None):
+            return func(*args, **kwargs)
         with self:
             if name in VARIANTS:
                 return _planned_with(VARIANTS[name], args, kwargs)

@@ -6,7 +6,7 @@ Formula:
 Shapes: x of any shape, reduced over any dims, which may stay as 1.
 Types: float64, float32, float16 and bfloat16, computed in float32 for the half types; prod, nansum, count_nonzero and
 aminmax also integers, whose sums and products are int64.
-Limits: no complex types; no norm of no elements for p below 0.
+Limits: of complex numbers the norms and products alone; no norm of no elements for p below 0.
 Source: the pages of torch.var, torch.linalg.vector_norm, torch.nansum, torch.count_nonzero and torch.aminmax
 """
 
@@ -22,7 +22,7 @@ import triton.language as tl
 from tessera.ops import functions as f
 from tessera.ops import reduce
 from tessera.ops.declined import Declined
-from tessera.ops.generate import Operand, compute_type, run
+from tessera.ops.generate import Operand, Promotion, apply, compute_type, run
 
 
 @triton.jit
@@ -106,6 +106,8 @@ def vector_norm(
 ) -> torch.Tensor:
     """(Σ |x|^ord)^(1/ord) over dims."""
     result = dtype or self.dtype
+    if self.is_complex() and dtype is None:
+        return vector_norm(apply(f.abs_, (self,), Promotion.SAME), ord, dim, keepdim)
     if not self.is_floating_point() or not result.is_floating_point or isinstance(ord, complex):
         raise Declined("defined for floating types only")
     if not torch.can_cast(self.dtype, result):
@@ -155,6 +157,8 @@ def nansum(
 
 def count_nonzero(self: torch.Tensor, dim: Any) -> torch.Tensor:
     """How many elements are not 0."""
+    if self.is_complex():
+        return reduce.sum_(apply(f.ne, (self, 0), Promotion.BOOL), dim)
     return reduce.count_of(self, dim, False, torch.int64, torch.int64)
 
 

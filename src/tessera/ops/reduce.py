@@ -11,8 +11,8 @@ Shapes: x of any shape, reduced over any dims (max.dim, argmax: one or all), whi
 Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool. Half types are summed in
 float32, integers in int64, which is also their result; any and all of uint8 give uint8; mean takes floating types. A
 NaN wins in max and min.
-Limits: of complex numbers sums and means alone. argmax and argmin of booleans are left to PyTorch; no extreme of no
-elements.
+Limits: of complex numbers sums, means, products, any and all alone. argmax and argmin of booleans are left to PyTorch;
+no extreme of no elements.
 Source: the pages of torch.sum, torch.mean, torch.prod, torch.amax, torch.any and torch.argmax
 """
 
@@ -27,8 +27,8 @@ import triton.language as tl
 
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
-from tessera.ops.functions import maximum, minimum, mul
-from tessera.ops.generate import compute_type
+from tessera.ops.functions import identity, maximum, minimum, mul, ne
+from tessera.ops.generate import Promotion, apply, compute_type, run_parts
 from tessera.ops.launch import launch
 from tessera.ops.pointwise import fill_
 
@@ -341,12 +341,14 @@ def prod(
 def _combined(
     self: torch.Tensor, dim: Any, keepdim: bool, dtype: torch.dtype | None, kind: int, initial: int
 ) -> torch.Tensor:
-    if self.is_complex() and dtype in (None, self.dtype) and kind == SUM.value:
-        return _of_complex(self, dim, keepdim, mean=False)
+    if self.is_complex() and dtype in (None, self.dtype):
+        return _of_complex(self, dim, keepdim, mean=False) if kind == SUM.value else _multiplied(self, dim, keepdim)
     result = dtype or (self.dtype if self.is_floating_point() else torch.int64)
     if self.is_complex() or result.is_complex or result is torch.bool:
         raise Declined("sums of this type")
-    wide = torch.promote_types(self.dtype, result) if result.is_floating_point else result
+    # Short integers are summed in int32 and cut off behind: the sum is the same modulo the size of the type.
+    whole = torch.int64 if result is torch.int64 else torch.int32
+    wide = torch.promote_types(self.dtype, result) if result.is_floating_point else whole
     if not result.is_floating_point and self.is_floating_point():
         raise Declined("sums of this type")
     return _reduce(self, dim, keepdim, result, kind, initial, _summed_in(wide))
@@ -359,6 +361,27 @@ def _of_complex(self: torch.Tensor, dim: Any, keepdim: bool, mean: bool) -> torc
         return self.clone()
     partial = _summed_in(pair.dtype)
     return torch.view_as_complex(_reduce(pair, list(dims), keepdim, pair.dtype, SUM.value, 0, partial, mean=mean))
+
+
+def _multiplied(self: torch.Tensor, dim: Any, keepdim: bool) -> torch.Tensor:
+    """The product of complex numbers: halves are multiplied with each other until one number is left, in float64."""
+    dims = _dims(self, dim)
+    kept = [d for d in range(self.dim()) if d not in dims]
+    shape = _result_shape(self, dims, keepdim)
+    x = self.permute(*dims, *kept).reshape(-1, *(self.shape[d] for d in kept)) if dims else self.unsqueeze(0)
+    odd: torch.Tensor | None = None
+    if self.numel() == 0:
+        out = torch.empty(shape, dtype=self.dtype, device=self.device)
+        return fill_(out, 1, out=out)
+    if x.dtype is not torch.complex128:
+        x = run_parts((identity, identity), (x,), torch.complex128)
+    while x.shape[0] > 1:
+        half = x.shape[0] // 2
+        if x.shape[0] % 2:
+            odd = x[-1] if odd is None else apply(mul, (odd, x[-1]), Promotion.SAME)
+        x = apply(mul, (x[:half], x[half : 2 * half]), Promotion.SAME)
+    whole = torch.empty(x.shape[1:], dtype=self.dtype, device=self.device)
+    return apply(mul, (x[0], 1 if odd is None else odd), Promotion.SAME, whole).view(shape)
 
 
 def mean(
@@ -377,6 +400,7 @@ def mean(
 
 def _truth(self: torch.Tensor, dim: Any, keepdim: bool, kind: int, initial: int) -> torch.Tensor:
     result = torch.uint8 if self.dtype is torch.uint8 else torch.bool
+    self = apply(ne, (self, 0), Promotion.BOOL) if self.is_complex() else self
     return _reduce(self, dim, keepdim, result, kind, initial, torch.int32, truth=True)
 
 

@@ -42,15 +42,10 @@ def scaled_gradient(grads, at, mask, scale, MAXIMIZE: tl.constexpr, COMPUTE: tl.
     g = tl.load(grads + at, mask=mask).to(COMPUTE)
     if scale is not None:
         g = g / tl.load(scale).to(COMPUTE)
-        put(grads, at, g, mask)
+        tl.store(grads + at, g.to(grads.dtype.element_ty), mask=mask)
     if MAXIMIZE:
         g = -g
     return g
-
-
-@triton.jit
-def put(begin, at, value, mask):
-    tl.store(begin + at, value.to(begin.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -104,12 +99,13 @@ def adam(
                 g = g + p * decay.to(COMPUTE)
         m = m + (1.0 - beta1).to(COMPUTE) * (g - m)
         v = v * beta2.to(COMPUTE) + (1.0 - beta2).to(COMPUTE) * g * g
-        put(means, at, m, mask)
-        put(squares, at, v, mask)
+        tl.store(means + at, m.to(ELEMENT), mask=mask)
+        tl.store(squares + at, v.to(ELEMENT), mask=mask)
         if AMSGRAD:
             v = tl.maximum(tl.load(largest + at, mask=mask).to(COMPUTE), v)
-            put(largest, at, v, mask)
-        put(weights, at, p - step * m / (tl.sqrt(v) / c2 + eps.to(COMPUTE)), mask)
+            tl.store(largest + at, v.to(ELEMENT), mask=mask)
+        p = p - step * m / (tl.sqrt(v) / c2 + eps.to(COMPUTE))
+        tl.store(weights + at, p.to(ELEMENT), mask=mask)
 
 
 @triton.jit
@@ -136,12 +132,13 @@ def sgd(
             if not FIRST:
                 b = tl.load(momenta + at, mask=mask).to(COMPUTE) * momentum.to(COMPUTE)
                 b = b + g * (1.0 - dampening).to(COMPUTE)
-            put(momenta, at, b, mask)
+            tl.store(momenta + at, b.to(ELEMENT), mask=mask)
             if NESTEROV:
                 g = g + b * momentum.to(COMPUTE)
             else:
                 g = b
-        put(weights, at, p - lr.to(COMPUTE) * g, mask)
+        p = p - lr.to(COMPUTE) * g
+        tl.store(weights + at, p.to(ELEMENT), mask=mask)
 
 
 @triton.jit
@@ -163,8 +160,9 @@ def adagrad(
         g = scaled_gradient(grads, at, mask, scale, MAXIMIZE, COMPUTE)
         g = g + p * decay.to(COMPUTE)
         s = tl.load(sums + at, mask=mask).to(COMPUTE) + g * g
-        put(sums, at, s, mask)
-        put(weights, at, p - step * g / (tl.sqrt(s) + eps.to(COMPUTE)), mask)
+        tl.store(sums + at, s.to(ELEMENT), mask=mask)
+        p = p - step * g / (tl.sqrt(s) + eps.to(COMPUTE))
+        tl.store(weights + at, p.to(ELEMENT), mask=mask)
 
 
 def _prepare(lists: Sequence[Tensors], *, num_steps: Tensors = (), more: Sequence[Tensors] = ()) -> tuple[Any, Any]:

@@ -111,6 +111,8 @@ CALLS: list[Callable[[], Any]] = [
     lambda: softmax.softmax(half, -1, False),
     lambda: softmax.softmax(torch.randn(2, 20000), -1, False),
     lambda: softmax.log_softmax(x, 0, False),
+    lambda: softmax.softmax(image, 1, False),
+    lambda: softmax.log_softmax_backward(image, image, 1, torch.float32),
     lambda: softmax.softmax_backward(x, x, 1, torch.float32),
     lambda: softmax.log_softmax_backward(x, x, 1, torch.float32),
     lambda: layer_norm.native_layer_norm(half, [80], half[0], half[0], 1e-5),

@@ -72,17 +72,28 @@ def fold(block, AXIS: tl.constexpr, KIND: tl.constexpr):
 
 
 @triton.jit
-def finish(total, divisor, out, MEAN: tl.constexpr):
+def begin(v, EACH: tl.constexpr, TRUTH: tl.constexpr, COMPUTE: tl.constexpr):
+    """What is combined of the elements `v`."""
+    v = (v != 0).to(COMPUTE) if TRUTH else v.to(COMPUTE)
+    if EACH is not None:
+        v = EACH(v)
+    return v
+
+
+@triton.jit
+def finish(total, divisor, out, LAST: tl.constexpr, MEAN: tl.constexpr):
     if MEAN:
         total = total / divisor
+    if LAST is not None:
+        total = LAST(total)
     return total.to(out.dtype.element_ty)
 
 
 @triton.jit
 def along_rows(
     x, out, num, kept, n, length, pieces, stride_outer, stride_kept, stride_n, initial, divisor,
-    KIND: tl.constexpr, TRUTH: tl.constexpr, MEAN: tl.constexpr, COMPUTE: tl.constexpr,
-    ROWS: tl.constexpr, COLS: tl.constexpr,
+    KIND: tl.constexpr, EACH: tl.constexpr, TRUTH: tl.constexpr, MEAN: tl.constexpr, LAST: tl.constexpr,
+    COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     """out[r, p] = KIND over the pth `length` of the n elements of row r = outer · kept + k.
 
@@ -98,17 +109,17 @@ def along_rows(
     for start in range(first, last, COLS):
         mask = in_rows & (cols < last - start)
         v = tl.load(x + starts + (start + cols) * stride_n, mask=mask)
-        v = (v != 0).to(COMPUTE) if TRUTH else v.to(COMPUTE)
+        v = begin(v, EACH, TRUTH, COMPUTE)
         total = combine(total, fold(tl.where(mask, v, tl.cast(initial, COMPUTE)), 1, KIND), KIND)
     place = rows * pieces + tl.program_id(1)
-    tl.store(out + place, finish(total, divisor, out, MEAN), mask=rows < num)
+    tl.store(out + place, finish(total, divisor, out, LAST, MEAN), mask=rows < num)
 
 
 @triton.jit
 def along_columns(
     x, out, kept, n, length, pieces, stride_outer, stride_kept, stride_n, initial, divisor,
-    KIND: tl.constexpr, TRUTH: tl.constexpr, MEAN: tl.constexpr, COMPUTE: tl.constexpr,
-    ROWS: tl.constexpr, COLS: tl.constexpr,
+    KIND: tl.constexpr, EACH: tl.constexpr, TRUTH: tl.constexpr, MEAN: tl.constexpr, LAST: tl.constexpr,
+    COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     """out[outer, k, p] = KIND over the pth `length` of n elements `stride_n` apart.
 
@@ -125,10 +136,10 @@ def along_columns(
         rows = start + tl.arange(0, ROWS).to(tl.int64)
         mask = (rows < last)[:, None] & in_cols
         v = tl.load(at + (rows * stride_n)[:, None], mask=mask)
-        v = (v != 0).to(COMPUTE) if TRUTH else v.to(COMPUTE)
+        v = begin(v, EACH, TRUTH, COMPUTE)
         total = combine(total, fold(tl.where(mask, v, tl.cast(initial, COMPUTE)), 0, KIND), KIND)
     place = (outer * kept + cols) * pieces + tl.program_id(1)
-    tl.store(out + place, finish(total, divisor, out, MEAN), mask=cols < kept)
+    tl.store(out + place, finish(total, divisor, out, LAST, MEAN), mask=cols < kept)
 
 
 @triton.jit
@@ -226,7 +237,10 @@ def _reduce(
     partial: torch.dtype,
     truth: bool = False,
     mean: bool = False,
+    each: Any = None,
+    last: Any = None,
 ) -> torch.Tensor:
+    """KIND over dims of `each` element (or of its truth), `last` of that; sums and the like are kept in `partial`."""
     dims = _dims(x, dim)
     compute_type(x.dtype)
     out = torch.empty(_result_shape(x, dims, keepdim), dtype=dtype, device=x.device)
@@ -249,7 +263,8 @@ def _reduce(
     target = out if pieces == 1 else torch.empty((outer * kept, pieces), dtype=partial, device=x.device)
     geometry = (length, pieces, stride_outer, stride_kept, stride_n, initial, n)
     constants = {
-        "KIND": kind, "TRUTH": truth, "MEAN": mean and pieces == 1, "COMPUTE": compute_type(partial),
+        "KIND": kind, "EACH": each, "TRUTH": truth, "MEAN": mean and pieces == 1, "LAST": last if pieces == 1 else None,
+        "COMPUTE": compute_type(partial),
         "ROWS": rows, "COLS": cols, "num_warps": row.num_warps,
     }  # fmt: skip
     if across:
@@ -261,12 +276,32 @@ def _reduce(
     if pieces > 1:
         cols = tiles.block(pieces, row.row)
         rows = tiles.block(outer * kept, row.row // cols)
-        constants |= {"TRUTH": False, "MEAN": mean, "ROWS": rows, "COLS": cols}
+        constants |= {"EACH": None, "TRUTH": False, "MEAN": mean, "LAST": last, "ROWS": rows, "COLS": cols}
         launch(
             along_rows, (triton.cdiv(outer * kept, rows),), target, out, outer * kept, 1, pieces,
             pieces, 1, pieces, 0, 1, initial, n, **constants,
         )  # fmt: skip
     return out
+
+
+def sum_of(
+    each: Any, self: torch.Tensor, dim: Any, keepdim: bool, dtype: torch.dtype, wide: torch.dtype, last: Any = None
+) -> torch.Tensor:
+    """Σ each(x) over dims, and `last` of it, computed in `wide`."""
+    return _reduce(self, dim, keepdim, dtype, SUM.value, 0, wide, each=each, last=last)
+
+
+def count_of(self: torch.Tensor, dim: Any, keepdim: bool, dtype: torch.dtype, wide: torch.dtype) -> torch.Tensor:
+    """How many elements over dims are not 0, counted in `wide`."""
+    return _reduce(self, dim, keepdim, dtype, SUM.value, 0, wide, truth=True)
+
+
+def best_of(
+    each: Any, self: torch.Tensor, dim: Any, keepdim: bool, dtype: torch.dtype, wide: torch.dtype, largest: bool
+) -> torch.Tensor:
+    """The largest or smallest each(x) over dims, computed in `wide`."""
+    kind = MAX.value if largest else MIN.value
+    return _reduce(self, dim, keepdim, dtype, kind, _worst(wide, largest), wide, each=each)
 
 
 def _pieces(n: int, programs: int, elements: int, step: int) -> tuple[int, int]:

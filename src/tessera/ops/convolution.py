@@ -43,27 +43,43 @@ _TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 @triton.jit
+def clear(to, inside, begin, end, BE: tl.constexpr):
+    """Zeros in the columns [begin, end) of the lines at `to`."""
+    for start in range(begin, end, BE):
+        cols = tl.arange(0, BE)[None, :]
+        tl.store(to[:, None] + (start + cols), 0.0, mask=inside[:, None] & (cols < end - start))
+
+
+@triton.jit
 def spread(
     x, image, lines, channels, n0, n1, n2, r0, r1, r2, q0, q1, q2, s0, s1, s2, p0, p1, p2, x_n, x_c, x_0, x_1, x_2,
-    R: tl.constexpr, BW: tl.constexpr,
+    R: tl.constexpr, BW: tl.constexpr, BE: tl.constexpr,
 ):  # fmt: skip
-    """image[n, c, r, q] = x[n, c, q · s + r - p], 0 outside; R lines of q2 a program; grid: (cdiv(lines, R),)."""
+    """image[n, c, r, q] = x[n, c, q · s + r - p], 0 outside; R of the lines of q2 of one (n, c, r) a program.
+
+    grid: (cdiv(lines, R), N · C · r0 · r1 · r2).
+    """
+    plane = tl.program_id(1)
     line = tl.program_id(0) * R + tl.arange(0, R)
-    i1 = (line % q1) * s1 - p1
-    i0 = ((line // q1) % q0) * s0 - p0
-    plane = line // (q0 * q1)
-    column = plane % r2 - p2
-    i1 += (plane // r2) % r1
-    i0 += (plane // (r1 * r2)) % r0
-    plane = (plane // (r0 * r1 * r2)).to(tl.int64)
-    inside = (line < lines) & (i0 >= 0) & (i0 < n0) & (i1 >= 0) & (i1 < n1)
-    begin = x + (plane // channels) * x_n + (plane % channels) * x_c + i0.to(tl.int64) * x_0 + i1.to(tl.int64) * x_1
-    to = image + line.to(tl.int64) * q2
-    for start in range(0, q2, BW):
-        cols = (start + tl.arange(0, BW))[None, :]
-        i2 = cols * s2 + column[:, None]
-        value = tl.load(begin[:, None] + i2 * x_2, mask=inside[:, None] & (i2 >= 0) & (i2 < n2), other=0.0)
-        tl.store(to[:, None] + cols, value, mask=(line < lines)[:, None] & (cols < q2))
+    i2 = plane % r2 - p2
+    i1 = (line % q1) * s1 + (plane // r2) % r1 - p1
+    i0 = (line // q1) * s0 + (plane // r2 // r1) % r0 - p0
+    channel = (plane // r2 // r1 // r0).to(tl.int64)
+    # The columns [first, last) are inside of x.
+    first = tl.minimum(tl.cdiv(tl.maximum(-i2, 0), s2), q2)
+    last = tl.maximum(tl.minimum(tl.cdiv(tl.maximum(n2 - i2, 0), s2), q2), first)
+    held = line < lines
+    inside = held & (i0 >= 0) & (i0 < n0) & (i1 >= 0) & (i1 < n1)
+    begin = x + (channel // channels) * x_n + (channel % channels) * x_c + i0.to(tl.int64) * x_0
+    begin += i1.to(tl.int64) * x_1 + (first * s2 + i2).to(tl.int64) * x_2
+    to = image + (plane.to(tl.int64) * lines + line) * q2
+    clear(to, held, 0, first, BE)
+    for start in range(0, last - first, BW):
+        cols = tl.arange(0, BW)[None, :]
+        within = cols < last - first - start
+        value = tl.load(begin[:, None] + (start + cols) * s2 * x_2, mask=inside[:, None] & within, other=0.0)
+        tl.store(to[:, None] + (first + start + cols), value, mask=held[:, None] & within)
+    clear(to, held, last, q2, BE)
 
 
 @triton.jit
@@ -269,13 +285,13 @@ def _laid_out(x: torch.Tensor, image: Image | None) -> torch.Tensor:
         return x
     copy = torch.empty((*x.shape[:2], *image.remainders, *image.sizes), dtype=x.dtype, device=x.device)
     row = tiles.of(x.device)
-    columns = image.sizes[2]
-    lines = copy.numel() // columns
+    columns, lines = image.sizes[2], image.sizes[0] * image.sizes[1]
     width = min(tiles.power_of_2(columns), row.row // 8)
     height = min(tiles.power_of_2(lines), max(1, row.flat // tiles.power_of_2(columns)))
     launch(
-        spread, (triton.cdiv(lines, height),), x, copy, lines, x.shape[1], *x.shape[2:], *image.remainders,
-        *image.sizes, *image.stride, *image.pad, *x.stride(), R=height, BW=width, num_warps=row.num_warps,
+        spread, (triton.cdiv(lines, height), copy.numel() // (lines * columns)), x, copy, lines, x.shape[1],
+        *x.shape[2:], *image.remainders, *image.sizes, *image.stride, *image.pad, *x.stride(),
+        R=height, BW=width, BE=min(LEAST_COLUMNS, width), num_warps=row.num_warps,
     )  # fmt: skip
     return copy
 

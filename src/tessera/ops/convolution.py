@@ -39,6 +39,8 @@ from tessera.ops.layout import is_channels_last
 LEAST_COLUMNS = 16
 # Tiles of places that one part of the gradient by a weight sums, and the most parts.
 TILES_OF_PART, MOST_PARTS = 16, 16
+# What a step of a product costs beyond its work, in rows, columns or depth.
+STEP_COST = 8
 _TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -279,6 +281,12 @@ def _tile(lines: int, columns: int, most: int) -> tuple[int, int]:
     return best
 
 
+def _steps(size: int, least: int, most: int) -> int:
+    """How many of `size` to take at a time, a power of 2: the rest of the last step is lost, and each step costs."""
+    steps = [1 << bits for bits in range(least.bit_length() - 1, most.bit_length())]
+    return min(steps, key=lambda step: -(-size // step) * (step + STEP_COST))
+
+
 def _laid_out(x: torch.Tensor, image: Image | None) -> torch.Tensor:
     """`x` [N, C, n0, n1, n2] as a plan reads it."""
     if image is None:
@@ -326,7 +334,8 @@ def _multiply(
             ACC=acc, R=height, BW=width, num_warps=row.num_warps,
         )  # fmt: skip
         return
-    bm, bn, bk = tiles.matmul(x.device, groups, outputs, lines * m2, depth)
+    bm, bn, _ = tiles.matmul(x.device, groups, outputs, lines * m2, depth)
+    bk = _steps(depth, max(row.min_dot, min(LEAST_COLUMNS, tiles.power_of_2(depth))), row.mm[2])
     height, width = _tile(lines, m2, bn)
     grid = (triton.cdiv(lines, height) * triton.cdiv(m2, width), triton.cdiv(outputs, bm), groups)
     launch(
@@ -417,7 +426,7 @@ def _by_weight(g: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, shape: Sh
             ACC=acc, R=height, BW=width, num_warps=row.num_warps,
         )  # fmt: skip
     else:
-        bm, bn, _ = tiles.matmul(g.device, num_parts * shape.groups, depth, outputs, lines * m2)
+        bm, bn = (_steps(size, row.min_dot, most) for size, most in zip((depth, outputs), row.mm[:2], strict=True))
         grid = (triton.cdiv(depth, bm) * triton.cdiv(outputs, bn), num_parts, shape.groups)
         launch(
             weight_gradient, grid, x5, g5, table, parts, *numbers,

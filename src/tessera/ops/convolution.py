@@ -37,6 +37,8 @@ from tessera.ops.layout import is_channels_last
 
 # Columns of a tile are at least as many, if there are: they fill a vector.
 LEAST_COLUMNS = 16
+# Places are cut into at least as many programs, down to two vectors each.
+LEAST_PROGRAMS = 8
 # Tiles of places that one part of the gradient by a weight sums, and the most parts.
 TILES_OF_PART, MOST_PARTS = 16, 16
 # What a step of a product costs beyond its work, in rows, columns or depth.
@@ -153,33 +155,25 @@ def scaled(
 @triton.jit
 def weight_gradient(
     x, g, table, parts, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, g_n, g_c, g_0, g_1, num_tiles,
-    ACC: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, R: tl.constexpr, BW: tl.constexpr,
+    ACC: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
     """parts[part, group, BM of depth, BN outputs] = Σ over `num_tiles` tiles of places of x ⊗ g.
 
     grid: (cdiv(depth, BM) · cdiv(outputs, BN), parts, groups).
     """
-    tiles_n, tiles_w = tl.cdiv(outputs, BN), tl.cdiv(m2, BW)
+    tiles_n, tiles_w = tl.cdiv(outputs, BN), tl.cdiv(m2, BK)
     part, group = tl.program_id(1), tl.program_id(2).to(tl.int64)
     k = (tl.program_id(0) // tiles_n) * BM + tl.arange(0, BM)
     out = (tl.program_id(0) % tiles_n) * BN + tl.arange(0, BN)
-    found = tl.load(table + k, mask=k < depth, other=0)[:, None, None]
-    x_at = x + group * x_g
-    g_at = g + ((group * outputs + out) * g_c)[None, None, :]
+    found = tl.load(table + k, mask=k < depth, other=0)[:, None]
+    g_at = g + ((group * outputs + out) * g_c)[None, :]
     acc = tl.zeros([BM, BN], ACC)
-    for tile in range(part * num_tiles, (part + 1) * num_tiles):
-        line = (tile // tiles_w) * R + tl.arange(0, R)
-        cols = (tile % tiles_w) * BW + tl.arange(0, BW)
-        inside = (line < lines)[:, None] & (cols < m2)[None, :]
-        places = begins(line, m0, m1, x_n, x_0, x_1)[:, None] + cols[None, :]
-        a = tl.load(
-            x_at + (found + places[None, :, :]), mask=(k < depth)[:, None, None] & inside[None, :, :], other=0.0
-        )
-        from_g = begins(line, m0, m1, g_n, g_0, g_1)[:, None] + cols[None, :]
-        b = tl.load(
-            g_at + from_g[:, :, None], mask=inside[:, :, None] & (out < outputs)[None, None, :], other=0.0
-        )
-        a, b = tl.reshape(a, [BM, R * BW]), tl.reshape(b, [R * BW, BN])
+    for tile in range(part * num_tiles, min((part + 1) * num_tiles, lines * tiles_w)):
+        line, cols = tile // tiles_w, (tile % tiles_w) * BK + tl.arange(0, BK)
+        x_at = x + group * x_g + begins(line, m0, m1, x_n, x_0, x_1)
+        a = tl.load(x_at + (found + cols[None, :]), mask=(k < depth)[:, None] & (cols < m2)[None, :], other=0.0)
+        from_g = begins(line, m0, m1, g_n, g_0, g_1) + cols
+        b = tl.load(g_at + from_g[:, None], mask=(cols < m2)[:, None] & (out < outputs)[None, :], other=0.0)
         acc = tl.dot(a, b, acc, input_precision="ieee", out_dtype=ACC)
     to = parts + ((part * tl.num_programs(2) + group) * depth + k)[:, None] * outputs + out[None, :]
     tl.store(to, acc, mask=(k < depth)[:, None] & (out < outputs)[None, :])
@@ -281,6 +275,14 @@ def _tile(lines: int, columns: int, most: int) -> tuple[int, int]:
     return best
 
 
+def _places_of(row: tiles.Tiles, places: int) -> int:
+    """Places of a product's tile: as many as there may be, while there are programs enough."""
+    most = row.mm[1]
+    while most > max(row.min_dot, 2 * LEAST_COLUMNS) and places < LEAST_PROGRAMS * most:
+        most //= 2
+    return most
+
+
 def _steps(size: int, least: int, most: int) -> int:
     """How many of `size` to take at a time, a power of 2: the rest of the last step is lost, and each step costs."""
     steps = [1 << bits for bits in range(least.bit_length() - 1, most.bit_length())]
@@ -334,7 +336,7 @@ def _multiply(
             ACC=acc, R=height, BW=width, num_warps=row.num_warps,
         )  # fmt: skip
         return
-    bm, bn, _ = tiles.matmul(x.device, groups, outputs, lines * m2, depth)
+    bm, bn = _steps(outputs, row.min_dot, row.mm[0]), _places_of(row, lines * m2 * groups)
     bk = _steps(depth, max(row.min_dot, min(LEAST_COLUMNS, tiles.power_of_2(depth))), row.mm[2])
     height, width = _tile(lines, m2, bn)
     grid = (triton.cdiv(lines, height) * triton.cdiv(m2, width), triton.cdiv(outputs, bm), groups)
@@ -407,8 +409,10 @@ def _by_weight(g: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, shape: Sh
             m0, m2 = 1, m0 * m2
     lines = g5.shape[0] * m0 * m1
     row, acc = tiles.of(g.device), _sums_in(g.dtype)
-    most = row.row if channels == 1 else row.mm[2]
-    height, width = _tile(lines, m2, most)
+    if channels == 1:
+        height, width = _tile(lines, m2, row.row)
+    else:
+        height, width = 1, _steps(m2, min(LEAST_COLUMNS, tiles.power_of_2(m2)), row.mm[2])
     num_tiles = triton.cdiv(lines, height) * triton.cdiv(m2, width)
     num_parts = min(MOST_PARTS, triton.cdiv(num_tiles, TILES_OF_PART))
     each = triton.cdiv(num_tiles, num_parts)
@@ -430,7 +434,7 @@ def _by_weight(g: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, shape: Sh
         grid = (triton.cdiv(depth, bm) * triton.cdiv(outputs, bn), num_parts, shape.groups)
         launch(
             weight_gradient, grid, x5, g5, table, parts, *numbers,
-            ACC=acc, BM=bm, BN=bn, R=height, BW=width, num_warps=row.num_warps,
+            ACC=acc, BM=bm, BN=bn, BK=max(row.min_dot, width), num_warps=row.num_warps,
         )  # fmt: skip
     bm, bn = min(32, tiles.power_of_2(outputs)), min(64, tiles.power_of_2(depth))
     launch(

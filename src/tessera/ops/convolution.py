@@ -41,6 +41,8 @@ LEAST_COLUMNS = 16
 LEAST_PROGRAMS = 8
 # Tiles of places that one part of the gradient by a weight sums, and the most parts.
 TILES_OF_PART, MOST_PARTS = 16, 16
+# Taps of one channel that are summed in registers.
+MOST_TAPS = 9
 # What a step of a product costs beyond its work, in rows, columns or depth.
 STEP_COST = 8
 _TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -130,9 +132,9 @@ def product(
 @triton.jit
 def scaled(
     x, w, table, bias, y, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, y_n, y_c, y_0, y_1, y_2,
-    ACC: tl.constexpr, R: tl.constexpr, BW: tl.constexpr,
+    ACC: tl.constexpr, R: tl.constexpr, BW: tl.constexpr, TAPS: tl.constexpr,
 ):  # fmt: skip
-    """`product` of one channel: R lines of BW places of one output a program, a tap a step.
+    """`product` of one channel: R lines of BW places of one output a program, TAPS a step, which divide the depth.
 
     grid: (cdiv(lines, R) · cdiv(m2, BW), outputs · groups).
     """
@@ -143,9 +145,10 @@ def scaled(
     inside = (line < lines)[:, None] & (cols < m2)[None, :]
     from_x = x + (out // outputs) * x_g + begins(line, m0, m1, x_n, x_0, x_1)[:, None] + cols[None, :]
     acc = tl.zeros([R, BW], ACC)
-    for k in range(depth):
-        value = tl.load(from_x + tl.load(table + k), mask=inside, other=0.0).to(ACC)
-        acc += value * tl.load(w + out * depth + k).to(ACC)
+    for start in range(0, depth, TAPS):
+        for k in tl.static_range(TAPS):
+            value = tl.load(from_x + tl.load(table + start + k), mask=inside, other=0.0).to(ACC)
+            acc += value * tl.load(w + out * depth + start + k).to(ACC)
     if bias is not None:
         acc += tl.load(bias + out).to(ACC)
     to = y + out * y_c + begins(line, m0, m1, y_n, y_0, y_1)[:, None] + cols.to(tl.int64)[None, :] * y_2
@@ -196,7 +199,7 @@ def scaled_gradient(
         a = tl.load(x_at + begins(line, m0, m1, x_n, x_0, x_1)[:, None] + cols[None, :], mask=inside, other=0.0)
         from_g = begins(line, m0, m1, g_n, g_0, g_1)[:, None] + cols[None, :]
         b = tl.load(g + out * g_c + from_g, mask=inside, other=0.0)
-        total += tl.sum(tl.reshape(a.to(ACC) * b.to(ACC), [R * BW]), axis=0)
+        total += tl.sum(tl.sum(a.to(ACC) * b.to(ACC), axis=1), axis=0)
     at = ((part * (tl.num_programs(2) // outputs) + out // outputs) * depth + k) * outputs + out % outputs
     tl.store(parts + at, total)
 
@@ -330,10 +333,11 @@ def _multiply(
     )  # fmt: skip
     if channels == 1:
         height, width = _tile(lines, m2, row.row)
+        taps = max(count for count in range(1, MOST_TAPS + 1) if depth % count == 0)
         programs = triton.cdiv(lines, height) * triton.cdiv(m2, width)
         launch(
             scaled, (programs, outputs * groups), x, w, table, bias, to, *numbers,
-            ACC=acc, R=height, BW=width, num_warps=row.num_warps,
+            ACC=acc, R=height, BW=width, TAPS=taps, num_warps=row.num_warps,
         )  # fmt: skip
         return
     bm, bn = _steps(outputs, row.min_dot, row.mm[0]), _places_of(row, lines * m2 * groups)

@@ -185,6 +185,9 @@ CALLS: list[Callable[[], Any]] = [
     lambda: convolution.convolution_backward(
         image, image, filters[:8], None, [1], [1], [1], False, [0], 1, [True, True, False]
     ),
+    lambda: convolution.convolution_backward(
+        image, image, filters[:, :1], None, [1], [1], [1], False, [0], 8, [True, True, False]
+    ),
     lambda: foreach.with_number(functions.add, pointwise.add)([x, x], 2.5),
     lambda: foreach.lerp_list(functions_math.lerp, pointwise.add)([half], [half], [half]),
     lambda: optimizer.adamw_(

@@ -22,6 +22,7 @@ PyTorch's reference of torch.Tensor
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -33,71 +34,72 @@ from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import storage_type
 from tessera.ops.launch import launch, raising
+from tessera.ops.layout import plan
 from tessera.ops.nonzero import nonzero
 from tessera.ops.pointwise import zero_
+from tessera.ops.pointwise_kernels import place
 
-MOST_DIMS = 5
+# Dims of an output that are left once those are joined that every operand walks with one step.
+MOST_LOOPS = 4
 MOST_INDICES = 3
 _LONG_ROW = 64
 
 
 @triton.jit
-def wrapped(index, size, mask, flag, WRAP: tl.constexpr):
-    """The place that `index` names, and whether it is inside; raises the flag where it is not."""
+def placed(index, size, flag, WRAP: tl.constexpr):
+    """The places that `index` names; 0 where it names none, which raises the flag."""
     place = tl.where(index < 0, index + size, index) if WRAP else index
-    inside = (place >= 0) & (place < size)
-    bad = tl.max(tl.ravel((mask & (inside == 0)).to(tl.int32)), axis=0)
+    # A negative place is a large one without its sign.
+    outside = place.to(tl.uint64, bitcast=True) >= tl.cast(size, tl.uint64)
+    bad = tl.max(tl.ravel(outside.to(tl.int32)), axis=0)
     tl.store(flag, bad, mask=bad != 0)
-    return place, inside & mask
+    return tl.where(outside, 0, place)
 
 
 @triton.jit
-def step(offsets, index, place, size, stride, mask, flag, WRAP: tl.constexpr):
-    """Add one index tensor's part to `offsets`; the second result is where all is inside."""
-    inside = mask
-    if index is not None:
-        i = tl.load(index + place, mask=mask, other=0).to(tl.int64)
-        position, inside = wrapped(i, size, mask, flag, WRAP)
-        offsets += position * stride
-    return offsets, inside
+def step(
+    index, rows, cols, mask, in_rows, flag, size, stride, size_1, size_2, i_0, i_1, i_2, i_3,
+    SHARED: tl.constexpr, WRAP: tl.constexpr, OUTER: tl.constexpr,
+):  # fmt: skip
+    """What one index tensor adds to the offset of each element; SHARED: a row has one index."""
+    if index is None:
+        offsets = tl.zeros([1, 1], tl.int64)
+    else:
+        start = place(rows, size_1, size_2, i_1, i_2, i_3, OUTER)[:, None]
+        if SHARED:
+            i = tl.load(index + start, mask=in_rows, other=0)
+        else:
+            i = tl.load(index + start + cols * i_0, mask=mask, other=0)
+        offsets = placed(i.to(tl.int64), size, flag, WRAP) * stride
+    return offsets
 
 
 @triton.jit
 def take(
-    x, out, i, j, k, flag, numel, d1, d2, d3, d4,
-    x0, x1, x2, x3, x4, i0, i1, i2, i3, i4, j0, j1, j2, j3, j4, k0, k1, k2, k3, k4,
-    i_size, i_stride, j_size, j_stride, k_size, k_stride, WRAP: tl.constexpr, BLOCK: tl.constexpr,
+    x, out, i, j, k, flag, num_rows, num_cols, size_1, size_2,
+    x_0, x_1, x_2, x_3, out_0, out_1, out_2, out_3, i_0, i_1, i_2, i_3, j_0, j_1, j_2, j_3, k_0, k_1, k_2, k_3,
+    i_size, i_stride, j_size, j_stride, k_size, k_stride,
+    SHARED_I: tl.constexpr, SHARED_J: tl.constexpr, SHARED_K: tl.constexpr, WRAP: tl.constexpr,
+    OUTER: tl.constexpr, STORE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """The output is [d0, d1, d2, d3, d4], contiguous; grid: (cdiv(numel, BLOCK),)."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask = at < numel
-    c4 = at % d4
-    c3 = (at // d4) % d3
-    c2 = (at // d4 // d3) % d2
-    c1 = (at // d4 // d3 // d2) % d1
-    c0 = at // d4 // d3 // d2 // d1
-    offsets = c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3 + c4 * x4
-    place = c0 * i0 + c1 * i1 + c2 * i2 + c3 * i3 + c4 * i4
-    offsets, in_i = step(offsets, i, place, i_size, i_stride, mask, flag, WRAP)
-    place = c0 * j0 + c1 * j1 + c2 * j2 + c3 * j3 + c4 * j4
-    offsets, in_j = step(offsets, j, place, j_size, j_stride, mask, flag, WRAP)
-    place = c0 * k0 + c1 * k1 + c2 * k2 + c3 * k3 + c4 * k4
-    offsets, in_k = step(offsets, k, place, k_size, k_stride, mask, flag, WRAP)
-    value = tl.load(x + offsets, mask=in_i & in_j & in_k, other=0)
-    tl.store(out + at, value, mask=mask)
+    """A loop nest over the output: `num_cols` of the innermost dim, `num_rows` = size_1 · size_2 · (the rest) outside.
 
-
-@triton.jit
-def select_rows(x, index, out, flag, num, size, width, x_row, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """out[r, c] = x[index[r], c]; grid: (cdiv(num, ROWS), cdiv(width, COLS))."""
+    Strides are in elements, innermost first; OUTER says that more than one dim lies outside. Grid: (cdiv(num_rows,
+    ROWS), cdiv(num_cols, COLS)).
+    """
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    cols = tl.program_id(1).to(tl.int64) * COLS + tl.arange(0, COLS)
-    in_rows = rows < num
-    i = tl.load(index + rows, mask=in_rows, other=0).to(tl.int64)
-    place, inside = wrapped(i, size, in_rows, flag, False)
-    in_cols = (cols < width)[None, :]
-    value = tl.load(x + (place * x_row)[:, None] + cols[None, :], mask=inside[:, None] & in_cols, other=0)
-    tl.store(out + (rows * width)[:, None] + cols[None, :], value, mask=in_rows[:, None] & in_cols)
+    cols = (tl.program_id(1).to(tl.int64) * COLS + tl.arange(0, COLS))[None, :]
+    in_rows = (rows < num_rows)[:, None]
+    mask = in_rows & (cols < num_cols)
+    at = place(rows, size_1, size_2, x_1, x_2, x_3, OUTER)[:, None] + cols * x_0
+    at += step(i, rows, cols, mask, in_rows, flag, i_size, i_stride, size_1, size_2, i_0, i_1, i_2, i_3,
+               SHARED_I, WRAP, OUTER)  # fmt: skip
+    at += step(j, rows, cols, mask, in_rows, flag, j_size, j_stride, size_1, size_2, j_0, j_1, j_2, j_3,
+               SHARED_J, WRAP, OUTER)  # fmt: skip
+    at += step(k, rows, cols, mask, in_rows, flag, k_size, k_stride, size_1, size_2, k_0, k_1, k_2, k_3,
+               SHARED_K, WRAP, OUTER)  # fmt: skip
+    to = out + place(rows, size_1, size_2, out_1, out_2, out_3, OUTER)[:, None] + cols * out_0
+    tl.store(to, tl.load(x + at, mask=mask), mask=mask, cache_modifier=STORE)
 
 
 @triton.jit
@@ -156,27 +158,36 @@ def _take(
     error: type[Exception] = IndexError,
 ) -> torch.Tensor:  # fmt: skip
     """`strides` are x's along the output's dims, 0 along those that an index decides."""
-    if len(shape) > MOST_DIMS or len(indices) > MOST_INDICES:
-        raise Declined(f"more than {MOST_DIMS} dims or {MOST_INDICES} index tensors")
+    if len(indices) > MOST_INDICES:
+        raise Declined(f"more than {MOST_INDICES} index tensors")
     storage_type(x.dtype)
     out = torch.empty(shape, dtype=x.dtype, device=x.device)
     if out.numel() == 0:
         return out
     if any(size == 0 for _, size, _ in indices):
         raise Declined("an index into a dim without elements")
-    missing = MOST_DIMS - len(shape)
-    pad = (0,) * missing
-    sizes = (1,) * missing + tuple(shape)
-    nothing: list[tuple[torch.Tensor | None, int, int]] = [(None, 1, 0)] * (MOST_INDICES - len(indices))
-    given = [*indices, *nothing]
-    steps = [s for t, _, _ in given for s in (pad + t.stride() if t is not None else (0,) * MOST_DIMS)]
-    limits = [value for _, size, stride in given for value in (size, stride)]
+    layouts = tuple((shape, t.stride()) for t, _, _ in indices)
+    loop = plan(((shape, strides), *layouts), (shape, out.stride()))
+    if len(loop.sizes) > MOST_LOOPS:
+        raise Declined(f"more than {MOST_LOOPS} dims that no two of can be walked as one")
+    missing = MOST_LOOPS - len(loop.sizes)
+    num_cols, *outer = loop.sizes + (1,) * missing
+    own, *of_indices, of_out = (one + (0,) * missing for one in loop.strides)
+    nothing = MOST_INDICES - len(indices)
+    of_indices += [(0,) * MOST_LOOPS] * nothing
+    given = [t for t, _, _ in indices] + [None] * nothing
+    limits = [value for _, size, stride in indices for value in (size, stride)] + [1, 0] * nothing
+    shared = [one[0] == 0 for one in of_indices]
     row = tiles.of(x.device)
-    block = tiles.block(out.numel(), row.flat // 8)
+    cols = tiles.block(num_cols, row.row if all(shared) else row.row // 2)
+    # A long row by itself is a plain copy; short ones share a program.
+    rows = 1 if all(shared) and cols >= _LONG_ROW else tiles.block(math.prod(outer), row.row // cols)
     with checked(indices[0][1], x.device, wrap, error) as flag:
         launch(
-            take, (triton.cdiv(out.numel(), block),), x, out, *(t for t, _, _ in given), flag, out.numel(),
-            *sizes[1:], *pad, *strides, *steps, *limits, WRAP=wrap, BLOCK=block, num_warps=row.num_warps,
+            take, (triton.cdiv(math.prod(outer), rows), triton.cdiv(num_cols, cols)), x, out, *given, flag,
+            math.prod(outer), num_cols, *outer[:2], *own, *of_out, *(s for one in of_indices for s in one), *limits,
+            SHARED_I=shared[0], SHARED_J=shared[1], SHARED_K=shared[2], WRAP=wrap, OUTER=math.prod(outer[1:]) > 1,
+            STORE=tiles.store_modifier(out), ROWS=rows, COLS=cols, num_warps=row.num_warps,
         )  # fmt: skip
     return out
 
@@ -212,30 +223,10 @@ def index_select(self: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Ten
         raise Declined("an index of another kind")
     dim %= self.dim()
     shape = (*self.shape[:dim], index.shape[0], *self.shape[dim + 1 :])
-    if dim == 0 and self[0:1].is_contiguous() and self.shape[0] and self.numel():
-        return _select_rows(self, index, shape)
     strides = tuple(0 if d == dim else self.stride(d) for d in range(self.dim()))
     after = self.dim() - dim - 1
     wide = index.view(-1, *(1,) * after).expand(shape)
     return _take(self, shape, strides, [(wide, self.shape[dim], self.stride(dim))])
-
-
-def _select_rows(x: torch.Tensor, index: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    storage_type(x.dtype)
-    out = torch.empty(shape, dtype=x.dtype, device=x.device)
-    if out.numel() == 0:
-        return out
-    num, width = index.shape[0], x.numel() // x.shape[0]
-    row = tiles.of(x.device)
-    cols = tiles.block(width, row.row)
-    # A long row by itself is a plain copy; short ones share a program.
-    rows = 1 if cols >= _LONG_ROW else tiles.block(num, row.row // cols)
-    with checked(x.shape[0], x.device) as flag:
-        launch(
-            select_rows, (triton.cdiv(num, rows), triton.cdiv(width, cols)), x, index.contiguous(), out, flag, num,
-            x.shape[0], width, x.stride(0), ROWS=rows, COLS=cols, num_warps=row.num_warps,
-        )  # fmt: skip
-    return out
 
 
 def take_(self: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

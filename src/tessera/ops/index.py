@@ -40,9 +40,19 @@ from tessera.ops.pointwise import zero_
 from tessera.ops.pointwise_kernels import place
 
 # Dims of an output that are left once those are joined that every operand walks with one step.
-MOST_LOOPS = 4
+MOST_LOOPS = 5
 MOST_INDICES = 3
-_LONG_ROW = 64
+
+
+@triton.jit
+def wrapped(index, size, mask, flag, WRAP: tl.constexpr):
+    """The place that `index` names, and whether it is inside; raises the flag where it is not."""
+    place = tl.where(index < 0, index + size, index) if WRAP else index
+    # A negative place is a large one without its sign.
+    outside = (place.to(tl.uint64, bitcast=True) >= tl.cast(size, tl.uint64)) & mask
+    bad = tl.max(tl.ravel(outside.to(tl.int32)), axis=0)
+    tl.store(flag, bad, mask=bad != 0)
+    return place, mask & (outside == 0)
 
 
 @triton.jit
@@ -58,48 +68,51 @@ def placed(index, size, flag, WRAP: tl.constexpr):
 
 @triton.jit
 def step(
-    index, rows, cols, mask, in_rows, flag, size, stride, size_1, size_2, i_0, i_1, i_2, i_3,
+    index, outer, rows, cols, mask, in_rows, flag, size, stride, size_2, size_3, i_0, i_1, i_2, i_3, i_4,
     SHARED: tl.constexpr, WRAP: tl.constexpr, OUTER: tl.constexpr,
 ):  # fmt: skip
     """What one index tensor adds to the offset of each element; SHARED: a row has one index."""
     if index is None:
         offsets = tl.zeros([1, 1], tl.int64)
     else:
-        start = place(rows, size_1, size_2, i_1, i_2, i_3, OUTER)[:, None]
+        which = index + place(outer, size_2, size_3, i_2, i_3, i_4, OUTER) + rows * i_1
         if SHARED:
-            i = tl.load(index + start, mask=in_rows, other=0)
+            i = tl.load(which, mask=in_rows, other=0)
         else:
-            i = tl.load(index + start + cols * i_0, mask=mask, other=0)
+            i = tl.load(which + cols * i_0, mask=mask, other=0)
         offsets = placed(i.to(tl.int64), size, flag, WRAP) * stride
     return offsets
 
 
 @triton.jit
 def take(
-    x, out, i, j, k, flag, num_rows, num_cols, size_1, size_2,
-    x_0, x_1, x_2, x_3, out_0, out_1, out_2, out_3, i_0, i_1, i_2, i_3, j_0, j_1, j_2, j_3, k_0, k_1, k_2, k_3,
+    x, out, i, j, k, flag, num_cols, num_rows, num_outer, per_program, size_2, size_3,
+    x_0, x_1, x_2, x_3, x_4, out_0, out_1, out_2, out_3, out_4,
+    i_0, i_1, i_2, i_3, i_4, j_0, j_1, j_2, j_3, j_4, k_0, k_1, k_2, k_3, k_4,
     i_size, i_stride, j_size, j_stride, k_size, k_stride,
     SHARED_I: tl.constexpr, SHARED_J: tl.constexpr, SHARED_K: tl.constexpr, WRAP: tl.constexpr,
     OUTER: tl.constexpr, STORE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """A loop nest over the output: `num_cols` of the innermost dim, `num_rows` = size_1 · size_2 · (the rest) outside.
+    """A loop nest over the output, innermost first: `num_cols`, `num_rows`, `num_outer` = size_2 · size_3 · (the rest).
 
-    Strides are in elements, innermost first; OUTER says that more than one dim lies outside. Grid: (cdiv(num_rows,
-    ROWS), cdiv(num_cols, COLS)).
+    Strides are in elements; OUTER says that `num_outer` is more than one dim. Grid: (cdiv(num_outer, per_program),
+    cdiv(num_rows, ROWS), cdiv(num_cols, COLS)).
     """
-    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    cols = (tl.program_id(1).to(tl.int64) * COLS + tl.arange(0, COLS))[None, :]
-    in_rows = (rows < num_rows)[:, None]
+    rows = (tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
+    cols = (tl.program_id(2).to(tl.int64) * COLS + tl.arange(0, COLS))[None, :]
+    in_rows = rows < num_rows
     mask = in_rows & (cols < num_cols)
-    at = place(rows, size_1, size_2, x_1, x_2, x_3, OUTER)[:, None] + cols * x_0
-    at += step(i, rows, cols, mask, in_rows, flag, i_size, i_stride, size_1, size_2, i_0, i_1, i_2, i_3,
-               SHARED_I, WRAP, OUTER)  # fmt: skip
-    at += step(j, rows, cols, mask, in_rows, flag, j_size, j_stride, size_1, size_2, j_0, j_1, j_2, j_3,
-               SHARED_J, WRAP, OUTER)  # fmt: skip
-    at += step(k, rows, cols, mask, in_rows, flag, k_size, k_stride, size_1, size_2, k_0, k_1, k_2, k_3,
-               SHARED_K, WRAP, OUTER)  # fmt: skip
-    to = out + place(rows, size_1, size_2, out_1, out_2, out_3, OUTER)[:, None] + cols * out_0
-    tl.store(to, tl.load(x + at, mask=mask), mask=mask, cache_modifier=STORE)
+    first = tl.program_id(0).to(tl.int64) * per_program
+    for outer in range(first, tl.minimum(first + per_program, num_outer)):
+        at = place(outer, size_2, size_3, x_2, x_3, x_4, OUTER) + rows * x_1 + cols * x_0
+        at += step(i, outer, rows, cols, mask, in_rows, flag, i_size, i_stride, size_2, size_3,
+                   i_0, i_1, i_2, i_3, i_4, SHARED_I, WRAP, OUTER)  # fmt: skip
+        at += step(j, outer, rows, cols, mask, in_rows, flag, j_size, j_stride, size_2, size_3,
+                   j_0, j_1, j_2, j_3, j_4, SHARED_J, WRAP, OUTER)  # fmt: skip
+        at += step(k, outer, rows, cols, mask, in_rows, flag, k_size, k_stride, size_2, size_3,
+                   k_0, k_1, k_2, k_3, k_4, SHARED_K, WRAP, OUTER)  # fmt: skip
+        to = out + place(outer, size_2, size_3, out_2, out_3, out_4, OUTER) + rows * out_1 + cols * out_0
+        tl.store(to, tl.load(x + at, mask=mask), mask=mask, cache_modifier=STORE)
 
 
 @triton.jit
@@ -171,7 +184,7 @@ def _take(
     if len(loop.sizes) > MOST_LOOPS:
         raise Declined(f"more than {MOST_LOOPS} dims that no two of can be walked as one")
     missing = MOST_LOOPS - len(loop.sizes)
-    num_cols, *outer = loop.sizes + (1,) * missing
+    num_cols, num_rows, *outer = loop.sizes + (1,) * missing
     own, *of_indices, of_out = (one + (0,) * missing for one in loop.strides)
     nothing = MOST_INDICES - len(indices)
     of_indices += [(0,) * MOST_LOOPS] * nothing
@@ -179,17 +192,25 @@ def _take(
     limits = [value for _, size, stride in indices for value in (size, stride)] + [1, 0] * nothing
     shared = [one[0] == 0 for one in of_indices]
     row = tiles.of(x.device)
-    cols = tiles.block(num_cols, row.row if all(shared) else row.row // 2)
-    # A long row by itself is a plain copy; short ones share a program.
-    rows = 1 if all(shared) and cols >= _LONG_ROW else tiles.block(math.prod(outer), row.row // cols)
+    cols, rows, per_program = _blocks(row, num_cols, num_rows, all(shared))
+    num_outer = math.prod(outer)
+    grid = (triton.cdiv(num_outer, per_program), triton.cdiv(num_rows, rows), triton.cdiv(num_cols, cols))
     with checked(indices[0][1], x.device, wrap, error) as flag:
         launch(
-            take, (triton.cdiv(math.prod(outer), rows), triton.cdiv(num_cols, cols)), x, out, *given, flag,
-            math.prod(outer), num_cols, *outer[:2], *own, *of_out, *(s for one in of_indices for s in one), *limits,
+            take, grid, x, out, *given, flag, num_cols, num_rows, num_outer, per_program, *outer[:2],
+            *own, *of_out, *(s for one in of_indices for s in one), *limits,
             SHARED_I=shared[0], SHARED_J=shared[1], SHARED_K=shared[2], WRAP=wrap, OUTER=math.prod(outer[1:]) > 1,
             STORE=tiles.store_modifier(out), ROWS=rows, COLS=cols, num_warps=row.num_warps,
         )  # fmt: skip
     return out
+
+
+def _blocks(row: tiles.Tiles, num_cols: int, num_rows: int, shared: bool) -> tuple[int, int, int]:
+    """Columns and rows of a block, and how many blocks a program walks."""
+    most = row.row if shared else row.row // 2
+    cols = tiles.block(num_cols, most)
+    rows = tiles.block(num_rows, most // cols)
+    return cols, rows, max(1, row.flat // (cols * rows))
 
 
 def gather(self: torch.Tensor, dim: int, index: torch.Tensor, *, sparse_grad: bool = False) -> torch.Tensor:

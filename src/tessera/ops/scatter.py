@@ -33,7 +33,9 @@ from tessera.ops.functions import maximum, minimum
 from tessera.ops.generate import Operand, compute_type, run, storage_type
 from tessera.ops.index import checked, without_masks, wrapped
 from tessera.ops.launch import launch
+from tessera.ops.layout import plan
 from tessera.ops.pointwise import clamp_min, fill_
+from tessera.ops.pointwise_kernels import place
 
 MOST_OTHER_DIMS = 4
 SET, ADD, MUL, MAX, MIN = (tl.constexpr(kind) for kind in range(5))
@@ -55,30 +57,75 @@ def combined(old, new, KIND: tl.constexpr):
 
 
 @triton.jit
-def scatter(
-    out, index, src, flag, num, n, size, d1, d2, d3,
-    o0, o1, o2, o3, i0, i1, i2, i3, s0, s1, s2, s3, o_step, i_step, s_step,
-    KIND: tl.constexpr, COMPUTE: tl.constexpr, WRAP: tl.constexpr, BLOCK: tl.constexpr,
+def write(to, value, mask, KIND: tl.constexpr):
+    """Put `value`, which has the type that is computed in, to what is there."""
+    if KIND != SET:
+        value = combined(tl.load(to, mask=mask).to(value.dtype), value, KIND)
+    tl.store(to, value.to(to.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def write_slices(
+    out, index, src, flag, num_cols, num_outer, per_program, n, size, size_1, size_2,
+    o_0, o_1, o_2, o_3, i_0, i_1, i_2, i_3, s_0, s_1, s_2, s_3, o_step, i_step, s_step,
+    KIND: tl.constexpr, COMPUTE: tl.constexpr, WRAP: tl.constexpr, ALIKE: tl.constexpr, OUTER: tl.constexpr,
+    COLS: tl.constexpr,
 ):  # fmt: skip
-    """`num` places along the other dims [d0, d1, d2, d3], `n` indices at each; grid: (cdiv(num, BLOCK),)."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask = at < num
-    c3 = at % d3
-    c2 = (at // d3) % d2
-    c1 = (at // d3 // d2) % d1
-    c0 = at // d3 // d2 // d1
-    to = out + c0 * o0 + c1 * o1 + c2 * o2 + c3 * o3
-    which = index + c0 * i0 + c1 * i1 + c2 * i2 + c3 * i3
-    given = src + c0 * s0 + c1 * s1 + c2 * s2 + c3 * s3
-    for _ in range(n):
-        i = tl.load(which, mask=mask, other=0).to(tl.int64)
-        place, inside = wrapped(i, size, mask, flag, WRAP)
-        value = tl.load(given, mask=inside).to(COMPUTE)
-        if KIND != SET:
-            value = combined(tl.load(to + place * o_step, mask=inside).to(COMPUTE), value, KIND)
-        tl.store(to + place * o_step, value.to(out.dtype.element_ty), mask=inside)
-        which += i_step
-        given += s_step
+    """`n` indices, each the same for `num_cols` places o_0 apart, over a loop nest outside of `num_outer` = size_1 ·
+    size_2 · (the rest).
+
+    ALIKE: src has one value for all places of an index. Grid: (cdiv(num_outer, per_program), cdiv(num_cols, COLS)).
+    """
+    # A single place is walked by scalar code.
+    cols = 0 if COLS == 1 else tl.program_id(1).to(tl.int64) * COLS + tl.arange(0, COLS)
+    mask = cols < num_cols
+    first = tl.program_id(0).to(tl.int64) * per_program
+    for outer in range(first, tl.minimum(first + per_program, num_outer)):
+        to = out + place(outer, size_1, size_2, o_1, o_2, o_3, OUTER) + cols * o_0
+        which = index + place(outer, size_1, size_2, i_1, i_2, i_3, OUTER)
+        given = src + place(outer, size_1, size_2, s_1, s_2, s_3, OUTER)
+        if not ALIKE:
+            given += cols * s_0
+        for j in range(n):
+            i = tl.load(which + j.to(tl.int64) * i_step).to(tl.int64)
+            if WRAP:
+                i = tl.where(i < 0, i + size, i)
+            # A negative index is a large one without its sign.
+            if i.to(tl.uint64, bitcast=True) < size:
+                if ALIKE:
+                    value = tl.load(given + j.to(tl.int64) * s_step)
+                else:
+                    value = tl.load(given + j.to(tl.int64) * s_step, mask=mask)
+                write(to + i * o_step, tl.broadcast_to(value.to(COMPUTE), mask.shape), mask, KIND)
+            else:
+                tl.store(flag, 1)
+
+
+@triton.jit
+def write_places(
+    out, index, src, flag, num_cols, num_outer, per_program, n, size, size_1, size_2,
+    o_0, o_1, o_2, o_3, i_0, i_1, i_2, i_3, s_0, s_1, s_2, s_3, o_step, i_step, s_step,
+    KIND: tl.constexpr, COMPUTE: tl.constexpr, WRAP: tl.constexpr, ALIKE: tl.constexpr, OUTER: tl.constexpr,
+    COLS: tl.constexpr,
+):  # fmt: skip
+    """As `write_slices`, where each of the `num_cols` places has indices of its own."""
+    cols = tl.program_id(1).to(tl.int64) * COLS + tl.arange(0, COLS)
+    mask = cols < num_cols
+    first = tl.program_id(0).to(tl.int64) * per_program
+    for outer in range(first, tl.minimum(first + per_program, num_outer)):
+        to = out + place(outer, size_1, size_2, o_1, o_2, o_3, OUTER) + cols * o_0
+        which = index + place(outer, size_1, size_2, i_1, i_2, i_3, OUTER) + cols * i_0
+        given = src + place(outer, size_1, size_2, s_1, s_2, s_3, OUTER)
+        if not ALIKE:
+            given += cols * s_0
+        for j in range(n):
+            i = tl.load(which + j.to(tl.int64) * i_step, mask=mask, other=0).to(tl.int64)
+            at, inside = wrapped(i, size, mask, flag, WRAP)
+            if ALIKE:
+                value = tl.load(given + j.to(tl.int64) * s_step)
+            else:
+                value = tl.load(given + j.to(tl.int64) * s_step, mask=mask)
+            write(to + at * o_step, tl.broadcast_to(value.to(COMPUTE), mask.shape), inside, KIND)
 
 
 def _own(out: torch.Tensor) -> None:
@@ -94,25 +141,36 @@ def _launch(
     along: tuple[int, int, int, int, int],
     kind: int,
     error: type[Exception],
+    wrap: bool = False,
 ) -> None:
     """`others`: (size, strides of out, index, src) of each other dim; `along`: (n, size, strides) of the indexed."""
-    others = tuple(dim for dim in others if dim[0] != 1)
-    if len(others) > MOST_OTHER_DIMS:
-        raise Declined(f"more than {MOST_OTHER_DIMS + 1} dims")
     n, size, *steps = along
-    num = math.prod(dim[0] for dim in others)
-    if num == 0 or n == 0:
+    shape = tuple(dim[0] for dim in others)
+    if n == 0 or 0 in shape:
         return
-    padded = ((1, 0, 0, 0),) * (MOST_OTHER_DIMS - len(others)) + others
-    strides = [dim[k] for k in (1, 2, 3) for dim in padded]
-    row = tiles.of(out.device)
-    block = tiles.block(num, row.flat // 8)
+    of_out, *given = ((shape, tuple(dim[k] for dim in others)) for k in (1, 2, 3))
+    loop = plan(tuple(given), of_out)
+    of_index, of_src, of_out = loop.strides
+    sizes, row = loop.sizes, tiles.of(out.device)
+    if sizes and steps[0] < of_out[0] and row.walkers == 1:
+        # The dim that is indexed is the inner one.
+        sizes, of_out, of_index, of_src = ((first, *rest) for first, rest in ((1, sizes), (0, of_out), (0, of_index), (0, of_src)))
+    if len(sizes) > MOST_OTHER_DIMS:
+        raise Declined(f"more than {MOST_OTHER_DIMS + 1} dims that no two of can be walked as one")
+    missing = MOST_OTHER_DIMS - len(sizes)
+    num_cols, *outer = sizes + (1,) * missing
+    strides = [s for one in (of_out, of_index, of_src) for s in one + (0,) * missing]
+    cols = tiles.block(num_cols, row.row // 4)
+    num_outer = math.prod(outer)
+    per_program = max(1, row.flat // (cols * n))
     compute = storage_type(out.dtype) if kind == SET.value else compute_type(out.dtype)
-    with checked(size, out.device, error=error) as flag:
+    with checked(size, out.device, wrap, error) as flag:
         launch(
-            scatter, (triton.cdiv(num, block),), out, index, src, flag, num, n, size,
-            *(dim[0] for dim in padded[1:]), *strides, *steps,
-            KIND=kind, COMPUTE=compute, WRAP=False, BLOCK=block, num_warps=row.num_warps,
+            write_slices if strides[MOST_OTHER_DIMS] == 0 else write_places,
+            (triton.cdiv(num_outer, per_program), triton.cdiv(num_cols, cols)), out, index, src, flag,
+            num_cols, num_outer, per_program, n, size, *outer[:2], *strides, *steps,
+            KIND=kind, COMPUTE=compute, WRAP=wrap, ALIKE=strides[2 * MOST_OTHER_DIMS] == 0,
+            OUTER=math.prod(outer[1:]) > 1, COLS=cols, num_warps=row.num_warps,
         )  # fmt: skip
 
 

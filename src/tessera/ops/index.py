@@ -45,43 +45,32 @@ MOST_INDICES = 3
 
 
 @triton.jit
-def wrapped(index, size, mask, flag, WRAP: tl.constexpr):
-    """The place that `index` names, and whether it is inside; raises the flag where it is not."""
-    place = tl.where(index < 0, index + size, index) if WRAP else index
-    # A negative place is a large one without its sign.
-    outside = (place.to(tl.uint64, bitcast=True) >= tl.cast(size, tl.uint64)) & mask
-    bad = tl.max(tl.ravel(outside.to(tl.int32)), axis=0)
-    tl.store(flag, bad, mask=bad != 0)
-    return place, mask & (outside == 0)
-
-
-@triton.jit
-def placed(index, size, flag, WRAP: tl.constexpr):
-    """The places that `index` names; 0 where it names none, which raises the flag."""
-    place = tl.where(index < 0, index + size, index) if WRAP else index
-    # A negative place is a large one without its sign.
-    outside = place.to(tl.uint64, bitcast=True) >= tl.cast(size, tl.uint64)
-    bad = tl.max(tl.ravel(outside.to(tl.int32)), axis=0)
-    tl.store(flag, bad, mask=bad != 0)
-    return tl.where(outside, 0, place)
+def outside(place, size):
+    """Whether a place is not one of `size`; without its sign a negative place is a large one."""
+    return place.to(tl.uint64, bitcast=True) >= tl.cast(size, tl.uint64)
 
 
 @triton.jit
 def step(
-    index, outer, rows, cols, mask, in_rows, flag, size, stride, size_2, size_3, i_0, i_1, i_2, i_3, i_4,
+    index, outer, rows, cols, mask, in_rows, size, stride, size_2, size_3, i_0, i_1, i_2, i_3, i_4,
     SHARED: tl.constexpr, WRAP: tl.constexpr, OUTER: tl.constexpr,
 ):  # fmt: skip
-    """What one index tensor adds to the offset of each element; SHARED: a row has one index."""
+    """What one index tensor adds to the offset of each element, and whether one is outside; SHARED: a row has one
+    index."""
     if index is None:
         offsets = tl.zeros([1, 1], tl.int64)
+        bad = 0
     else:
         which = index + place(outer, size_2, size_3, i_2, i_3, i_4, OUTER) + rows * i_1
         if SHARED:
-            i = tl.load(which, mask=in_rows, other=0)
+            i = tl.load(which, mask=in_rows, other=0).to(tl.int64)
         else:
-            i = tl.load(which + cols * i_0, mask=mask, other=0)
-        offsets = placed(i.to(tl.int64), size, flag, WRAP) * stride
-    return offsets
+            i = tl.load(which + cols * i_0, mask=mask, other=0).to(tl.int64)
+        if WRAP:
+            i = tl.where(i < 0, i + size, i)
+        bad = tl.max(tl.ravel(outside(i, size).to(tl.int32)), axis=0)
+        offsets = i * stride
+    return offsets, bad
 
 
 @triton.jit
@@ -105,14 +94,18 @@ def take(
     first = tl.program_id(0).to(tl.int64) * per_program
     for outer in range(first, tl.minimum(first + per_program, num_outer)):
         at = place(outer, size_2, size_3, x_2, x_3, x_4, OUTER) + rows * x_1 + cols * x_0
-        at += step(i, outer, rows, cols, mask, in_rows, flag, i_size, i_stride, size_2, size_3,
-                   i_0, i_1, i_2, i_3, i_4, SHARED_I, WRAP, OUTER)  # fmt: skip
-        at += step(j, outer, rows, cols, mask, in_rows, flag, j_size, j_stride, size_2, size_3,
-                   j_0, j_1, j_2, j_3, j_4, SHARED_J, WRAP, OUTER)  # fmt: skip
-        at += step(k, outer, rows, cols, mask, in_rows, flag, k_size, k_stride, size_2, size_3,
-                   k_0, k_1, k_2, k_3, k_4, SHARED_K, WRAP, OUTER)  # fmt: skip
-        to = out + place(outer, size_2, size_3, out_2, out_3, out_4, OUTER) + rows * out_1 + cols * out_0
-        tl.store(to, tl.load(x + at, mask=mask), mask=mask, cache_modifier=STORE)
+        step_i, bad_i = step(i, outer, rows, cols, mask, in_rows, i_size, i_stride, size_2, size_3,
+                             i_0, i_1, i_2, i_3, i_4, SHARED_I, WRAP, OUTER)  # fmt: skip
+        step_j, bad_j = step(j, outer, rows, cols, mask, in_rows, j_size, j_stride, size_2, size_3,
+                             j_0, j_1, j_2, j_3, j_4, SHARED_J, WRAP, OUTER)  # fmt: skip
+        step_k, bad_k = step(k, outer, rows, cols, mask, in_rows, k_size, k_stride, size_2, size_3,
+                             k_0, k_1, k_2, k_3, k_4, SHARED_K, WRAP, OUTER)  # fmt: skip
+        if bad_i + bad_j + bad_k != 0:
+            tl.store(flag, 1)
+        else:
+            value = tl.load(x + (at + step_i + step_j + step_k), mask=mask)
+            to = out + place(outer, size_2, size_3, out_2, out_3, out_4, OUTER) + rows * out_1 + cols * out_0
+            tl.store(to, value, mask=mask, cache_modifier=STORE)
 
 
 @triton.jit
@@ -131,16 +124,18 @@ def add_rows(g, index, out, num, width, padding, COLS: tl.constexpr):
 
 
 @functools.cache
-def _flag(device: torch.device) -> torch.Tensor:
-    return torch.tensor([0], dtype=torch.int32, device=device)
+def _flag(device: torch.device) -> tuple[torch.Tensor, Callable[[], int]]:
+    """A flag, and the shortest way to read it."""
+    flag = torch.tensor([0], dtype=torch.int32, device=device)
+    return flag, flag.numpy().item if flag.is_cpu else flag.item
 
 
 def flagged(device: torch.device, error: Callable[[], Exception]) -> AbstractContextManager[torch.Tensor]:
     """The flag for the launches inside; `error()` is raised behind them when a kernel raised it."""
-    flag = _flag(device)
+    flag, read = _flag(device)
 
     def check() -> None:
-        if flag.item():
+        if read():
             zero_(flag, out=flag)
             raise error()
 

@@ -31,7 +31,7 @@ from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.functions import maximum, minimum
 from tessera.ops.generate import Operand, compute_type, run, storage_type
-from tessera.ops.index import checked, without_masks, wrapped
+from tessera.ops.index import checked, outside, without_masks
 from tessera.ops.launch import launch
 from tessera.ops.layout import plan
 from tessera.ops.pointwise import clamp_min, fill_
@@ -78,7 +78,7 @@ def write_slices(
     """
     # A single place is walked by scalar code.
     cols = 0 if COLS == 1 else tl.program_id(1).to(tl.int64) * COLS + tl.arange(0, COLS)
-    mask = cols < num_cols
+    mask = True if COLS == 1 else cols < num_cols
     first = tl.program_id(0).to(tl.int64) * per_program
     for outer in range(first, tl.minimum(first + per_program, num_outer)):
         to = out + place(outer, size_1, size_2, o_1, o_2, o_3, OUTER) + cols * o_0
@@ -90,13 +90,12 @@ def write_slices(
             i = tl.load(which + j.to(tl.int64) * i_step).to(tl.int64)
             if WRAP:
                 i = tl.where(i < 0, i + size, i)
-            # A negative index is a large one without its sign.
-            if i.to(tl.uint64, bitcast=True) < size:
+            if not outside(i, size):
                 if ALIKE:
                     value = tl.load(given + j.to(tl.int64) * s_step)
                 else:
                     value = tl.load(given + j.to(tl.int64) * s_step, mask=mask)
-                write(to + i * o_step, tl.broadcast_to(value.to(COMPUTE), mask.shape), mask, KIND)
+                write(to + i * o_step, value.to(COMPUTE), mask, KIND)
             else:
                 tl.store(flag, 1)
 
@@ -120,12 +119,31 @@ def write_places(
             given += cols * s_0
         for j in range(n):
             i = tl.load(which + j.to(tl.int64) * i_step, mask=mask, other=0).to(tl.int64)
-            at, inside = wrapped(i, size, mask, flag, WRAP)
+            if WRAP:
+                i = tl.where(i < 0, i + size, i)
+            bad = tl.max((mask & outside(i, size)).to(tl.int32), axis=0)
+            tl.store(flag, bad, mask=bad != 0)
             if ALIKE:
                 value = tl.load(given + j.to(tl.int64) * s_step)
             else:
                 value = tl.load(given + j.to(tl.int64) * s_step, mask=mask)
-            write(to + at * o_step, tl.broadcast_to(value.to(COMPUTE), mask.shape), inside, KIND)
+            inside = mask & (outside(i, size) == 0)
+            write(to + i * o_step, value.to(COMPUTE), inside, KIND)
+
+
+@triton.jit
+def add_offsets(index, total, flag, n, size, stride, FIRST: tl.constexpr, BLOCK: tl.constexpr):
+    """total[j] += index[j] · stride, where a negative index counts from the end; grid: (cdiv(n, BLOCK),)."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = at < n
+    i = tl.load(index + at, mask=mask, other=0).to(tl.int64)
+    i = tl.where(i < 0, i + size, i)
+    bad = tl.max((mask & outside(i, size)).to(tl.int32), axis=0)
+    tl.store(flag, bad, mask=bad != 0)
+    offset = i * stride
+    if not FIRST:
+        offset += tl.load(total + at, mask=mask)
+    tl.store(total + at, offset, mask=mask)
 
 
 def _own(out: torch.Tensor) -> None:
@@ -152,9 +170,9 @@ def _launch(
     loop = plan(tuple(given), of_out)
     of_index, of_src, of_out = loop.strides
     sizes, row = loop.sizes, tiles.of(out.device)
-    if sizes and steps[0] < of_out[0] and row.walkers == 1:
+    if sizes and steps[0] < of_out[0] and row.one_walks:
         # The dim that is indexed is the inner one.
-        sizes, of_out, of_index, of_src = ((first, *rest) for first, rest in ((1, sizes), (0, of_out), (0, of_index), (0, of_src)))
+        sizes, of_out, of_index, of_src = (1, *sizes), (0, *of_out), (0, *of_index), (0, *of_src)
     if len(sizes) > MOST_OTHER_DIMS:
         raise Declined(f"more than {MOST_OTHER_DIMS + 1} dims that no two of can be walked as one")
     missing = MOST_OTHER_DIMS - len(sizes)
@@ -295,7 +313,9 @@ def scatter_reduce_(
     return _scatter(self, dim, index, src, _REDUCTIONS[reduce])
 
 
-def _along(self: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor, kind: int) -> torch.Tensor:
+def _along(
+    self: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor, kind: int, wrap: bool = False
+) -> torch.Tensor:
     """Slices of `source` along `dim` at the places that a vector of indices names."""
     out, index = _at_least_1d(self), _at_least_1d(index)
     rank = out.dim()
@@ -311,7 +331,7 @@ def _along(self: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tens
     _own(out)
     others = tuple((shape[d], out.stride(d), 0, source.stride(d)) for d in range(rank) if d != dim)
     along = (index.shape[0], out.shape[dim], out.stride(dim), index.stride(0), source.stride(dim))
-    _launch(out, index, source, others, along, kind, IndexError)
+    _launch(out, index, source, others, along, kind, IndexError, wrap)
     return self
 
 
@@ -332,15 +352,13 @@ def index_copy_(self: torch.Tensor, dim: int, index: torch.Tensor, source: torch
 
 
 def index_fill_(self: torch.Tensor, dim: int, index: torch.Tensor, value: Operand) -> torch.Tensor:
-    """self[index[i]] = value for dim 0; negative indices, which count from the end, are left to PyTorch."""
+    """self[index[i]] = value for dim 0; negative indices count from the end."""
     rank = max(self.dim(), 1)
     if not -rank <= dim < rank or index.dim() > 1 or (isinstance(value, float) and not self.is_floating_point()):
         raise Declined("a fill of this kind")
-    if index.numel() and bool((index < 0).any()):
-        raise Declined("indices that count from the end")
     index, size = _at_least_1d(index), _at_least_1d(self).shape
     shape = (*size[: dim % rank], index.shape[0], *size[dim % rank + 1 :])
-    return _along(self, dim, index, one(value, self).expand(shape), SET.value)
+    return _along(self, dim, index, one(value, self).expand(shape), SET.value, wrap=True)
 
 
 def index_reduce_(
@@ -358,19 +376,17 @@ def index_reduce_(
     return _along(self, dim, index, source, _REDUCTIONS[reduce])
 
 
-def _places(self: torch.Tensor, indices: list[torch.Tensor], dims: list[int]) -> torch.Tensor:
-    """The offset in elements that each index tuple names, checked; negative indices count from the end."""
-    total: torch.Tensor | None = None
-    for t, d in zip(indices, dims, strict=True):
-        size = self.shape[d]
-        if t.numel() and (int(t.min()) < -size or int(t.max()) >= size):
-            raise IndexError(
-                f"index out of range: dim {d} has {size} elements, so an index must lie in [{-size}, {size}); "
-                "compare the index tensor's minimum and maximum with that"
-            )
-        part = torch.where(t < 0, t + size, t) * self.stride(d)
-        total = part if total is None else total + part
-    assert total is not None, "an index_put without indices was declined before"
+def _offsets(self: torch.Tensor, indices: list[torch.Tensor], dims: list[int]) -> torch.Tensor:
+    """The offset in elements that each tuple of indices names, checked; negative indices count from the end."""
+    n, row = indices[0].numel(), tiles.of(self.device)
+    total = torch.empty((n,), dtype=torch.int64, device=self.device)
+    block = tiles.block(n, row.row)
+    for number, (t, d) in enumerate(zip(indices, dims, strict=True)):
+        with checked(self.shape[d], self.device, wrap=True) as flag:
+            launch(
+                add_offsets, (triton.cdiv(n, block),), t.contiguous(), total, flag, n, self.shape[d], self.stride(d),
+                FIRST=number == 0, BLOCK=block, num_warps=row.num_warps,
+            )  # fmt: skip
     return total
 
 
@@ -403,17 +419,20 @@ def index_put_(
         spread = values.expand(shape)
     except RuntimeError as error:
         raise Declined("shapes do not broadcast") from error
-    places = _places(self, [t.contiguous() for t in wide], dims).reshape(-1)
-    source = spread.reshape(*shape[: len(lead)], -1, *shape[len(lead) + len(middle) :]) if math.prod(shape) else spread
-    if math.prod(shape) == 0:
+    if 0 in shape:
         return self
+    source = spread.reshape(*shape[: len(lead)], -1, *shape[len(lead) + len(middle) :])
+    if len(dims) == 1:
+        places, extent, step = wide[0].reshape(-1), self.shape[dims[0]], self.stride(dims[0])
+    else:
+        places, step = _offsets(self, list(wide), dims), 1
+        extent = 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.stride(), strict=True))
     own = [*range(len(lead)), *range(len(lead) + 1, source.dim())]
     others = tuple(
         (self.shape[d], self.stride(d), 0, source.stride(k)) for d, k in zip([*lead, *rest], own, strict=True)
     )
-    extent = 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.stride(), strict=True))
-    along = (places.shape[0], extent, 1, 1, source.stride(len(lead)))
-    _launch(self, places, source, others, along, ADD.value if accumulate else SET.value, IndexError)
+    along = (places.shape[0], extent, step, places.stride(0), source.stride(len(lead)))
+    _launch(self, places, source, others, along, ADD.value if accumulate else SET.value, IndexError, wrap=True)
     return self
 
 

@@ -21,9 +21,9 @@ class Tiles:
     reductions) holds ·
     `longest_row`: rows up to this many elements are held whole, longer ones are walked in steps of `row` ·
     `mm`: rows, columns and depth of a matmul tile · `attention`: queries and keys of an attention tile · `min_dot`:
-    smallest side that the chip's dot takes · `walkers`: places that a program walks serially beside each other where they
-    lie apart in memory · `num_warps`: for the GPU compilers · `streamed_bytes`: outputs from this
-    size on are written past the caches, which would not hold them until they are read; 0: none.
+    smallest side that the chip's dot takes · `num_warps`: for the GPU compilers · `one_walks`: one element at a time
+    is as fast as several where these lie apart · `streamed_bytes`: outputs from this size on are written past the
+    caches, which would not hold them until they are read; 0: none.
     """
 
     flat: int
@@ -33,7 +33,7 @@ class Tiles:
     attention: tuple[int, int]
     min_dot: int
     num_warps: int
-    walkers: int = 128
+    one_walks: bool = False
     streamed_bytes: int = 0
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class Tiles:
 TILES = {
     "cpu": Tiles(
         flat=8192, row=2048, longest_row=65536, mm=(256, 128, 128), attention=(64, 64), min_dot=1, num_warps=1,
-        walkers=1, streamed_bytes=1 << 24,
+        one_walks=True, streamed_bytes=1 << 24,
     ),
     "cuda": Tiles(flat=1024, row=2048, longest_row=8192, mm=(64, 64, 32), attention=(64, 32), min_dot=16, num_warps=4),
     "hip": Tiles(flat=1024, row=2048, longest_row=8192, mm=(64, 64, 32), attention=(64, 32), min_dot=16, num_warps=4),

@@ -25,6 +25,7 @@ import functools
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 import triton
@@ -124,7 +125,7 @@ def add_rows(g, index, out, num, width, padding, COLS: tl.constexpr):
 
 
 @functools.cache
-def _flag(device: torch.device) -> tuple[torch.Tensor, Callable[[], int]]:
+def _flag(device: torch.device) -> tuple[torch.Tensor, Callable[[], Any]]:
     """A flag, and the shortest way to read it."""
     flag = torch.tensor([0], dtype=torch.int32, device=device)
     return flag, flag.numpy().item if flag.is_cpu else flag.item

@@ -57,11 +57,11 @@ def combined(old, new, KIND: tl.constexpr):
 
 
 @triton.jit
-def write(to, value, mask, KIND: tl.constexpr):
-    """Put `value`, which has the type that is computed in, to what is there."""
+def put_to(to, value, mask, KIND: tl.constexpr):
+    """What stands at `to` after `value`, which has the type that is computed in."""
     if KIND != SET:
         value = combined(tl.load(to, mask=mask).to(value.dtype), value, KIND)
-    tl.store(to, value.to(to.dtype.element_ty), mask=mask)
+    return value.to(to.dtype.element_ty)
 
 
 @triton.jit
@@ -80,13 +80,13 @@ def write_slices(
     cols = 0 if COLS == 1 else tl.program_id(1).to(tl.int64) * COLS + tl.arange(0, COLS)
     mask = True if COLS == 1 else cols < num_cols
     first = tl.program_id(0).to(tl.int64) * per_program
-    for outer in range(first, tl.minimum(first + per_program, num_outer)):
+    for outer in tl.range(first, tl.minimum(first + per_program, num_outer)):
         to = out + place(outer, size_1, size_2, o_1, o_2, o_3, OUTER) + cols * o_0
         which = index + place(outer, size_1, size_2, i_1, i_2, i_3, OUTER)
         given = src + place(outer, size_1, size_2, s_1, s_2, s_3, OUTER)
         if not ALIKE:
             given += cols * s_0
-        for j in range(n):
+        for j in tl.range(n):
             i = tl.load(which + j.to(tl.int64) * i_step).to(tl.int64)
             if WRAP:
                 i = tl.where(i < 0, i + size, i)
@@ -95,7 +95,8 @@ def write_slices(
                     value = tl.load(given + j.to(tl.int64) * s_step)
                 else:
                     value = tl.load(given + j.to(tl.int64) * s_step, mask=mask)
-                write(to + i * o_step, value.to(COMPUTE), mask, KIND)
+                at = to + i * o_step
+                tl.store(at, put_to(at, value.to(COMPUTE), mask, KIND), mask=mask)
             else:
                 tl.store(flag, 1)
 
@@ -111,13 +112,13 @@ def write_places(
     cols = tl.program_id(1).to(tl.int64) * COLS + tl.arange(0, COLS)
     mask = cols < num_cols
     first = tl.program_id(0).to(tl.int64) * per_program
-    for outer in range(first, tl.minimum(first + per_program, num_outer)):
+    for outer in tl.range(first, tl.minimum(first + per_program, num_outer)):
         to = out + place(outer, size_1, size_2, o_1, o_2, o_3, OUTER) + cols * o_0
         which = index + place(outer, size_1, size_2, i_1, i_2, i_3, OUTER) + cols * i_0
         given = src + place(outer, size_1, size_2, s_1, s_2, s_3, OUTER)
         if not ALIKE:
             given += cols * s_0
-        for j in range(n):
+        for j in tl.range(n):
             i = tl.load(which + j.to(tl.int64) * i_step, mask=mask, other=0).to(tl.int64)
             if WRAP:
                 i = tl.where(i < 0, i + size, i)
@@ -128,7 +129,8 @@ def write_places(
             else:
                 value = tl.load(given + j.to(tl.int64) * s_step, mask=mask)
             inside = mask & (outside(i, size) == 0)
-            write(to + i * o_step, value.to(COMPUTE), inside, KIND)
+            at = to + i * o_step
+            tl.store(at, put_to(at, value.to(COMPUTE), inside, KIND), mask=inside)
 
 
 @triton.jit
@@ -166,8 +168,8 @@ def _launch(
     shape = tuple(dim[0] for dim in others)
     if n == 0 or 0 in shape:
         return
-    of_out, *given = ((shape, tuple(dim[k] for dim in others)) for k in (1, 2, 3))
-    loop = plan(tuple(given), of_out)
+    first, second, third = ((shape, tuple(dim[k] for dim in others)) for k in (1, 2, 3))
+    loop = plan((second, third), first)
     of_index, of_src, of_out = loop.strides
     sizes, row = loop.sizes, tiles.of(out.device)
     if sizes and steps[0] < of_out[0] and row.one_walks:

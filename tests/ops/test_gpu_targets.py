@@ -124,6 +124,7 @@ CALLS: list[Callable[[], Any]] = [
     lambda: distinct.mark_opening(rows, torch.empty(48, dtype=torch.bool)),
     lambda: distinct.write_groups(rows, rows, rows, rows, rows, rows),
     lambda: search.searchsorted(vector, x),
+    lambda: search.write_runs(rows, torch.empty_like(rows)),
     lambda: nonzero.count_by_block(vector),
     lambda: nonzero.write_places(x > 0, rows, rows),
     lambda: nonzero.write_coordinates(rows, (6, 8), torch.empty((2, 48), dtype=torch.int64)),

@@ -1,20 +1,19 @@
 """Reading by index: index_select, gather, index with integer tensors; and the gradient of an embedding table.
 
-gather, index_select and advanced indexing differ only in the strides that they give to the kernel `take`;
-`select_rows` is the embedding's case, with contiguous rows. Only `index` and `take` count negative indices from the
-end. An index outside is an error: kernels raise a flag and write 0, and the entry raises IndexError (gather:
-RuntimeError), as PyTorch does.
+gather, index_select, embedding and advanced indexing differ only in the strides that they give to the kernel `take`,
+which walks blocks of the two innermost dims; where a row of the output has one index, rows are copied. Only `index` and
+`take` count negative indices from the end. An index outside is an error: kernels raise a flag and leave the block out,
+and the entry raises IndexError (gather: RuntimeError), as PyTorch does.
 
 Formula:
     take:        out[…] = x[… + Σ_k i_k[…] · s_k], with up to 3 index tensors, each broadcast over the output
-    select_rows: out[r, :] = x[i[r], :]
     backward:    dw[i[r], :] += g[r, :] for all r but those at `padding_idx`, in order of r
 Shapes: gather: index of the rank of self; index_select: index [L]; embedding: weight [num, width], indices of any
 shape; index: index tensors that broadcast, or boolean masks of the dims that they stand for.
 Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, moved bit by bit; indices int64,
 also int32 but for take. The gradient takes floating types and sums half types in float32.
-Limits: results of up to 5 dims and up to 3 index tensors, but for whole slices along the first dim; no gradient scaled
-by frequency.
+Limits: up to 3 index tensors; up to 5 dims of the result once those are joined that all operands walk with one step; no
+gradient scaled by frequency.
 Source: the pages of torch.gather, torch.index_select, torch.take, torch.nn.functional.embedding; "Tensor indexing" in
 PyTorch's reference of torch.Tensor
 """

@@ -2,7 +2,8 @@
 
 A program owns a block of places along the other dims and walks the indices itself, in order, so that equal indices
 never race and the result does not depend on the number of threads. All operators here differ only in the strides they
-give to it.
+give to it: `write_slices` where one index stands for the whole block, or the block is one place; `write_places` where
+each place has indices of its own.
 
 Formula:
     out[…, i[j], …] ← out[…, i[j], …] ∘ src[…, j, …] for j in order
@@ -11,7 +12,7 @@ Shapes: scatter: index and src of the rank of self, index nowhere larger than sr
 src with L slices; index_put: index tensors that broadcast, or masks.
 Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, src of the type of self; indices
 int64 or int32 (put: int64). Each step rounds to the type of self.
-Limits: up to 5 dims once those of size 1 are left out; no output whose elements share memory.
+Limits: up to 5 dims once those are joined that all operands walk with one step; no output whose elements share memory.
 Source: the pages of torch.Tensor.scatter_, torch.Tensor.scatter_reduce_, torch.Tensor.index_add_,
 torch.Tensor.index_copy_ and torch.Tensor.index_put_
 """

@@ -1,4 +1,4 @@
-"""Places in sorted rows, by binary search: searchsorted and bucketize; and the places that repeats make.
+"""Places in sorted rows, by binary search: searchsorted and bucketize; and repeats, written in runs.
 
 Formula:
     left:  y[r, i] = how many elements of row r are less than x[r, i]
@@ -61,7 +61,7 @@ def write_repeats(ends, out, num, EACH: tl.constexpr, BLOCK: tl.constexpr):
     """out[j] = i from ends[i - 1] to before ends[i], for `num` i, EACH of them a program; grid: (cdiv(num, EACH),)."""
     first = tl.program_id(0).to(tl.int64) * EACH
     start = tl.load(ends + first - 1, mask=first > 0, other=0)
-    for i in range(first, tl.minimum(first + EACH, num)):
+    for i in tl.range(first, tl.minimum(first + EACH, num)):
         end = tl.load(ends + i)
         for at in range(start, end, BLOCK):
             places = at + tl.arange(0, BLOCK)

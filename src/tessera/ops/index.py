@@ -10,10 +10,10 @@ Formula:
     backward:    dw[i[r], :] += g[r, :] for all r but those at `padding_idx`, in order of r
 Shapes: gather: index of the rank of self; index_select: index [L]; embedding: weight [num, width], indices of any
 shape; index: index tensors that broadcast, or boolean masks of the dims that they stand for.
-Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, moved bit by bit; indices int64,
-also int32 but for take. The gradient takes floating types and sums half types in float32.
-Limits: up to 3 index tensors; up to 5 dims of the result once those are joined that all operands walk with one step; no
-gradient scaled by frequency.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8, bool and complex numbers, moved bit by
+bit; indices int64, also int32 but for take. The gradient takes floating types and sums half types in float32.
+Limits: up to 3 index tensors; up to 5 dims of the result (of complex numbers 4) once those are joined that all operands
+walk with one step; no gradient scaled by frequency.
 Source: the pages of torch.gather, torch.index_select, torch.take, torch.nn.functional.embedding; "Tensor indexing" in
 PyTorch's reference of torch.Tensor
 """
@@ -166,6 +166,12 @@ def _take(
     error: type[Exception] = IndexError,
 ) -> torch.Tensor:  # fmt: skip
     """`strides` are x's along the output's dims, 0 along those that an index decides."""
+    if x.is_complex():
+        # A complex number is a row of two: one dim more, which no index enters.
+        wide = (*shape, 2)
+        pairs = [(t.unsqueeze(-1).expand(wide), size, 2 * stride) for t, size, stride in indices]
+        apart = (*(2 * stride for stride in strides), 1)
+        return torch.view_as_complex(_take(torch.view_as_real(x), wide, apart, pairs, wrap, error))
     if len(indices) > MOST_INDICES:
         raise Declined(f"more than {MOST_INDICES} index tensors")
     storage_type(x.dtype)

@@ -21,6 +21,7 @@ _SIZES = {
     "mm": "rows, columns and depth of a tile of a product",
     "attention": "queries and keys of a tile of attention",
     "min_dot": "the smallest side of a product of tiles",
+    "one_walks": "whether elements that lie apart are walked one at a time",
     "streamed_bytes": "bytes from which on an output is written past the caches; 0: never",
 }
 _DOCUMENTED = re.compile(r"\b(torch(?:\.\w+)*\.[A-Za-z]\w*)")
@@ -159,7 +160,9 @@ def _blocks(module: str) -> str:
     )
 
 
-def _size(value: int | tuple[int, ...]) -> str:
+def _size(value: bool | int | tuple[int, ...]) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return " × ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

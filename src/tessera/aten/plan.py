@@ -118,7 +118,7 @@ class _Watch(TorchDispatchMode):
         self.launches: list[Launch] = []
         self.checks: list[Callable[[], None]] = []
         self.kept: list[Any] = []
-        self._flags: set[int] = set()
+        self._fixed: set[int] = set()
         places = [x.untyped_storage().data_ptr() for x in inputs]
         self.memory = {place: number for number, place in enumerate(places) if place}
 
@@ -153,7 +153,7 @@ class _Watch(TorchDispatchMode):
         slots = itertools.count()
         for index, kind in enumerate(kinds):
             slot = next(slots) if kind != "constexpr" else -1
-            if slot >= 0 and isinstance(values[index], torch.Tensor) and values[index].data_ptr() not in self._flags:
+            if slot >= 0 and isinstance(values[index], torch.Tensor) and values[index].data_ptr() not in self._fixed:
                 patches.append(self._patch(slot, values[index]))
                 values[index] = None
         packed = make_packer(kinds)(tuple(values))
@@ -162,9 +162,14 @@ class _Watch(TorchDispatchMode):
             self.launches.append(Launch(address=address, packed=packed, grid=grid, patches=tuple(patches)))
             self.kept.append(compiled.loaded)
 
+    def fixed(self, table: torch.Tensor) -> None:
+        """A constant of the plan, which keeps it."""
+        self._fixed.add(table.data_ptr())
+        self.kept.append(table)
+
     def checked(self, flag: torch.Tensor, check: Callable[[], None]) -> None:
         """The flag's address is a constant of the plan."""
-        self._flags.add(flag.data_ptr())
+        self._fixed.add(flag.data_ptr())
         self.checks.append(check)
 
     def _patch(self, slot: int, x: torch.Tensor) -> Patch:

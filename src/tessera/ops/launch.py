@@ -59,6 +59,9 @@ class Recorder(Protocol):
     def launched(self, compiled: Compiled, grid: tuple[int, int, int], args: tuple[Any, ...]) -> None:
         """A launch, which was not run."""
 
+    def fixed(self, table: torch.Tensor) -> None:
+        """`table` is the same memory with the same values in every run."""
+
     def checked(self, flag: torch.Tensor, check: Callable[[], None]) -> None:
         """`flag` is the same memory in every run, and `check` is to be called behind the launches."""
 
@@ -102,6 +105,13 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> 
         _recording.recorder.launched(compiled, (x, y, z), args)
     else:
         compiled.call(x, y, z, 0, compiled.address, None, None, None, None, *args, *compiled.tail)
+
+
+def fixed(table: torch.Tensor) -> torch.Tensor:
+    """`table`, whose values follow from what all calls of this layout have in common: a plan may keep it."""
+    if _recording.recorder is not None:
+        _recording.recorder.fixed(table)
+    return table
 
 
 @contextmanager

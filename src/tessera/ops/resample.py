@@ -30,31 +30,51 @@ import triton.language as tl
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type
-from tessera.ops.launch import launch
+from tessera.ops.launch import fixed, launch
 from tessera.ops.layout import is_channels_last
 
 
 @triton.jit
 def resample(
-    x, y, places, weights, numel, n, m, inner, taps,
-    TAPS: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
+    x, y, first_0, first_1, first_2, first_lane, weights_0, weights_1, weights_2, weights_lane, num_rows, per_program,
+    n0, n1, n2, lanes_in, m0, m1, m2, lanes_out, taps_0, taps_1, taps_2, taps_lane,
+    ALONG: tl.constexpr, WINDOW: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """x is [outer, n, inner], y is [outer, m, inner], both contiguous; TAPS: 0, or how many there are.
+    """x is [planes, n0, n1, n2, lanes_in], y is [planes, m0, m1, m2, lanes_out], both contiguous.
 
-    Grid: (cdiv(numel of y, BLOCK),).
+    ALONG: also the lanes are resampled, of which a block reads WINDOW; else they are channels, WINDOW is BLOCK.
+    Grid: (cdiv(num_rows, per_program),), a row being lanes_out elements.
     """
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask = at < numel
-    i = (at // inner) % m
-    start = x + (at // inner // m) * (n * inner) + at % inner
-    total = tl.zeros([BLOCK], COMPUTE)
-    for k in range(TAPS if TAPS else taps):
-        place = tl.load(places + i * taps + k, mask=mask, other=0)
-        weight = tl.load(weights + i * taps + k, mask=mask, other=0.0).to(COMPUTE)
-        # A tap without weight stands for nothing: what lies there, NaN or infinite, is not looked at.
-        value = tl.load(start + place * inner, mask=mask & (weight != 0), other=0.0).to(COMPUTE)
-        total += weight * value
-    tl.store(y + at, total.to(y.dtype.element_ty), mask=mask)
+    begin = tl.program_id(0).to(tl.int64) * per_program
+    for row in range(begin, tl.minimum(begin + per_program, num_rows)):
+        o2, o1, o0 = row % m2, row // m2 % m1, row // m2 // m1 % m0
+        i2, i1, i0 = tl.load(first_2 + o2), tl.load(first_1 + o1), tl.load(first_0 + o0)
+        plane = x + (row // m2 // m1 // m0) * n0 * n1 * n2 * lanes_in
+        for c in range(0, lanes_out, BLOCK):
+            lane = c + tl.arange(0, BLOCK)
+            start = tl.load(first_lane + c) if ALONG else c
+            source = start + tl.arange(0, WINDOW)
+            total = tl.zeros([WINDOW], COMPUTE)
+            for k0 in range(taps_0):
+                for k1 in range(taps_1):
+                    for k2 in range(taps_2):
+                        weight = tl.load(weights_0 + o0 * taps_0 + k0) * tl.load(weights_1 + o1 * taps_1 + k1)
+                        weight *= tl.load(weights_2 + o2 * taps_2 + k2)
+                        at = ((i0 + k0) * n1 + i1 + k1) * n2 + i2 + k2
+                        # A tap without weight stands for nothing: what lies there is not looked at.
+                        inside = (source < lanes_in) & (weight != 0)
+                        value = tl.load(plane + at * lanes_in + source, mask=inside, other=0.0)
+                        total += weight * value.to(COMPUTE)
+            if ALONG:
+                result = tl.zeros([BLOCK], COMPUTE)
+                place = tl.load(first_lane + lane, mask=lane < lanes_out, other=0) - start
+                for k in range(taps_lane):
+                    weight = tl.load(weights_lane + k * lanes_out + lane, mask=lane < lanes_out, other=0.0)
+                    value = tl.gather(total, tl.minimum(place + k, WINDOW - 1), 0)
+                    result += tl.where(weight != 0, weight * value, 0.0)
+            else:
+                result = total
+            tl.store(y + row * lanes_out + lane, result.to(y.dtype.element_ty), mask=lane < lanes_out)
 
 
 @dataclass(frozen=True)
@@ -79,40 +99,82 @@ class Taps:
         return Taps(len(self.places), places, weights)
 
 
-def _along(x: torch.Tensor, dim: int, taps: Taps, dtype: torch.dtype) -> torch.Tensor:
-    x = x.contiguous()
-    m, num_taps = taps.places.shape
-    y = torch.empty((*x.shape[:dim], m, *x.shape[dim + 1 :]), dtype=dtype, device=x.device)
-    if y.numel() == 0:
-        return y
-    places = torch.from_numpy(np.ascontiguousarray(taps.places, dtype=np.int64)).to(x.device)
-    weights = torch.from_numpy(np.ascontiguousarray(taps.weights, dtype=np.float64)).to(x.device)
-    row = tiles.of(x.device)
-    block = tiles.block(y.numel(), row.flat // 4)
-    launch(
-        resample, (triton.cdiv(y.numel(), block),), x, y, places, weights, y.numel(), taps.n, m,
-        math.prod(x.shape[dim + 1 :]), num_taps,
-        TAPS=num_taps if num_taps <= 4 else 0, COMPUTE=compute_type(x.dtype), BLOCK=block, num_warps=row.num_warps,
-    )  # fmt: skip
-    return y
+@dataclass(frozen=True)
+class Band:
+    """A map of one dim whose taps lie side by side: output i reads from `first[i]` on, by `weights[i]`."""
+
+    n: int
+    first: np.ndarray
+    weights: np.ndarray
+
+    def window(self, block: int) -> int:
+        """How many elements so many outputs read at the most."""
+        last = self.first[np.minimum(np.arange(0, len(self.first), block) + block, len(self.first)) - 1]
+        return int((last - self.first[::block]).max()) + self.weights.shape[1]
+
+
+def _band(taps: Taps) -> Band:
+    """No output reads from before where the one before it does."""
+    rows, columns = np.nonzero(taps.weights)
+    places = taps.places[rows, columns]
+    low, high = np.full(len(taps.places), taps.n), np.zeros(len(taps.places), dtype=np.int64)
+    np.minimum.at(low, rows, places)
+    np.maximum.at(high, rows, places)
+    low = np.maximum.accumulate(np.where(low == taps.n, 0, low))
+    length = max(1, int((high - low).max()) + 1)
+    first = np.minimum(low, taps.n - length)
+    weights = np.zeros((len(first), length))
+    np.add.at(weights, (rows, places - first[rows]), taps.weights[rows, columns])
+    return Band(taps.n, first, weights)
+
+
+_WHOLE = Band(1, np.zeros(1, dtype=np.int64), np.ones((1, 1)))
 
 
 def _apply(x: torch.Tensor, maps: Sequence[Taps]) -> torch.Tensor:
-    """`maps` of the last dims, in their order; those that leave most of the work to the others come last."""
+    """`maps` of the last dims; the result is laid out as x is."""
     if not x.is_floating_point():
         raise Declined("defined for floating types only")
-    dtype = x.dtype
-    wide = torch.float64 if dtype is torch.float64 else torch.float32
-    first = x.dim() - len(maps)
-    order = sorted(range(len(maps)), key=lambda k: len(maps[k].places) / max(1, maps[k].n))
-    for step, k in enumerate(order):
-        x = _along(x, first + k, maps[k], dtype if step == len(order) - 1 else wide)
-    return x
+    lead, last = x.dim() - len(maps), not x.is_contiguous() and is_channels_last(x)
+    layout = torch._prims_common.suggest_memory_format(x) if last else torch.contiguous_format
+    shape = (*x.shape[:lead], *(len(m.places) for m in maps))
+    y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+    if y.numel():
+        _launch(x.contiguous(memory_format=layout), y, [_band(m) for m in maps], x.shape[1] if last else None)
+    return y
+
+
+def _launch(x: torch.Tensor, y: torch.Tensor, bands: list[Band], channels: int | None) -> None:
+    """`channels`: how many lie side by side in memory; None: the elements of the last band do."""
+    row = tiles.of(x.device)
+    lane = _WHOLE if channels else bands[-1]
+    outer = bands if channels else bands[:-1]
+    outer = [_WHOLE] * (3 - len(outer)) + outer
+    sizes = [channels or lane.n, channels or len(lane.first)]
+    block = tiles.block(sizes[1], row.row // 4)
+    every = [*outer, lane]
+    weights = [band.weights for band in outer] + [lane.weights.T]
+    kind = np.float64 if x.dtype is torch.float64 else np.float32
+    num_rows = y.numel() // sizes[1]
+    taps = [band.weights.shape[1] for band in every]
+    work = max(sizes[1] * taps[3], sizes[0] * math.prod(taps[:3]))
+    per_program = tiles.block(num_rows, max(1, row.flat // tiles.power_of_2(work)))
+    launch(
+        resample, (triton.cdiv(num_rows, per_program),), x, y, *(_table(band.first, np.int32, x) for band in every),
+        *(_table(w, kind, x) for w in weights), num_rows, per_program,
+        *(band.n for band in outer), sizes[0], *(len(band.first) for band in outer), sizes[1], *taps,
+        ALONG=channels is None, WINDOW=block if channels else tiles.power_of_2(lane.window(block)),
+        COMPUTE=compute_type(x.dtype), BLOCK=block, num_warps=row.num_warps,
+    )  # fmt: skip
+
+
+def _table(values: np.ndarray, kind: type, like: torch.Tensor) -> torch.Tensor:
+    return fixed(torch.from_numpy(np.ascontiguousarray(values, dtype=kind)).to(like.device))
 
 
 def _checked(x: torch.Tensor, num: int, sizes: Sequence[int]) -> None:
     """Decline what PyTorch rejects or lays out in another memory format."""
-    if x.dim() not in (num + 1, num + 2) or is_channels_last(x) or any(n == 0 for n in x.shape[1:]):
+    if x.dim() not in (num + 1, num + 2) or any(n == 0 for n in x.shape[1:]):
         raise Declined("an input of another rank or memory format")
     if any(size <= 0 for size in sizes):
         raise Declined("an output without elements")
@@ -285,7 +347,7 @@ def upsample(kind: Callable[..., Taps], num: int) -> tuple[Callable[..., torch.T
 
     def backward(grad_output: torch.Tensor, output_size: Size, input_size: Size, *options: object) -> torch.Tensor:
         """The gradient by what was upsampled."""
-        if is_channels_last(grad_output) or any(n == 0 for n in input_size):
+        if any(n == 0 for n in input_size):
             raise Declined("an input of another rank or memory format")
         maps = _upsample(kind, num, input_size, output_size, _with_scales(options, num))
         return _gradient(grad_output, input_size, maps)

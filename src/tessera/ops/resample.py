@@ -10,7 +10,7 @@ Formula:
     cubic:   the 4 neighbours, with Keys' kernel and a = -0.75
 Shapes: x [N, C, …] or [C, …] (upsampling: [N, C, …]) with 1 to 3 dims behind the channels.
 Types: float64, float32, float16 and bfloat16; between dims in float32 (float64 for float64).
-Limits: channels-last tensors are left to PyTorch, which keeps that layout, and so are integers.
+Limits: no integers.
 Source: Keys, "Cubic Convolution Interpolation for Digital Image Processing", IEEE Transactions on Acoustics, Speech,
 and Signal Processing 29(6), 1981; the pages of torch.nn.functional.avg_pool2d, torch.nn.functional.adaptive_avg_pool2d
 and torch.nn.functional.interpolate
@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,46 +36,116 @@ from tessera.ops.layout import is_channels_last
 
 
 @triton.jit
-def resample(
-    x, y, first_0, first_1, first_2, first_lane, weights_0, weights_1, weights_2, weights_lane, num_rows, per_program,
-    n0, n1, n2, lanes_in, m0, m1, m2, lanes_out, taps_0, taps_1, taps_2, taps_lane,
-    ALONG: tl.constexpr, WINDOW: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """x is [planes, n0, n1, n2, lanes_in], y is [planes, m0, m1, m2, lanes_out], both contiguous.
+def weighted(value, weight, used, GAPS: tl.constexpr):
+    """A tap without weight stands for nothing: what lies there, NaN or infinite, does not count."""
+    part = weight * value
+    return tl.where(used, part, 0.0) if GAPS else part
 
-    ALONG: also the lanes are resampled, of which a block reads WINDOW; else they are channels, WINDOW is BLOCK.
-    Grid: (cdiv(num_rows, per_program),), a row being lanes_out elements.
+
+@triton.jit
+def of_rows(k, at, i0, i1, o0, o1, weights_0, weights_1, n1, lanes_in, m0, m1, taps_1, mask, GAPS: tl.constexpr):
+    """What tap k of the rows adds along the lanes."""
+    k0, k1 = k // taps_1, k % taps_1
+    weight = tl.load(weights_0 + k0 * m0 + o0) * tl.load(weights_1 + k1 * m1 + o1)
+    value = tl.load(at + ((i0 + k0) * n1 + i1 + k1) * lanes_in, mask=mask, other=0.0)
+    return weighted(value.to(weight.dtype), weight, weight != 0, GAPS)
+
+
+@triton.jit
+def resample(
+    x, y, first_0, first_1, first_lane, weights_0, weights_1, weights_lane, num_rows, per_program,
+    n0, n1, lanes_in, m0, m1, lanes_out, taps_0, taps_1, taps_lane,
+    TAPS: tl.constexpr, GAPS: tl.constexpr, REPEATS: tl.constexpr, WINDOW: tl.constexpr, COMPUTE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """x is [planes, n0, n1, lanes_in], y is [planes, m0, m1, lanes_out], both contiguous; a block reads WINDOW lanes.
+
+    TAPS: 0, or taps_0 * taps_1. Grid: (cdiv(num_rows, per_program),), a row being lanes_out elements.
     """
     begin = tl.program_id(0).to(tl.int64) * per_program
     for row in range(begin, tl.minimum(begin + per_program, num_rows)):
-        o2, o1, o0 = row % m2, row // m2 % m1, row // m2 // m1 % m0
-        i2, i1, i0 = tl.load(first_2 + o2), tl.load(first_1 + o1), tl.load(first_0 + o0)
-        plane = x + (row // m2 // m1 // m0) * n0 * n1 * n2 * lanes_in
+        o1, o0 = row % m1, row // m1 % m0
+        i1, i0 = tl.load(first_1 + o1), tl.load(first_0 + o0)
+        plane = x + (row // m1 // m0) * n0 * n1 * lanes_in
+        repeated = REPEATS
+        if REPEATS:
+            repeated = (row > begin) & (o1 > 0) & (i1 == tl.load(first_1 + tl.maximum(o1 - 1, 0)))
         for c in range(0, lanes_out, BLOCK):
             lane = c + tl.arange(0, BLOCK)
-            start = tl.load(first_lane + c) if ALONG else c
-            source = start + tl.arange(0, WINDOW)
-            total = tl.zeros([WINDOW], COMPUTE)
-            for k0 in range(taps_0):
-                for k1 in range(taps_1):
-                    for k2 in range(taps_2):
-                        weight = tl.load(weights_0 + o0 * taps_0 + k0) * tl.load(weights_1 + o1 * taps_1 + k1)
-                        weight *= tl.load(weights_2 + o2 * taps_2 + k2)
-                        at = ((i0 + k0) * n1 + i1 + k1) * n2 + i2 + k2
-                        # A tap without weight stands for nothing: what lies there is not looked at.
-                        inside = (source < lanes_in) & (weight != 0)
-                        value = tl.load(plane + at * lanes_in + source, mask=inside, other=0.0)
-                        total += weight * value.to(COMPUTE)
-            if ALONG:
+            to = y + row * lanes_out + lane
+            if repeated:
+                tl.store(to, tl.load(to - lanes_out, mask=lane < lanes_out), mask=lane < lanes_out)
+            else:
+                start = tl.load(first_lane + c)
+                source = start + tl.arange(0, WINDOW)
+                total = tl.zeros([WINDOW], COMPUTE)
+                for k in tl.static_range(TAPS):
+                    total += of_rows(
+                        k, plane + source, i0, i1, o0, o1, weights_0, weights_1, n1, lanes_in, m0, m1, taps_1,
+                        source < lanes_in, GAPS,
+                    )  # fmt: skip
+                for k in range(0 if TAPS else taps_0 * taps_1):
+                    total += of_rows(
+                        k, plane + source, i0, i1, o0, o1, weights_0, weights_1, n1, lanes_in, m0, m1, taps_1,
+                        source < lanes_in, GAPS,
+                    )  # fmt: skip
                 result = tl.zeros([BLOCK], COMPUTE)
                 place = tl.load(first_lane + lane, mask=lane < lanes_out, other=0) - start
                 for k in range(taps_lane):
                     weight = tl.load(weights_lane + k * lanes_out + lane, mask=lane < lanes_out, other=0.0)
                     value = tl.gather(total, tl.minimum(place + k, WINDOW - 1), 0)
-                    result += tl.where(weight != 0, weight * value, 0.0)
-            else:
-                result = total
-            tl.store(y + row * lanes_out + lane, result.to(y.dtype.element_ty), mask=lane < lanes_out)
+                    result += weighted(value, weight, weight != 0, GAPS)
+                tl.store(to, result.to(y.dtype.element_ty), mask=lane < lanes_out)
+
+
+@triton.jit
+def of_places(
+    k, at, i0, i1, i2, o0, o1, place, weights_0, weights_1, weights_2, n1, n2, m0, m1, m2, taps_1, taps_2, channels,
+    mask, GAPS: tl.constexpr,
+):  # fmt: skip
+    """What tap k of the places adds in all channels."""
+    k0, k1, k2 = k // taps_2 // taps_1, k // taps_2 % taps_1, k % taps_2
+    weight = tl.load(weights_0 + k0 * m0 + o0) * tl.load(weights_1 + k1 * m1 + o1)
+    weight = (weight * tl.load(weights_2 + k2 * m2 + place, mask=place < m2, other=0.0))[:, None]
+    at += (((i0 + k0) * n1 + i1 + k1) * n2 + k2) * channels
+    value = tl.load(at + (i2 * channels)[:, None], mask=mask, other=0.0)
+    return weighted(value.to(weight.dtype), weight, weight != 0, GAPS)
+
+
+@triton.jit
+def resample_channels(
+    x, y, first_0, first_1, first_2, weights_0, weights_1, weights_2, num_rows, per_program,
+    n0, n1, n2, m0, m1, m2, taps_0, taps_1, taps_2, channels,
+    TAPS: tl.constexpr, GAPS: tl.constexpr, COMPUTE: tl.constexpr, PLACES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """x is [batch, n0, n1, n2, channels], y is [batch, m0, m1, m2, channels], both contiguous.
+
+    TAPS: 0, or taps_0 * taps_1 * taps_2. Grid: (cdiv(num_rows, per_program),), a row being m2 places.
+    """
+    begin = tl.program_id(0).to(tl.int64) * per_program
+    for row in range(begin, tl.minimum(begin + per_program, num_rows)):
+        o1, o0 = row % m1, row // m1 % m0
+        i1, i0 = tl.load(first_1 + o1), tl.load(first_0 + o0)
+        volume = x + (row // m1 // m0) * n0 * n1 * n2 * channels
+        for p in range(0, m2, PLACES):
+            place = p + tl.arange(0, PLACES)
+            i2 = tl.load(first_2 + place, mask=place < m2, other=0)
+            for c in range(0, channels, BLOCK):
+                channel = c + tl.arange(0, BLOCK)[None, :]
+                mask = (place < m2)[:, None] & (channel < channels)
+                total = tl.zeros([PLACES, BLOCK], COMPUTE)
+                for k in tl.static_range(TAPS):
+                    total += of_places(
+                        k, volume + channel, i0, i1, i2, o0, o1, place, weights_0, weights_1, weights_2, n1, n2,
+                        m0, m1, m2, taps_1, taps_2, channels, mask, GAPS,
+                    )  # fmt: skip
+                for k in range(0 if TAPS else taps_0 * taps_1 * taps_2):
+                    total += of_places(
+                        k, volume + channel, i0, i1, i2, o0, o1, place, weights_0, weights_1, weights_2, n1, n2,
+                        m0, m1, m2, taps_1, taps_2, channels, mask, GAPS,
+                    )  # fmt: skip
+                to = y + (row * m2 + place)[:, None] * channels + channel
+                tl.store(to, total.to(y.dtype.element_ty), mask=mask)
 
 
 @dataclass(frozen=True)
@@ -107,20 +178,35 @@ class Band:
     first: np.ndarray
     weights: np.ndarray
 
+    @property
+    def taps(self) -> int:
+        return self.weights.shape[1]
+
+    @property
+    def has_gaps(self) -> bool:
+        """Some taps have no weight: they stand for nothing, and what lies there is not looked at."""
+        return not self.weights.all()
+
+    @property
+    def repeats(self) -> bool:
+        """Most outputs are what the one before them is."""
+        same = bool((self.weights == self.weights[:1]).all())
+        return same and self.taps == 1 and 2 * int((self.first[1:] == self.first[:-1]).sum()) >= len(self.first) - 1 > 0
+
     def window(self, block: int) -> int:
         """How many elements so many outputs read at the most."""
         last = self.first[np.minimum(np.arange(0, len(self.first), block) + block, len(self.first)) - 1]
-        return int((last - self.first[::block]).max()) + self.weights.shape[1]
+        return int((last - self.first[::block]).max()) + self.taps
 
 
 def _band(taps: Taps) -> Band:
-    """No output reads from before where the one before it does."""
+    """No output begins to read behind where the next one does."""
     rows, columns = np.nonzero(taps.weights)
     places = taps.places[rows, columns]
     low, high = np.full(len(taps.places), taps.n), np.zeros(len(taps.places), dtype=np.int64)
     np.minimum.at(low, rows, places)
     np.maximum.at(high, rows, places)
-    low = np.maximum.accumulate(np.where(low == taps.n, 0, low))
+    low = np.minimum.accumulate(low[::-1])[::-1]
     length = max(1, int((high - low).max()) + 1)
     first = np.minimum(low, taps.n - length)
     weights = np.zeros((len(first), length))
@@ -128,44 +214,77 @@ def _band(taps: Taps) -> Band:
     return Band(taps.n, first, weights)
 
 
-_WHOLE = Band(1, np.zeros(1, dtype=np.int64), np.ones((1, 1)))
+def _identity(n: int) -> Band:
+    return Band(n, np.arange(n), np.ones((n, 1)))
 
 
-def _apply(x: torch.Tensor, maps: Sequence[Taps]) -> torch.Tensor:
-    """`maps` of the last dims; the result is laid out as x is."""
+def _apply(x: torch.Tensor, maps: Sequence[Taps], like: torch.Tensor | None) -> torch.Tensor:
+    """`maps` of the last dims; the result is laid out as `like`, or contiguous."""
     if not x.is_floating_point():
         raise Declined("defined for floating types only")
-    lead, last = x.dim() - len(maps), not x.is_contiguous() and is_channels_last(x)
-    layout = torch._prims_common.suggest_memory_format(x) if last else torch.contiguous_format
-    shape = (*x.shape[:lead], *(len(m.places) for m in maps))
+    shape = (*x.shape[: x.dim() - len(maps)], *(len(m.places) for m in maps))
+    last = like is not None and not like.is_contiguous() and is_channels_last(like)
+    layout = torch._prims_common.suggest_memory_format(like) if last else torch.contiguous_format
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
     if y.numel():
-        _launch(x.contiguous(memory_format=layout), y, [_band(m) for m in maps], x.shape[1] if last else None)
+        bands = [_identity(1)] * (3 - len(maps)) + [_band(m) for m in maps]
+        (_by_channel if last else _launch)(x.contiguous(memory_format=layout), y, bands)
     return y
 
 
-def _launch(x: torch.Tensor, y: torch.Tensor, bands: list[Band], channels: int | None) -> None:
-    """`channels`: how many lie side by side in memory; None: the elements of the last band do."""
-    row = tiles.of(x.device)
-    lane = _WHOLE if channels else bands[-1]
-    outer = bands if channels else bands[:-1]
-    outer = [_WHOLE] * (3 - len(outer)) + outer
-    sizes = [channels or lane.n, channels or len(lane.first)]
-    block = tiles.block(sizes[1], row.row // 4)
-    every = [*outer, lane]
-    weights = [band.weights for band in outer] + [lane.weights.T]
-    kind = np.float64 if x.dtype is torch.float64 else np.float32
-    num_rows = y.numel() // sizes[1]
-    taps = [band.weights.shape[1] for band in every]
-    work = max(sizes[1] * taps[3], sizes[0] * math.prod(taps[:3]))
-    per_program = tiles.block(num_rows, max(1, row.flat // tiles.power_of_2(work)))
+def _by_channel(x: torch.Tensor, y: torch.Tensor, bands: list[Band]) -> None:
+    """Where both have many taps the last dim is a step of its own: sums of taps are cheaper than their product."""
+    outer, inner = math.prod(band.taps for band in bands[:-1]), bands[-1].taps
+    if outer * inner <= 2 * (outer + inner):
+        _launch_channels(x, y, bands)
+        return
+    kind = torch.float64 if x.dtype is torch.float64 else torch.float32
+    layout = torch._prims_common.suggest_memory_format(x)
+    between = torch.empty((*y.shape[:-1], x.shape[-1]), dtype=kind, device=x.device, memory_format=layout)
+    _launch_channels(x, between, [*bands[:-1], _identity(x.shape[-1])])
+    _launch_channels(between, y, [*(_identity(len(band.first)) for band in bands[:-1]), bands[-1]])
+
+
+# So few taps are written out one by one, their sum stays in registers.
+_UNROLLED = 9
+
+
+def _launch(x: torch.Tensor, y: torch.Tensor, bands: list[Band]) -> None:
+    row, lane, outer = tiles.of(x.device), bands[-1], math.prod(band.taps for band in bands[:-1])
+    block = min(tiles.power_of_2(len(lane.first)), row.row // 4)
+    grid, arguments = _arguments(x, y, bands, 1)
     launch(
-        resample, (triton.cdiv(num_rows, per_program),), x, y, *(_table(band.first, np.int32, x) for band in every),
-        *(_table(w, kind, x) for w in weights), num_rows, per_program,
-        *(band.n for band in outer), sizes[0], *(len(band.first) for band in outer), sizes[1], *taps,
-        ALONG=channels is None, WINDOW=block if channels else tiles.power_of_2(lane.window(block)),
-        COMPUTE=compute_type(x.dtype), BLOCK=block, num_warps=row.num_warps,
+        resample, grid, *arguments, TAPS=outer if outer <= _UNROLLED else 0,
+        GAPS=any(band.has_gaps for band in bands), REPEATS=bands[1].repeats,
+        WINDOW=tiles.power_of_2(lane.window(block)), COMPUTE=compute_type(x.dtype), BLOCK=block,
+        num_warps=row.num_warps,
     )  # fmt: skip
+
+
+def _launch_channels(x: torch.Tensor, y: torch.Tensor, bands: list[Band]) -> None:
+    row, channels, taps = tiles.of(x.device), x.shape[1], math.prod(band.taps for band in bands)
+    block = min(tiles.power_of_2(channels), row.row // 4)
+    grid, arguments = _arguments(x, y, bands, channels)
+    launch(
+        resample_channels, grid, *arguments, channels, TAPS=taps if taps <= _UNROLLED else 0,
+        GAPS=any(band.has_gaps for band in bands), COMPUTE=compute_type(x.dtype),
+        PLACES=tiles.block(len(bands[-1].first), max(1, row.row // block)), BLOCK=block, num_warps=row.num_warps,
+    )  # fmt: skip
+
+
+def _arguments(
+    x: torch.Tensor, y: torch.Tensor, bands: list[Band], channels: int
+) -> tuple[tuple[int, ...], tuple[Any, ...]]:
+    """The grid, and what both kernels take."""
+    kind = np.float64 if x.dtype is torch.float64 else np.float32
+    num_rows = y.numel() // (channels * len(bands[-1].first))
+    lane, taps = bands[-1], [band.taps for band in bands]
+    work = channels * max(len(lane.first) * taps[-1], lane.n * math.prod(taps[:-1]))
+    per_program = tiles.block(num_rows, max(1, tiles.of(x.device).flat // tiles.power_of_2(work)))
+    first = (_table(band.first, np.int32, x) for band in bands)
+    weights = (_table(band.weights.T, kind, x) for band in bands)
+    sizes = [band.n for band in bands] + [len(band.first) for band in bands] + taps
+    return (triton.cdiv(num_rows, per_program),), (x, y, *first, *weights, num_rows, per_program, *sizes)
 
 
 def _table(values: np.ndarray, kind: type, like: torch.Tensor) -> torch.Tensor:
@@ -240,7 +359,7 @@ def average_pool(num: int) -> tuple[Callable[..., torch.Tensor], Callable[..., t
         maps = _pool_maps(
             self.shape, num, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
         )
-        return _apply(self, maps)
+        return _apply(self, maps, self if num == 2 else None)
 
     def backward(
         grad_output: torch.Tensor, self: torch.Tensor, kernel_size: Sequence[int], stride: Sequence[int],
@@ -251,16 +370,16 @@ def average_pool(num: int) -> tuple[Callable[..., torch.Tensor], Callable[..., t
         maps = _pool_maps(
             self.shape, num, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
         )
-        return _gradient(grad_output, self.shape, maps)
+        return _gradient(grad_output, self.shape, maps, self if num == 2 else None)
 
     return forward, backward
 
 
-def _gradient(grad: torch.Tensor, shape: Sequence[int], maps: list[Taps]) -> torch.Tensor:
+def _gradient(grad: torch.Tensor, shape: Sequence[int], maps: list[Taps], like: torch.Tensor | None) -> torch.Tensor:
     wanted = [*shape[: len(shape) - len(maps)], *(len(m.places) for m in maps)]
     if list(grad.shape) != wanted:
         raise Declined("a gradient of another shape")
-    return _apply(grad, [m.transposed() for m in maps])
+    return _apply(grad, [m.transposed() for m in maps], like)
 
 
 def _areas(n: int, m: int) -> Taps:
@@ -278,7 +397,8 @@ def adaptive_average_pool(num: int) -> tuple[Callable[..., torch.Tensor], Callab
         """The average of each of `output_size` nearly equal parts."""
         _checked(self, num, output_size)
         sizes = _spread(output_size, num)
-        return _apply(self, [_areas(n, m) for n, m in zip(self.shape[-num:], sizes, strict=True)])
+        maps = [_areas(n, m) for n, m in zip(self.shape[-num:], sizes, strict=True)]
+        return _apply(self, maps, self if num == 2 else None)
 
     def backward(grad_output: torch.Tensor, self: torch.Tensor) -> torch.Tensor:
         """The gradient by what was averaged."""
@@ -286,7 +406,7 @@ def adaptive_average_pool(num: int) -> tuple[Callable[..., torch.Tensor], Callab
         if grad_output.dim() != self.dim():
             raise Declined("a gradient of another shape")
         sizes = zip(self.shape[-num:], grad_output.shape[-num:], strict=True)
-        return _gradient(grad_output, self.shape, [_areas(n, m) for n, m in sizes])
+        return _gradient(grad_output, self.shape, [_areas(n, m) for n, m in sizes], self if num == 2 else None)
 
     return forward, backward
 
@@ -343,14 +463,15 @@ def upsample(kind: Callable[..., Taps], num: int) -> tuple[Callable[..., torch.T
     def forward(self: torch.Tensor, output_size: Size, *options: object) -> torch.Tensor:
         """`output_size` elements, each made of its neighbours by the rule of the name."""
         _checked(self, num, output_size)
-        return _apply(self, _upsample(kind, num, self.shape, output_size, _with_scales(options, num)))
+        return _apply(self, _upsample(kind, num, self.shape, output_size, _with_scales(options, num)), self)
 
     def backward(grad_output: torch.Tensor, output_size: Size, input_size: Size, *options: object) -> torch.Tensor:
         """The gradient by what was upsampled."""
         if any(n == 0 for n in input_size):
             raise Declined("an input of another rank or memory format")
         maps = _upsample(kind, num, input_size, output_size, _with_scales(options, num))
-        return _gradient(grad_output, input_size, maps)
+        kept = kind is linear or (num == 2 and kind is not cubic)
+        return _gradient(grad_output, input_size, maps, grad_output if kept else None)
 
     return forward, backward
 

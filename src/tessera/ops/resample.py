@@ -54,27 +54,28 @@ def of_rows(k, at, i0, i1, o0, o1, weights_0, weights_1, n1, lanes_in, m0, m1, t
 @triton.jit
 def resample(
     x, y, first_0, first_1, first_lane, weights_0, weights_1, weights_lane, num_rows, per_program,
-    n0, n1, lanes_in, m0, m1, lanes_out, taps_0, taps_1, taps_lane,
+    n0, n1, lanes_in, m0, m1, lanes_out, taps_0, taps_1, taps_lane, same_0, same_1,
     TAPS: tl.constexpr, GAPS: tl.constexpr, REPEATS: tl.constexpr, WINDOW: tl.constexpr, COMPUTE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """x is [planes, n0, n1, lanes_in], y is [planes, m0, m1, lanes_out], both contiguous; a block reads WINDOW lanes.
 
-    TAPS: 0, or taps_0 * taps_1. Grid: (cdiv(num_rows, per_program),), a row being lanes_out elements.
+    TAPS: 0, or taps_0 * taps_1; same: where a row is the one before it. Grid: (cdiv(num_rows, per_program),), a row being lanes_out elements.
     """
     begin = tl.program_id(0).to(tl.int64) * per_program
     for row in range(begin, tl.minimum(begin + per_program, num_rows)):
         o1, o0 = row % m1, row // m1 % m0
         i1, i0 = tl.load(first_1 + o1), tl.load(first_0 + o0)
         plane = x + (row // m1 // m0) * n0 * n1 * lanes_in
-        repeated = REPEATS
+        repeated, back = REPEATS, 0
         if REPEATS:
-            repeated = (row > begin) & (o1 > 0) & (i1 == tl.load(first_1 + tl.maximum(o1 - 1, 0)))
+            back = tl.where(tl.load(same_1 + o1) != 0, 1, tl.where(tl.load(same_0 + o0) != 0, m1, row + 1))
+            repeated = row - back >= begin
         for c in range(0, lanes_out, BLOCK):
             lane = c + tl.arange(0, BLOCK)
             to = y + row * lanes_out + lane
             if repeated:
-                tl.store(to, tl.load(to - lanes_out, mask=lane < lanes_out), mask=lane < lanes_out)
+                tl.store(to, tl.load(to - back * lanes_out, mask=lane < lanes_out), mask=lane < lanes_out)
             else:
                 start = tl.load(first_lane + c)
                 source = start + tl.arange(0, WINDOW)
@@ -188,10 +189,11 @@ class Band:
         return not self.weights.all()
 
     @property
-    def repeats(self) -> bool:
-        """Most outputs are what the one before them is."""
-        same = bool((self.weights == self.weights[:1]).all())
-        return same and self.taps == 1 and 2 * int((self.first[1:] == self.first[:-1]).sum()) >= len(self.first) - 1 > 0
+    def same(self) -> np.ndarray:
+        """Where an output is what the one before it is."""
+        found = np.zeros(len(self.first), dtype=bool)
+        found[1:] = (self.first[1:] == self.first[:-1]) & (self.weights[1:] == self.weights[:-1]).all(axis=1)
+        return found
 
     def window(self, block: int) -> int:
         """How many elements so many outputs read at the most."""
@@ -247,15 +249,18 @@ def _by_channel(x: torch.Tensor, y: torch.Tensor, bands: list[Band]) -> None:
 
 # So few taps are written out one by one, their sum stays in registers.
 _UNROLLED = 9
+# The share of repeated rows from which on it is worth while to look for them.
+_WORTHWHILE = 0.25
 
 
 def _launch(x: torch.Tensor, y: torch.Tensor, bands: list[Band]) -> None:
     row, lane, outer = tiles.of(x.device), bands[-1], math.prod(band.taps for band in bands[:-1])
     block = min(tiles.power_of_2(len(lane.first)), row.row // 4)
     grid, arguments = _arguments(x, y, bands, 1)
+    same = [band.same for band in bands[:-1]]
     launch(
-        resample, grid, *arguments, TAPS=outer if outer <= _UNROLLED else 0,
-        GAPS=any(band.has_gaps for band in bands), REPEATS=bands[1].repeats,
+        resample, grid, *arguments, *(_table(rows, np.int8, x) for rows in same), TAPS=outer if outer <= _UNROLLED else 0,
+        GAPS=any(band.has_gaps for band in bands), REPEATS=bool(max(rows.mean() for rows in same) > _WORTHWHILE),
         WINDOW=tiles.power_of_2(lane.window(block)), COMPUTE=compute_type(x.dtype), BLOCK=block,
         num_warps=row.num_warps,
     )  # fmt: skip

@@ -4,7 +4,7 @@ Adaptive pooling has windows of its own, so their bounds are tables. Gradients a
 plane (`scatter.py`).
 
 Formula:
-    forward:  y[c, o] = max_k x[c, o · stride - pad + k · dilation], place[c, o] = the first such element in the plane
+    forward:  y[c, o] = max_k x[c, o · stride - pad + k · dilation], place[c, o] = the first such element in the plane (of NaNs the last)
     adaptive: window o of m covers ⌊o · n / m⌋ up to ⌈(o + 1) · n / m⌉
     backward: dx[c, place[c, o]] += g[c, o];  unpooling: y[c, place[c, o]] = x[c, o], 0 elsewhere
 Shapes: x [N, C, …] or [C, …] with 2 or 3 dims behind the channels; results keep its layout.
@@ -28,46 +28,117 @@ import triton.language as tl
 from tessera.ops import scatter, tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type
-from tessera.ops.launch import launch
+from tessera.ops.launch import fixed, launch
 from tessera.ops.pointwise import zero_
 from tessera.ops.resample import pooled_size
 
 
 @triton.jit
-def window(first, last, position, mask):
-    """Bounds of the windows at `position`."""
-    return tl.load(first + position, mask=mask, other=0), tl.load(last + position, mask=mask, other=0)
+def better(value, best):
+    """Whether a value takes the place of the best one before it; a NaN always does."""
+    return (value > best) | (value != value)
 
 
 @triton.jit
 def maximum_pool(
-    x, y, places, first_0, last_0, first_1, last_1, first_2, last_2, numel, n0, n1, n2, m0, m1, m2,
-    step_0, step_1, step_2, most_0, most_1, most_2, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
+    x, y, places, first_0, first_1, first_2, count_0, count_1, count_2, num_rows, per_program,
+    n0, n1, n2, m0, m1, m2, step_0, step_1, step_2, most,
+    LOWEST: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """x is [planes, n0, n1, n2], y is [planes, m0, m1, m2]; windows run in steps. Grid: (cdiv(numel of y, BLOCK),)."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask = at < numel
-    plane = x + (at // m2 // m1 // m0) * n0 * n1 * n2
-    a0, b0 = window(first_0, last_0, (at // m2 // m1) % m0, mask)
-    a1, b1 = window(first_1, last_1, (at // m2) % m1, mask)
-    a2, b2 = window(first_2, last_2, at % m2, mask)
-    place = (a0 * n1 + a1) * n2 + a2
-    best = tl.load(plane + place, mask=mask, other=0).to(COMPUTE)
-    for i in range(most_0):
-        for j in range(most_1):
-            for k in range(most_2):
-                c0, c1, c2 = a0 + i * step_0, a1 + j * step_1, a2 + k * step_2
-                here = (c0 * n1 + c1) * n2 + c2
-                inside = mask & (c0 < b0) & (c1 < b1) & (c2 < b2)
-                v = tl.load(plane + here, mask=inside, other=0).to(COMPUTE)
-                better = inside & ((v > best) | ((v != v) & (best == best)))
-                best = tl.where(better, v, best)
-                place = tl.where(better, here, place)
-    tl.store(y + at, best.to(y.dtype.element_ty), mask=mask)
-    tl.store(places + at, place, mask=mask)
+    """x is [planes, n0, n1, n2], y is [planes, m0, m1, m2]; windows have at most `most` elements along n2.
+
+    Grid: (cdiv(num_rows, per_program),), a row being m2 windows.
+    """
+    begin = tl.program_id(0).to(tl.int64) * per_program
+    for row in range(begin, tl.minimum(begin + per_program, num_rows)):
+        o1, o0 = row % m1, row // m1 % m0
+        a1, a0 = tl.load(first_1 + o1), tl.load(first_0 + o0)
+        plane = x + (row // m1 // m0) * n0 * n1 * n2
+        for p in range(0, m2, BLOCK):
+            lane = p + tl.arange(0, BLOCK)
+            a2 = tl.load(first_2 + lane, mask=lane < m2, other=0)
+            inside = tl.load(count_2 + lane, mask=lane < m2, other=0)
+            best = tl.full([BLOCK], LOWEST, COMPUTE)
+            place = (a0 * n1 + a1) * n2 + a2
+            for i in range(tl.load(count_0 + o0)):
+                for j in range(tl.load(count_1 + o1)):
+                    begin_2 = ((a0 + i * step_0) * n1 + a1 + j * step_1) * n2
+                    for k in range(most):
+                        here = begin_2 + a2 + k * step_2
+                        v = tl.load(plane + here, mask=k < inside, other=LOWEST).to(COMPUTE)
+                        place = tl.where(better(v, best), here, place)
+                        best = tl.where(better(v, best), v, best)
+            tl.store(y + row * m2 + lane, best.to(y.dtype.element_ty), mask=lane < m2)
+            tl.store(places + row * m2 + lane, place.to(tl.int64), mask=lane < m2)
 
 
-# First element and end of each window of a dim, and the step between its elements.
+@triton.jit
+def maximum_pool_wide(
+    x, y, places, first_0, first_1, first_2, count_0, count_1, count_2, num_rows, per_program,
+    n0, n1, n2, m0, m1, m2, step_0, step_1, step_2,
+    LOWEST: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """As `maximum_pool`, of long windows: one after the other, BLOCK elements at a time."""
+    begin = tl.program_id(0).to(tl.int64) * per_program
+    for window in range(begin * m2, tl.minimum(begin + per_program, num_rows) * m2):
+        o2, o1, o0 = window % m2, window // m2 % m1, window // m2 // m1 % m0
+        a2, a1, a0 = tl.load(first_2 + o2), tl.load(first_1 + o1), tl.load(first_0 + o0)
+        plane, count = x + (window // m2 // m1 // m0) * n0 * n1 * n2, tl.load(count_2 + o2)
+        best = tl.full([BLOCK], LOWEST, COMPUTE)
+        place = tl.zeros([BLOCK], tl.int32) + ((a0 * n1 + a1) * n2 + a2)
+        for i in range(tl.load(count_0 + o0)):
+            for j in range(tl.load(count_1 + o1)):
+                begin_2 = ((a0 + i * step_0) * n1 + a1 + j * step_1) * n2 + a2
+                for k in range(0, count, BLOCK):
+                    at = k + tl.arange(0, BLOCK)
+                    here = begin_2 + at * step_2
+                    v = tl.load(plane + here, mask=at < count, other=LOWEST).to(COMPUTE)
+                    place = tl.where(better(v, best), here, place)
+                    best = tl.where(better(v, best), v, best)
+        unknown = best != best
+        top = tl.max(tl.where(unknown, LOWEST, best), 0)
+        last_unknown = tl.max(tl.where(unknown, place, -1), 0)
+        first_top = tl.min(tl.where(best == top, place, n0 * n1 * n2), 0)
+        found = tl.where(last_unknown >= 0, tl.sum(tl.where(unknown, best, 0), 0).to(COMPUTE), top)
+        tl.store(y + window, found.to(y.dtype.element_ty))
+        tl.store(places + window, tl.where(last_unknown >= 0, last_unknown, first_top).to(tl.int64))
+
+
+@triton.jit
+def maximum_pool_channels(
+    x, y, places, first_0, first_1, first_2, count_0, count_1, count_2, num_rows, per_program,
+    n0, n1, n2, m0, m1, m2, step_0, step_1, step_2, most, channels,
+    LOWEST: tl.constexpr, COMPUTE: tl.constexpr, PLACES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """As `maximum_pool`, x and y with their channels last."""
+    begin = tl.program_id(0).to(tl.int64) * per_program
+    for row in range(begin, tl.minimum(begin + per_program, num_rows)):
+        o1, o0 = row % m1, row // m1 % m0
+        a1, a0 = tl.load(first_1 + o1), tl.load(first_0 + o0)
+        volume = x + (row // m1 // m0) * n0 * n1 * n2 * channels
+        for p in range(0, m2, PLACES):
+            lane = p + tl.arange(0, PLACES)[:, None]
+            a2 = tl.load(first_2 + lane, mask=lane < m2, other=0)
+            inside = tl.load(count_2 + lane, mask=lane < m2, other=0)
+            for c in range(0, channels, BLOCK):
+                channel = c + tl.arange(0, BLOCK)[None, :]
+                best = tl.full([PLACES, BLOCK], LOWEST, COMPUTE)
+                place = tl.zeros([PLACES, BLOCK], tl.int32) + ((a0 * n1 + a1) * n2 + a2)
+                for i in range(tl.load(count_0 + o0)):
+                    for j in range(tl.load(count_1 + o1)):
+                        begin_2 = ((a0 + i * step_0) * n1 + a1 + j * step_1) * n2
+                        for k in range(most):
+                            here = begin_2 + a2 + k * step_2
+                            mask = (k < inside) & (channel < channels)
+                            v = tl.load(volume + here * channels + channel, mask=mask, other=LOWEST).to(COMPUTE)
+                            place = tl.where(better(v, best), here, place)
+                            best = tl.where(better(v, best), v, best)
+                to = (row * m2 + lane) * channels + channel
+                tl.store(y + to, best.to(y.dtype.element_ty), mask=(lane < m2) & (channel < channels))
+                tl.store(places + to, place.to(tl.int64), mask=(lane < m2) & (channel < channels))
+
+
+# First element of each window of a dim, how many it has, and the step between them.
 Windows = tuple[np.ndarray, np.ndarray, int]
 
 
@@ -78,11 +149,18 @@ def _windows(n: int, kernel: int, stride: int, pad: int, dilation: int, ceil_mod
     start = np.arange(m) * stride - pad
     end = np.minimum(start + dilation * (kernel - 1) + 1, n)
     missed = np.where(start < 0, -(start // dilation), 0)
-    return start + missed * dilation, end, dilation
+    first = start + missed * dilation
+    return first, np.maximum(-(-(end - first) // dilation), 0), dilation
 
 
 def _parts(n: int, m: int) -> Windows:
-    return np.arange(m) * n // m, -(-(np.arange(1, m + 1) * n) // m), 1
+    first = np.arange(m) * n // m
+    return first, -(-(np.arange(1, m + 1) * n) // m) - first, 1
+
+
+_WHOLE: Windows = (np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64), 1)
+# Windows from this length on are read along the window, shorter ones many windows at a time.
+_LONG = 8
 
 
 def _pool(x: torch.Tensor, windows: list[Windows]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -91,23 +169,39 @@ def _pool(x: torch.Tensor, windows: list[Windows]) -> tuple[torch.Tensor, torch.
         raise Declined("an input of another rank, or of no elements")
     if x.dtype is torch.bool:
         raise Declined("not defined for booleans")
-    given, x, sizes = x, x.contiguous(), [len(first) for first, _, _ in windows]
-    y = torch.empty((*x.shape[: x.dim() - num], *sizes), dtype=x.dtype, device=x.device)
-    places = torch.empty(y.shape, dtype=torch.int64, device=x.device)
-    if y.numel() == 0:
-        return y, places
-    whole: Windows = (np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64), 1)
-    padded = [whole] * (3 - num) + windows
-    tables = [torch.from_numpy(t.astype(np.int64)).to(x.device) for first, last, _ in padded for t in (first, last)]
-    most = [int(np.max(-(-(last - first) // step), initial=0)) for first, last, step in padded]
-    row = tiles.of(x.device)
-    block = tiles.block(y.numel(), row.flat // 8)
-    launch(
-        maximum_pool, (triton.cdiv(y.numel(), block),), x, y, places, *tables, y.numel(),
-        *(1,) * (3 - num), *x.shape[x.dim() - num :], *(1,) * (3 - num), *sizes, *(step for _, _, step in padded),
-        *most, COMPUTE=compute_type(x.dtype), BLOCK=block, num_warps=row.num_warps,
-    )  # fmt: skip
-    return _as_laid_out(y, given), _as_laid_out(places, given)
+    if math.prod(x.shape[-num:]) >= 1 << 31:
+        raise Declined("planes of 2³¹ elements")
+    layout = torch.contiguous_format if x.is_contiguous() else torch._prims_common.suggest_memory_format(x)
+    shape = (*x.shape[: x.dim() - num], *(len(first) for first, _, _ in windows))
+    y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+    places = torch.empty(shape, dtype=torch.int64, device=x.device, memory_format=layout)
+    if y.numel():
+        _launch(x.contiguous(memory_format=layout), y, places, [_WHOLE] * (3 - num) + windows, layout)
+    return y, places
+
+
+def _launch(
+    x: torch.Tensor, y: torch.Tensor, places: torch.Tensor, windows: list[Windows], layout: torch.memory_format
+) -> None:
+    row, num, most = tiles.of(x.device), sum(w is not _WHOLE for w in windows), [int(c.max()) for _, c, _ in windows]
+    channels = 1 if layout is torch.contiguous_format else x.shape[1]
+    length = y.shape[-1] * channels
+    num_rows = y.numel() // length
+    per_program = tiles.block(num_rows, max(1, row.flat // tiles.power_of_2(length * math.prod(most))))
+    sizes = [(1,) * (3 - num) + tuple(shape[-num:]) for shape in (x.shape, y.shape)]
+    tables = [fixed(torch.from_numpy(w[which].astype(np.int32)).to(x.device)) for which in (0, 1) for w in windows]
+    arguments = (x, y, places, *tables, num_rows, per_program, *sizes[0], *sizes[1], *(step for _, _, step in windows))
+    lowest = -math.inf if x.is_floating_point() else torch.iinfo(x.dtype).min
+    constants = {"LOWEST": lowest, "COMPUTE": compute_type(x.dtype), "num_warps": row.num_warps}
+    grid, limit = (triton.cdiv(num_rows, per_program),), row.row // 4
+    if layout is not torch.contiguous_format:
+        block = min(tiles.power_of_2(channels), limit)
+        lanes = min(tiles.power_of_2(y.shape[-1]), row.row // block)
+        launch(maximum_pool_channels, grid, *arguments, most[2], channels, **constants, PLACES=lanes, BLOCK=block)
+    elif most[2] >= _LONG:
+        launch(maximum_pool_wide, grid, *arguments, **constants, BLOCK=min(tiles.power_of_2(most[2]), limit))
+    else:
+        launch(maximum_pool, grid, *arguments, most[2], **constants, BLOCK=min(tiles.power_of_2(y.shape[-1]), limit))
 
 
 def _as_laid_out(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

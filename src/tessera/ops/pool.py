@@ -1,7 +1,7 @@
 """Maximum pooling with the places of the maxima, its gradient, and unpooling.
 
-Adaptive pooling has windows of its own, so their bounds are tables. Gradients and unpooling are writes by index in the
-plane (`scatter.py`).
+Adaptive pooling has windows of its own, so where they begin and how long they are is in tables. Gradients and unpooling
+are writes by place.
 
 Formula:
     forward:  y[c, o] = max_k x[c, o · stride - pad + k · dilation], place[c, o] = the first such element in the plane (of NaNs the last)
@@ -25,11 +25,12 @@ import torch
 import triton
 import triton.language as tl
 
-from tessera.ops import scatter, tiles
+from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type
+from tessera.ops.index import checked
 from tessera.ops.launch import fixed, launch
-from tessera.ops.pointwise import zero_
+from tessera.ops.pointwise import copy_
 from tessera.ops.resample import pooled_size
 
 
@@ -138,6 +139,34 @@ def maximum_pool_channels(
                 tl.store(places + to, place.to(tl.int64), mask=(lane < m2) & (channel < channels))
 
 
+@triton.jit
+def to_places(
+    values, places, out, flag, num, size, channels, ADD: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    """Zeros, and each of values[planes, num, channels] to its place in out[planes, size, channels], in their order.
+
+    ADD: added up. Grid: (planes, cdiv(channels, BLOCK)).
+    """
+    plane = tl.program_id(0).to(tl.int64)
+    channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    to = out + plane * size * channels + channel
+    for begin in range(0, size, ROWS):
+        row = (begin + tl.arange(0, ROWS))[:, None]
+        zero = tl.zeros([ROWS, BLOCK], out.dtype.element_ty)
+        tl.store(to[None, :] + row * channels, zero, mask=(row < size) & (channel < channels)[None, :])
+    wrong = tl.zeros([BLOCK], tl.int32)
+    for window in range(num):
+        at = (plane * num + window) * channels + channel
+        place = tl.load(places + at, mask=channel < channels, other=0)
+        inside = (channel < channels) & (place >= 0) & (place < size)
+        wrong |= ((channel < channels) & ((place < 0) | (place >= size))).to(tl.int32)
+        value = tl.load(values + at, mask=inside).to(out.dtype.element_ty)
+        if ADD:
+            value += tl.load(to + place * channels, mask=inside)
+        tl.store(to + place * channels, value, mask=inside)
+    tl.store(flag, 1, mask=tl.max(wrong, 0) > 0)
+
+
 # First element of each window of a dim, how many it has, and the step between them.
 Windows = tuple[np.ndarray, np.ndarray, int]
 
@@ -163,7 +192,15 @@ _WHOLE: Windows = (np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64), 1)
 _LONG = 8
 
 
-def _pool(x: torch.Tensor, windows: list[Windows]) -> tuple[torch.Tensor, torch.Tensor]:
+def _layout(x: torch.Tensor, kept: bool) -> torch.memory_format:
+    """Of a result: that of x, or contiguous."""
+    if not kept or x.is_contiguous():
+        return torch.contiguous_format
+    suggested: torch.memory_format = torch._prims_common.suggest_memory_format(x)
+    return suggested
+
+
+def _pool(x: torch.Tensor, windows: list[Windows], keeps_layout: bool) -> tuple[torch.Tensor, torch.Tensor]:
     num = len(windows)
     if x.dim() not in (num + 1, num + 2) or any(n == 0 for n in x.shape[1:]):
         raise Declined("an input of another rank, or of no elements")
@@ -171,7 +208,7 @@ def _pool(x: torch.Tensor, windows: list[Windows]) -> tuple[torch.Tensor, torch.
         raise Declined("not defined for booleans")
     if math.prod(x.shape[-num:]) >= 1 << 31:
         raise Declined("planes of 2³¹ elements")
-    layout = torch.contiguous_format if x.is_contiguous() else torch._prims_common.suggest_memory_format(x)
+    layout = _layout(x, keeps_layout)
     shape = (*x.shape[: x.dim() - num], *(len(first) for first, _, _ in windows))
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
     places = torch.empty(shape, dtype=torch.int64, device=x.device, memory_format=layout)
@@ -204,11 +241,6 @@ def _launch(
         launch(maximum_pool, grid, *arguments, most[2], **constants, BLOCK=min(tiles.power_of_2(y.shape[-1]), limit))
 
 
-def _as_laid_out(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """`x` in channels-last memory where `like` is."""
-    return x.contiguous(memory_format=torch._prims_common.suggest_memory_format(like))
-
-
 def _list(value: int | Sequence[int], num: int) -> list[int]:
     values = [value] if isinstance(value, int) else list(value)
     if len(values) not in (1, num):
@@ -229,7 +261,7 @@ def max_pool(num: int) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
         if min(kernel) <= 0 or min(strides) <= 0 or min(pads) < 0 or min(steps) <= 0 or self.dim() < num:
             raise Declined("a window that does not fit the input")
         each = zip(self.shape[-num:], kernel, strides, pads, steps, strict=True)
-        return _pool(self, [_windows(*sizes, ceil_mode) for sizes in each])
+        return _pool(self, [_windows(*sizes, ceil_mode) for sizes in each], keeps_layout=True)
 
     return entry
 
@@ -240,23 +272,29 @@ def adaptive_max_pool(num: int) -> Callable[..., tuple[torch.Tensor, torch.Tenso
     def entry(self: torch.Tensor, output_size: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         if len(output_size) != num or self.dim() < num or min(output_size) <= 0:
             raise Declined("sizes that do not fit the dims")
-        return _pool(self, [_parts(n, m) for n, m in zip(self.shape[-num:], output_size, strict=True)])
+        windows = [_parts(n, m) for n, m in zip(self.shape[-num:], output_size, strict=True)]
+        return _pool(self, windows, keeps_layout=num == 2)
 
     return entry
 
 
-def _planes(x: torch.Tensor, num: int) -> torch.Tensor:
-    return x.contiguous().view(-1, math.prod(x.shape[x.dim() - num :]))
-
-
 def _by_place(values: torch.Tensor, places: torch.Tensor, out: torch.Tensor, num: int, add: bool) -> torch.Tensor:
-    """Each value to its place in its plane of `out`."""
+    """`out` with each value at its place in its plane, and zeros elsewhere."""
     if values.shape != places.shape or places.dtype is not torch.int64 or out.dim() not in (num + 1, num + 2):
         raise Declined("values and places that do not fit")
-    zero_(out, out=out)
-    if values.numel():
-        write = scatter.scatter_add_ if add else scatter.scatter_
-        write(_planes(out, num), 1, _planes(places, num), _planes(values, num))
+    if out.numel() == 0:
+        return out
+    layout = _layout(out, kept=True)
+    channels = 1 if layout is torch.contiguous_format else out.shape[1]
+    size, row = math.prod(out.shape[-num:]), tiles.of(out.device)
+    planes = out.numel() // size // channels
+    block = min(tiles.power_of_2(channels), row.row // 4)
+    given = (values.contiguous(memory_format=layout), places.contiguous(memory_format=layout), out)
+    with checked(size, out.device, error=RuntimeError) as flag:
+        launch(
+            to_places, (planes, triton.cdiv(channels, block)), *given, flag, values.numel() // (planes * channels),
+            size, channels, ADD=add, ROWS=row.row // block, BLOCK=block, num_warps=row.num_warps,
+        )  # fmt: skip
     return out
 
 
@@ -267,7 +305,10 @@ def max_pool_backward(num: int) -> Callable[..., torch.Tensor]:
         grad_output: torch.Tensor, self: torch.Tensor, kernel_size: Sequence[int], stride: Sequence[int],
         padding: Sequence[int], dilation: Sequence[int], ceil_mode: bool, indices: torch.Tensor,
     ) -> torch.Tensor:  # fmt: skip
-        return _pool_gradient(grad_output, self, indices, num)
+        kernel = _list(kernel_size, num)
+        each = zip(kernel, _list(stride, num) if len(stride) else kernel, _list(dilation, num), strict=True)
+        apart = all(step >= d * (k - 1) + 1 for k, step, d in each)
+        return _pool_gradient(grad_output, self, indices, num, apart, keeps_layout=True)
 
     return entry
 
@@ -276,17 +317,24 @@ def adaptive_max_pool_backward(num: int) -> Callable[..., torch.Tensor]:
     """The gradient of adaptive_max_pool, as that of max_pool."""
 
     def entry(grad_output: torch.Tensor, self: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        return _pool_gradient(grad_output, self, indices, num)
+        if grad_output.dim() != self.dim():
+            raise Declined("a gradient of another shape")
+        apart = all(m and n % m == 0 for n, m in zip(self.shape[-num:], grad_output.shape[-num:], strict=True))
+        return _pool_gradient(grad_output, self, indices, num, apart, keeps_layout=num == 2)
 
     return entry
 
 
-def _pool_gradient(grad: torch.Tensor, x: torch.Tensor, indices: torch.Tensor, num: int) -> torch.Tensor:
+def _pool_gradient(
+    grad: torch.Tensor, x: torch.Tensor, indices: torch.Tensor, num: int, apart: bool, keeps_layout: bool
+) -> torch.Tensor:
+    """`apart`: no element lies in two windows, so that nothing is summed."""
     if not x.is_floating_point() or grad.dtype is not x.dtype:
         raise Declined("operands of two types")
-    kind = torch.float64 if x.dtype is torch.float64 else torch.float32
-    dx = torch.empty(x.shape, dtype=kind, device=x.device)
-    return _as_laid_out(_by_place(grad.to(kind), indices, dx, num, add=True).to(x.dtype), x)
+    dx = torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=_layout(x, keeps_layout))
+    if apart or x.dtype in (torch.float32, torch.float64):
+        return _by_place(grad, indices, dx, num, add=not apart)
+    return copy_(dx, _by_place(grad, indices, torch.empty_like(dx, dtype=torch.float32), num, add=True), out=dx)
 
 
 def max_unpool(num: int) -> Callable[..., torch.Tensor]:
@@ -297,10 +345,8 @@ def max_unpool(num: int) -> Callable[..., torch.Tensor]:
     ) -> torch.Tensor:
         if len(output_size) != num or self.dim() not in (num + 1, num + 2):
             raise Declined("an input of another rank, or of no elements")
-        out = torch.empty((*self.shape[: self.dim() - num], *output_size), dtype=self.dtype, device=self.device)
-        limit = math.prod(output_size)
-        if indices.numel() and not bool(((indices >= 0) & (indices < limit)).all()):
-            raise Declined("places outside the output")
-        return _as_laid_out(_by_place(self, indices, out, num, add=False), self)
+        shape = (*self.shape[: self.dim() - num], *output_size)
+        out = torch.empty(shape, dtype=self.dtype, device=self.device, memory_format=_layout(self, num == 2))
+        return _by_place(self, indices, out, num, add=False)
 
     return entry

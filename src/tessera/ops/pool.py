@@ -141,30 +141,38 @@ def maximum_pool_channels(
 
 @triton.jit
 def to_places(
-    values, places, out, flag, num, size, channels, ADD: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
-):
+    values, places, out, flag, num, size, channels,
+    ADD: tl.constexpr, EVEN: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """Zeros, and each of values[planes, num, channels] to its place in out[planes, size, channels], in their order.
 
-    ADD: added up. Grid: (planes, cdiv(channels, BLOCK)).
+    ADD: added up; EVEN: channels are a multiple of BLOCK. Grid: (planes, cdiv(channels, BLOCK)).
     """
     plane = tl.program_id(0).to(tl.int64)
-    channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    to = out + plane * size * channels + channel
+    first = tl.program_id(1) * BLOCK
+    lanes = first + tl.arange(0, BLOCK)[None, :]
     for begin in range(0, size, ROWS):
-        row = (begin + tl.arange(0, ROWS))[:, None]
+        row = begin + tl.arange(0, ROWS)[:, None]
         zero = tl.zeros([ROWS, BLOCK], out.dtype.element_ty)
-        tl.store(to[None, :] + row * channels, zero, mask=(row < size) & (channel < channels)[None, :])
-    wrong = tl.zeros([BLOCK], tl.int32)
+        tl.store(out + (plane * size + row) * channels + lanes, zero, mask=(row < size) & (lanes < channels))
+    # A channel alone is walked by scalars.
+    channel = first if BLOCK == 1 else first + tl.arange(0, BLOCK)
+    to = out + plane * size * channels + channel
+    mask = None if EVEN else channel < channels
+    kept = channel * 0
     for window in range(num):
         at = (plane * num + window) * channels + channel
-        place = tl.load(places + at, mask=channel < channels, other=0)
-        inside = (channel < channels) & (place >= 0) & (place < size)
-        wrong |= ((channel < channels) & ((place < 0) | (place >= size))).to(tl.int32)
-        value = tl.load(values + at, mask=inside).to(out.dtype.element_ty)
+        place = tl.load(places + at, mask=mask)
+        inside = place.to(tl.uint64) < size
+        kept += inside.to(tl.int32)
+        # What is outside goes to the first place instead of being masked: the caller raises.
+        here = to + tl.where(inside, place, 0) * channels
+        value = tl.load(values + at, mask=mask).to(out.dtype.element_ty)
         if ADD:
-            value += tl.load(to + place * channels, mask=inside)
-        tl.store(to + place * channels, value, mask=inside)
-    tl.store(flag, 1, mask=tl.max(wrong, 0) > 0)
+            value += tl.load(here, mask=mask)
+        tl.store(here, value, mask=mask)
+    wrong = ((kept != num) & (channel < channels)).to(tl.int32)
+    tl.store(flag, 1, mask=(wrong if BLOCK == 1 else tl.max(wrong, 0)) > 0)
 
 
 # First element of each window of a dim, how many it has, and the step between them.
@@ -293,7 +301,7 @@ def _by_place(values: torch.Tensor, places: torch.Tensor, out: torch.Tensor, num
     with checked(size, out.device, error=RuntimeError) as flag:
         launch(
             to_places, (planes, triton.cdiv(channels, block)), *given, flag, values.numel() // (planes * channels),
-            size, channels, ADD=add, ROWS=row.row // block, BLOCK=block, num_warps=row.num_warps,
+            size, channels, ADD=add, EVEN=channels % block == 0, ROWS=row.row // block, BLOCK=block, num_warps=row.num_warps,
         )  # fmt: skip
     return out
 

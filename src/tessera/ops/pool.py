@@ -29,9 +29,10 @@ from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type
 from tessera.ops.index import checked
-from tessera.ops.launch import fixed, launch
+from tessera.ops.launch import launch
+from tessera.ops.layout import layout_of
 from tessera.ops.pointwise import copy_
-from tessera.ops.resample import pooled_size
+from tessera.ops.resample import pooled_size, table
 
 
 @triton.jit
@@ -200,14 +201,6 @@ _WHOLE: Windows = (np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64), 1)
 _LONG = 8
 
 
-def _layout(x: torch.Tensor, kept: bool) -> torch.memory_format:
-    """Of a result: that of x, or contiguous."""
-    if not kept or x.is_contiguous():
-        return torch.contiguous_format
-    suggested: torch.memory_format = torch._prims_common.suggest_memory_format(x)
-    return suggested
-
-
 def _pool(x: torch.Tensor, windows: list[Windows], keeps_layout: bool) -> tuple[torch.Tensor, torch.Tensor]:
     num = len(windows)
     if x.dim() not in (num + 1, num + 2) or any(n == 0 for n in x.shape[1:]):
@@ -216,7 +209,7 @@ def _pool(x: torch.Tensor, windows: list[Windows], keeps_layout: bool) -> tuple[
         raise Declined("not defined for booleans")
     if math.prod(x.shape[-num:]) >= 1 << 31:
         raise Declined("planes of 2³¹ elements")
-    layout = _layout(x, keeps_layout)
+    layout = layout_of(x) if keeps_layout else torch.contiguous_format
     shape = (*x.shape[: x.dim() - num], *(len(first) for first, _, _ in windows))
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
     places = torch.empty(shape, dtype=torch.int64, device=x.device, memory_format=layout)
@@ -234,7 +227,7 @@ def _launch(
     num_rows = y.numel() // length
     per_program = tiles.block(num_rows, max(1, row.flat // tiles.power_of_2(length * math.prod(most))))
     sizes = [(1,) * (3 - num) + tuple(shape[-num:]) for shape in (x.shape, y.shape)]
-    tables = [fixed(torch.from_numpy(w[which].astype(np.int32)).to(x.device)) for which in (0, 1) for w in windows]
+    tables = [table(values, np.int32, x) for values in (*(w[0] for w in windows), *(w[1] for w in windows))]
     arguments = (x, y, places, *tables, num_rows, per_program, *sizes[0], *sizes[1], *(step for _, _, step in windows))
     lowest = -math.inf if x.is_floating_point() else torch.iinfo(x.dtype).min
     constants = {"LOWEST": lowest, "COMPUTE": compute_type(x.dtype), "num_warps": row.num_warps}
@@ -292,7 +285,7 @@ def _by_place(values: torch.Tensor, places: torch.Tensor, out: torch.Tensor, num
         raise Declined("values and places that do not fit")
     if out.numel() == 0:
         return out
-    layout = _layout(out, kept=True)
+    layout = layout_of(out)
     channels = 1 if layout is torch.contiguous_format else out.shape[1]
     size, row = math.prod(out.shape[-num:]), tiles.of(out.device)
     planes = out.numel() // size // channels
@@ -301,7 +294,8 @@ def _by_place(values: torch.Tensor, places: torch.Tensor, out: torch.Tensor, num
     with checked(size, out.device, error=RuntimeError) as flag:
         launch(
             to_places, (planes, triton.cdiv(channels, block)), *given, flag, values.numel() // (planes * channels),
-            size, channels, ADD=add, EVEN=channels % block == 0, ROWS=row.row // block, BLOCK=block, num_warps=row.num_warps,
+            size, channels, ADD=add, EVEN=channels % block == 0, ROWS=row.row // block, BLOCK=block,
+            num_warps=row.num_warps,
         )  # fmt: skip
     return out
 
@@ -339,7 +333,8 @@ def _pool_gradient(
     """`apart`: no element lies in two windows, so that nothing is summed."""
     if not x.is_floating_point() or grad.dtype is not x.dtype:
         raise Declined("operands of two types")
-    dx = torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=_layout(x, keeps_layout))
+    layout = layout_of(x) if keeps_layout else torch.contiguous_format
+    dx = torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=layout)
     if apart or x.dtype in (torch.float32, torch.float64):
         return _by_place(grad, indices, dx, num, add=not apart)
     return copy_(dx, _by_place(grad, indices, torch.empty_like(dx, dtype=torch.float32), num, add=True), out=dx)
@@ -354,7 +349,8 @@ def max_unpool(num: int) -> Callable[..., torch.Tensor]:
         if len(output_size) != num or self.dim() not in (num + 1, num + 2):
             raise Declined("an input of another rank, or of no elements")
         shape = (*self.shape[: self.dim() - num], *output_size)
-        out = torch.empty(shape, dtype=self.dtype, device=self.device, memory_format=_layout(self, num == 2))
+        layout = layout_of(self) if num == 2 else torch.contiguous_format
+        out = torch.empty(shape, dtype=self.dtype, device=self.device, memory_format=layout)
         return _by_place(self, indices, out, num, add=False)
 
     return entry

@@ -32,7 +32,7 @@ from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type
 from tessera.ops.launch import fixed, launch
-from tessera.ops.layout import is_channels_last
+from tessera.ops.layout import layout_of
 
 
 @triton.jit
@@ -60,7 +60,8 @@ def resample(
 ):  # fmt: skip
     """x is [planes, n0, n1, lanes_in], y is [planes, m0, m1, lanes_out], both contiguous; a block reads WINDOW lanes.
 
-    TAPS: 0, or taps_0 * taps_1; same: where a row is the one before it. Grid: (cdiv(num_rows, per_program),), a row being lanes_out elements.
+    TAPS: 0, or taps_0 * taps_1; same: where a row is the one before it.
+    Grid: (cdiv(num_rows, per_program),), a row being lanes_out elements.
     """
     begin = tl.program_id(0).to(tl.int64) * per_program
     for row in range(begin, tl.minimum(begin + per_program, num_rows)):
@@ -181,7 +182,7 @@ class Band:
 
     @property
     def taps(self) -> int:
-        return self.weights.shape[1]
+        return int(self.weights.shape[1])
 
     @property
     def has_gaps(self) -> bool:
@@ -225,12 +226,11 @@ def _apply(x: torch.Tensor, maps: Sequence[Taps], like: torch.Tensor | None) -> 
     if not x.is_floating_point():
         raise Declined("defined for floating types only")
     shape = (*x.shape[: x.dim() - len(maps)], *(len(m.places) for m in maps))
-    last = like is not None and not like.is_contiguous() and is_channels_last(like)
-    layout = torch._prims_common.suggest_memory_format(like) if last else torch.contiguous_format
+    layout = torch.contiguous_format if like is None else layout_of(like)
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
     if y.numel():
         bands = [_identity(1)] * (3 - len(maps)) + [_band(m) for m in maps]
-        (_by_channel if last else _launch)(x.contiguous(memory_format=layout), y, bands)
+        (_launch if layout is torch.contiguous_format else _by_channel)(x.contiguous(memory_format=layout), y, bands)
     return y
 
 
@@ -241,7 +241,7 @@ def _by_channel(x: torch.Tensor, y: torch.Tensor, bands: list[Band]) -> None:
         _launch_channels(x, y, bands)
         return
     kind = torch.float64 if x.dtype is torch.float64 else torch.float32
-    layout = torch._prims_common.suggest_memory_format(x)
+    layout = layout_of(x)
     between = torch.empty((*y.shape[:-1], x.shape[-1]), dtype=kind, device=x.device, memory_format=layout)
     _launch_channels(x, between, [*bands[:-1], _identity(x.shape[-1])])
     _launch_channels(between, y, [*(_identity(len(band.first)) for band in bands[:-1]), bands[-1]])
@@ -259,8 +259,9 @@ def _launch(x: torch.Tensor, y: torch.Tensor, bands: list[Band]) -> None:
     grid, arguments = _arguments(x, y, bands, 1)
     same = [band.same for band in bands[:-1]]
     launch(
-        resample, grid, *arguments, *(_table(rows, np.int8, x) for rows in same), TAPS=outer if outer <= _UNROLLED else 0,
-        GAPS=any(band.has_gaps for band in bands), REPEATS=bool(max(rows.mean() for rows in same) > _WORTHWHILE),
+        resample, grid, *arguments, *(table(rows, np.int8, x) for rows in same),
+        TAPS=outer if outer <= _UNROLLED else 0, GAPS=any(band.has_gaps for band in bands),
+        REPEATS=any(rows.mean() > _WORTHWHILE for rows in same),
         WINDOW=tiles.power_of_2(lane.window(block)), COMPUTE=compute_type(x.dtype), BLOCK=block,
         num_warps=row.num_warps,
     )  # fmt: skip
@@ -286,13 +287,14 @@ def _arguments(
     lane, taps = bands[-1], [band.taps for band in bands]
     work = channels * max(len(lane.first) * taps[-1], lane.n * math.prod(taps[:-1]))
     per_program = tiles.block(num_rows, max(1, tiles.of(x.device).flat // tiles.power_of_2(work)))
-    first = (_table(band.first, np.int32, x) for band in bands)
-    weights = (_table(band.weights.T, kind, x) for band in bands)
+    first = (table(band.first, np.int32, x) for band in bands)
+    weights = (table(band.weights.T, kind, x) for band in bands)
     sizes = [band.n for band in bands] + [len(band.first) for band in bands] + taps
     return (triton.cdiv(num_rows, per_program),), (x, y, *first, *weights, num_rows, per_program, *sizes)
 
 
-def _table(values: np.ndarray, kind: type, like: torch.Tensor) -> torch.Tensor:
+def table(values: np.ndarray, kind: type, like: torch.Tensor) -> torch.Tensor:
+    """`values` on the device of `like`; plans keep them."""
     return fixed(torch.from_numpy(np.ascontiguousarray(values, dtype=kind)).to(like.device))
 
 
@@ -361,9 +363,7 @@ def average_pool(num: int) -> tuple[Callable[..., torch.Tensor], Callable[..., t
         """The average of each window."""
         _checked(self, num, ())
         padding = (padding,) if isinstance(padding, int) else padding
-        maps = _pool_maps(
-            self.shape, num, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
-        )
+        maps = _pool_maps(self.shape, num, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
         return _apply(self, maps, self if num == 2 else None)
 
     def backward(
@@ -372,9 +372,7 @@ def average_pool(num: int) -> tuple[Callable[..., torch.Tensor], Callable[..., t
     ) -> torch.Tensor:  # fmt: skip
         """The gradient by what was averaged."""
         _checked(self, num, ())
-        maps = _pool_maps(
-            self.shape, num, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
-        )
+        maps = _pool_maps(self.shape, num, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
         return _gradient(grad_output, self.shape, maps, self if num == 2 else None)
 
     return forward, backward

@@ -4,7 +4,8 @@ Adaptive pooling has windows of its own, so where they begin and how long they a
 are writes by place.
 
 Formula:
-    forward:  y[c, o] = max_k x[c, o · stride - pad + k · dilation], place[c, o] = the first such element in the plane (of NaNs the last)
+    forward:  y[c, o] = max_k x[c, o · stride - pad + k · dilation], place[c, o] = where that lies in the plane:
+              the first such element, of NaNs the last
     adaptive: window o of m covers ⌊o · n / m⌋ up to ⌈(o + 1) · n / m⌉
     backward: dx[c, place[c, o]] += g[c, o];  unpooling: y[c, place[c, o]] = x[c, o], 0 elsewhere
 Shapes: x [N, C, …] or [C, …] with 2 or 3 dims behind the channels; results keep its layout.

@@ -53,6 +53,17 @@ class Compiled:
     tail: tuple[None, ...]
 
 
+@dataclass(frozen=True)
+class Addresses:
+    """An argument of a launch: the table of where these tensors lie, an int64 for each."""
+
+    tensors: tuple[torch.Tensor, ...]
+
+    def table(self) -> torch.Tensor:
+        """The table, on the tensors' device."""
+        return torch.tensor([x.data_ptr() for x in self.tensors], device=self.tensors[0].device)
+
+
 class Recorder(Protocol):
     """Who is told what a thread would launch."""
 
@@ -90,7 +101,7 @@ def recorded_by(recorder: Recorder) -> Iterator[None]:
 def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> None:
     """Run `kernel` over `grid` (1 to 3 sizes); `num_warps` among the constants is for the GPU compilers."""
     if not isinstance(kernel, JITFunction) or not _on_cpu(args):
-        kernel[grid](*args, **constants)
+        kernel[grid](*[x.table() if isinstance(x, Addresses) else x for x in args], **constants)
         return
     kinds = tuple([_kind(x) for x in args])
     # Kernels and Triton's types are hashed by Python code, their identities at once; what is compiled keeps them alive.
@@ -104,7 +115,8 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> 
     if _recording.recorder is not None:
         _recording.recorder.launched(compiled, (x, y, z), args)
     else:
-        compiled.call(x, y, z, 0, compiled.address, None, None, None, None, *args, *compiled.tail)
+        given = [x.table() if isinstance(x, Addresses) else x for x in args] if Addresses in kinds else args
+        compiled.call(x, y, z, 0, compiled.address, None, None, None, None, *given, *compiled.tail)
 
 
 def fixed(table: torch.Tensor) -> torch.Tensor:
@@ -171,4 +183,6 @@ def _type(kind: Any, annotation: str) -> str:
         return annotation
     if isinstance(kind, torch.dtype):
         return _TYPES[kind]
+    if kind is Addresses:
+        return "*i64"
     return "fp32" if kind is float else str(kind)

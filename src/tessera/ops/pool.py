@@ -1,12 +1,13 @@
 """Maximum pooling with the places of the maxima, its gradient, and unpooling.
 
-Adaptive pooling has windows of its own, so where they begin and how long they are is in tables. Gradients and unpooling
-are writes by place.
+Windows of adaptive and of fractional pooling are not evenly spaced, so where they begin and how long they are is in
+tables; in fractional pooling each plane has tables of its own. Gradients and unpooling are writes by place.
 
 Formula:
     forward:  y[c, o] = max_k x[c, o · stride - pad + k · dilation], place[c, o] = where that lies in the plane:
               the first such element, of NaNs the last
     adaptive: window o of m covers ⌊o · n / m⌋ up to ⌈(o + 1) · n / m⌉
+    fractional: window o of m begins at ⌊(o + u) a⌋ - ⌊u a⌋, a = (n - k) / (m - 1), the last at n - k; u is random
     backward: dx[c, place[c, o]] += g[c, o];  unpooling: y[c, place[c, o]] = x[c, o], 0 elsewhere
 Shapes: x [N, C, …] or [C, …] with 2 or 3 dims behind the channels; results keep its layout.
 Types: float64, float32, float16, bfloat16, int64, int32, int16, int8 and uint8; places are int64. A NaN is the
@@ -43,24 +44,32 @@ def better(value, best):
 
 
 @triton.jit
+def in_table(window, plane, num, OWN: tl.constexpr):
+    """Where a table tells of a window, one of `num`."""
+    return window + plane * num if OWN else window
+
+
+@triton.jit
 def maximum_pool(
     x, y, places, first_0, first_1, first_2, count_0, count_1, count_2, num_rows, per_program,
     n0, n1, n2, m0, m1, m2, step_0, step_1, step_2, most,
-    LOWEST: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
+    OWN: tl.constexpr, LOWEST: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """x is [planes, n0, n1, n2], y is [planes, m0, m1, m2]; windows have at most `most` elements along n2.
 
-    Grid: (cdiv(num_rows, per_program),), a row being m2 windows.
+    OWN: each plane has windows of its own. Grid: (cdiv(num_rows, per_program),), a row being m2 windows.
     """
     begin = tl.program_id(0).to(tl.int64) * per_program
     for row in range(begin, tl.minimum(begin + per_program, num_rows)):
-        o1, o0 = row % m1, row // m1 % m0
+        which = row // m1 // m0
+        o1, o0 = in_table(row % m1, which, m1, OWN), in_table(row // m1 % m0, which, m0, OWN)
         a1, a0 = tl.load(first_1 + o1), tl.load(first_0 + o0)
-        plane = x + (row // m1 // m0) * n0 * n1 * n2
+        plane = x + which * n0 * n1 * n2
         for p in range(0, m2, BLOCK):
             lane = p + tl.arange(0, BLOCK)
-            a2 = tl.load(first_2 + lane, mask=lane < m2, other=0)
-            inside = tl.load(count_2 + lane, mask=lane < m2, other=0)
+            o2 = in_table(lane, which, m2, OWN)
+            a2 = tl.load(first_2 + o2, mask=lane < m2, other=0)
+            inside = tl.load(count_2 + o2, mask=lane < m2, other=0)
             best = tl.full([BLOCK], LOWEST, COMPUTE)
             place = (a0 * n1 + a1) * n2 + a2
             for i in range(tl.load(count_0 + o0)):
@@ -79,14 +88,16 @@ def maximum_pool(
 def maximum_pool_wide(
     x, y, places, first_0, first_1, first_2, count_0, count_1, count_2, num_rows, per_program,
     n0, n1, n2, m0, m1, m2, step_0, step_1, step_2,
-    LOWEST: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
+    OWN: tl.constexpr, LOWEST: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """As `maximum_pool`, of long windows: one after the other, BLOCK elements at a time."""
     begin = tl.program_id(0).to(tl.int64) * per_program
     for window in range(begin * m2, tl.minimum(begin + per_program, num_rows) * m2):
-        o2, o1, o0 = window % m2, window // m2 % m1, window // m2 // m1 % m0
+        which = window // m2 // m1 // m0
+        o2, o1 = in_table(window % m2, which, m2, OWN), in_table(window // m2 % m1, which, m1, OWN)
+        o0 = in_table(window // m2 // m1 % m0, which, m0, OWN)
         a2, a1, a0 = tl.load(first_2 + o2), tl.load(first_1 + o1), tl.load(first_0 + o0)
-        plane, count = x + (window // m2 // m1 // m0) * n0 * n1 * n2, tl.load(count_2 + o2)
+        plane, count = x + which * n0 * n1 * n2, tl.load(count_2 + o2)
         best = tl.full([BLOCK], LOWEST, COMPUTE)
         place = tl.zeros([BLOCK], tl.int32) + ((a0 * n1 + a1) * n2 + a2)
         for i in range(tl.load(count_0 + o0)):
@@ -177,7 +188,8 @@ def to_places(
     tl.store(flag, 1, mask=(wrong if BLOCK == 1 else tl.max(wrong, 0)) > 0)
 
 
-# First element of each window of a dim, how many it has, and the step between them.
+# First element of each window of a dim, how many it has, and the step between them. Windows that each plane has of its
+# own are rows of [planes, windows].
 Windows = tuple[np.ndarray, np.ndarray, int]
 
 
@@ -197,7 +209,6 @@ def _parts(n: int, m: int) -> Windows:
     return first, -(-(np.arange(1, m + 1) * n) // m) - first, 1
 
 
-_WHOLE: Windows = (np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64), 1)
 # Windows from this length on are read along the window, shorter ones many windows at a time.
 _LONG = 8
 
@@ -211,18 +222,21 @@ def _pool(x: torch.Tensor, windows: list[Windows], keeps_layout: bool) -> tuple[
     if math.prod(x.shape[-num:]) >= 1 << 31:
         raise Declined("planes of 2³¹ elements")
     layout = layout_of(x) if keeps_layout else torch.contiguous_format
-    shape = (*x.shape[: x.dim() - num], *(len(first) for first, _, _ in windows))
+    shape = (*x.shape[: x.dim() - num], *(first.shape[-1] for first, _, _ in windows))
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
     places = torch.empty(shape, dtype=torch.int64, device=x.device, memory_format=layout)
     if y.numel():
-        _launch(x.contiguous(memory_format=layout), y, places, [_WHOLE] * (3 - num) + windows, layout)
+        _launch(x.contiguous(memory_format=layout), y, places, windows, layout)
     return y, places
 
 
 def _launch(
     x: torch.Tensor, y: torch.Tensor, places: torch.Tensor, windows: list[Windows], layout: torch.memory_format
 ) -> None:
-    row, num, most = tiles.of(x.device), sum(w is not _WHOLE for w in windows), [int(c.max()) for _, c, _ in windows]
+    row, num, own = tiles.of(x.device), len(windows), windows[0][0].ndim > 1
+    whole = (len(windows[0][0]), 1) if own else (1,)
+    windows = [(np.zeros(whole), np.ones(whole), 1)] * (3 - num) + windows
+    most = [int(count.max()) for _, count, _ in windows]
     channels = 1 if layout is torch.contiguous_format else x.shape[1]
     length = y.shape[-1] * channels
     num_rows = y.numel() // length
@@ -238,9 +252,11 @@ def _launch(
         lanes = min(tiles.power_of_2(y.shape[-1]), row.row // block)
         launch(maximum_pool_channels, grid, *arguments, most[2], channels, **constants, PLACES=lanes, BLOCK=block)
     elif most[2] >= _LONG:
-        launch(maximum_pool_wide, grid, *arguments, **constants, BLOCK=min(tiles.power_of_2(most[2]), limit))
+        block = min(tiles.power_of_2(most[2]), limit)
+        launch(maximum_pool_wide, grid, *arguments, **constants, OWN=own, BLOCK=block)
     else:
-        launch(maximum_pool, grid, *arguments, most[2], **constants, BLOCK=min(tiles.power_of_2(y.shape[-1]), limit))
+        block = min(tiles.power_of_2(y.shape[-1]), limit)
+        launch(maximum_pool, grid, *arguments, most[2], **constants, OWN=own, BLOCK=block)
 
 
 def _list(value: int | Sequence[int], num: int) -> list[int]:
@@ -276,6 +292,55 @@ def adaptive_max_pool(num: int) -> Callable[..., tuple[torch.Tensor, torch.Tenso
             raise Declined("sizes that do not fit the dims")
         windows = [_parts(n, m) for n, m in zip(self.shape[-num:], output_size, strict=True)]
         return _pool(self, windows, keeps_layout=num == 2)
+
+    return entry
+
+
+def fractional_max_pool(num: int) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    """(maxima, their places) of windows that random numbers [N, C, num] place, in each plane on their own."""
+
+    def entry(
+        self: torch.Tensor, kernel_size: Sequence[int], output_size: Sequence[int], random_samples: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        kernel, sizes = _list(kernel_size, num), _list(output_size, num)
+        if self.dim() not in (num + 1, num + 2) or random_samples.dtype is not self.dtype:
+            raise Declined("an input of another rank, or random numbers of another type")
+        places = self.shape[-num:]
+        if any(m <= 0 or k <= 0 or m + k - 1 > n for n, m, k in zip(places, sizes, kernel, strict=True)):
+            raise Declined("a window that does not fit the input")
+        planes = self.numel() // math.prod(places)
+        if random_samples.numel() != planes * num or not self.is_floating_point():
+            raise Declined("random numbers that do not fit the planes")
+        samples = random_samples.reshape(planes, num)
+        if not bool(((samples >= 0) & (samples < 1)).all()):
+            raise Declined("random numbers outside [0, 1)")
+        # In 2 dims the first number is that of the columns.
+        order = range(num)[::-1] if num == 2 else range(num)
+        each = zip(places, sizes, kernel, order, strict=True)
+        return _pool(self, [_fractional(n, m, k, samples[:, i : i + 1]) for n, m, k, i in each], False)
+
+    return entry
+
+
+def _fractional(n: int, m: int, kernel: int, u: torch.Tensor) -> Windows:
+    """Windows for each of u[planes, 1], in the arithmetic of its type."""
+    last = torch.full_like(u, n - kernel, dtype=torch.int64)
+    if m > 1:
+        step = torch.tensor((n - kernel) / (m - 1), dtype=u.dtype, device=u.device)
+        o = torch.arange(m - 1, dtype=u.dtype, device=u.device)
+        last = torch.cat([((o + u) * step).to(torch.int64) - (u * step).to(torch.int64), last], 1)
+    first: np.ndarray = last.cpu().numpy()
+    return first, np.full(first.shape, kernel), 1
+
+
+def fractional_max_pool_backward(num: int) -> Callable[..., torch.Tensor]:
+    """The gradient of fractional_max_pool, as that of max_pool."""
+
+    def entry(
+        grad_output: torch.Tensor, self: torch.Tensor, kernel_size: Sequence[int], output_size: Sequence[int],
+        indices: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        return _pool_gradient(grad_output, self, indices, num, apart=False, keeps_layout=False)
 
     return entry
 

@@ -56,11 +56,12 @@ def rearrange(
 
 
 @triton.jit
-def triangle(x, out, numel, num_rows, num_cols, bound, UPPER: tl.constexpr, BLOCK: tl.constexpr):
-    """x is contiguous [batch, rows, columns]; kept where column - row >= bound (UPPER) or <= bound."""
+def triangle(x, out, numel, num_rows, num_cols, bound, UPPER: tl.constexpr, WORDS: tl.constexpr, BLOCK: tl.constexpr):
+    """x is contiguous [batch, rows, columns, WORDS]; kept where column - row >= bound (UPPER) or <= bound."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = at < numel
-    distance = at % num_cols - (at // num_cols) % num_rows
+    place = at // WORDS
+    distance = place % num_cols - (place // num_cols) % num_rows
     kept = (distance >= bound) if UPPER else (distance <= bound)
     value = tl.load(x + at, mask=mask & kept, other=0)
     tl.store(out + at, value, mask=mask)
@@ -226,15 +227,15 @@ replication_backward = padding_backward(_replicated)
 def _triangle(self: torch.Tensor, diagonal: int, upper: bool) -> torch.Tensor:
     if self.dim() < 2:
         raise Declined("a triangle of a vector")
-    storage_type(self.dtype)
-    x = self.contiguous()
     out = torch.empty(self.shape, dtype=self.dtype, device=self.device)
-    if out.numel():
+    x, y = (torch.view_as_real(t) if t.is_complex() else t for t in (self.contiguous(), out))
+    storage_type(x.dtype)
+    if y.numel():
         row = tiles.of(x.device)
-        block = tiles.block(out.numel(), row.flat)
+        block = tiles.block(y.numel(), row.flat)
         launch(
-            triangle, (triton.cdiv(out.numel(), block),), x, out, out.numel(), x.shape[-2], x.shape[-1], diagonal,
-            UPPER=upper, BLOCK=block, num_warps=row.num_warps,
+            triangle, (triton.cdiv(y.numel(), block),), x, y, y.numel(), self.shape[-2], self.shape[-1], diagonal,
+            UPPER=upper, WORDS=2 if self.is_complex() else 1, BLOCK=block, num_warps=row.num_warps,
         )  # fmt: skip
     return out
 

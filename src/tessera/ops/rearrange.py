@@ -38,6 +38,8 @@ MOST_DIMS = 5
 # What stands where c - shift lies outside of a dim: nothing does, the other end's elements, the constant, the elements
 # that lie as far inside of the end, or the end itself.
 WITHIN, ROLLED, FILLED, MIRRORED, CLIPPED = (tl.constexpr(mode) for mode in range(5))
+# A row this long at most is read backwards at a time.
+_MOST_TURNED = 512
 # Dims that move as one with whole dims inside of them.
 _BY_SHIFT = (WITHIN.value, ROLLED.value, FILLED.value)
 
@@ -90,17 +92,20 @@ def number(out, fill, whole):
 
 @triton.jit
 def rearrange(
-    x, out, fill: tl.float64, whole: tl.int64, num_rows, num_chunks, rows_each,
+    x, out, fill: tl.float64, whole: tl.int64, num_rows, num_chunks, rows_each, pitch,
     size, length, shift, step, size_1, length_1, shift_1, step_1, size_2, length_2, shift_2, step_2,
     size_3, length_3, shift_3, step_3, size_4, length_4, shift_4, step_4,
     MODE: tl.constexpr, SIGN: tl.constexpr, STORE: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """The output is [size_4, …, size_1, size], contiguous; a program writes COLS columns of rows_each rows.
+    """The output is [size_4, …, size_1, size], its rows `pitch` apart; a program writes COLS columns of rows_each rows.
 
     Grid: (cdiv(num_rows, rows_each) · num_chunks,).
     """
     program = tl.program_id(0).to(tl.int64)
-    begin = program % num_chunks * COLS
+    chunk = program % num_chunks
+    if SIGN < 0:
+        chunk = num_chunks - 1 - chunk
+    begin = chunk * COLS
     end = tl.minimum(begin + COLS, size)
     low = begin
     high = end
@@ -120,7 +125,7 @@ def rearrange(
         at_3 = source(c3, length_3, shift_3, MODE)
         at_4 = source(c4, length_4, shift_4, MODE)
         here = x + (at_1 * step_1 + at_2 * step_2 + at_3 * step_3 + at_4 * step_4)
-        there = out + row * size
+        there = out + row * pitch
         if MODE == FILLED:
             value = number(out, fill, whole)
             inside = (at_1 >= 0) & (at_1 < length_1) & (at_2 >= 0) & (at_2 < length_2)
@@ -201,7 +206,7 @@ def merged(dims: Sequence[Dim], mode: int) -> list[Dim]:
         if dim.size == 1 and dim.is_whole:
             continue
         outer, n = found[-1] if found else None, dim.length
-        alike = outer is not None and (outer.is_whole or mode in _BY_SHIFT)
+        alike = outer is not None and (outer.is_whole or mode in _BY_SHIFT) and (dim.step > 0 or n < _MOST_TURNED)
         if outer is not None and alike and dim.is_whole and outer.step == n * dim.step:
             found[-1] = Dim(size=outer.size * n, length=outer.length * n, shift=outer.shift * n, step=dim.step)
         else:
@@ -235,14 +240,20 @@ def place(
     if len(outer) >= MOST_DIMS:
         raise Declined(f"more than {MOST_DIMS} dims")
     rows, row = math.prod(dim.size for dim in outer), tiles.of(x.device)
-    cols = tiles.block(last.size, row.flat)
+    start, pitch, end = start * parts, last.size, 0
+    if outer and outer[-1].step < 0:
+        # From the last row on, so that x is read upwards, as memory is fetched ahead.
+        end, pitch = (rows - 1) * pitch, -pitch
+        start += sum((dim.size - 1) * dim.step for dim in outer)
+        outer = [replace(dim, step=-dim.step) for dim in outer]
+    cols = tiles.block(last.size, row.flat if last.step >= 0 else _MOST_TURNED)
     chunks, rows_each = triton.cdiv(last.size, cols), max(1, row.flat // min(cols, last.size))
     steps = [Dim(size=1, length=1, step=0)] * (MOST_DIMS - 1 - len(outer)) + outer
     numbers = [n for dim in reversed(steps) for n in (dim.size, dim.length, dim.shift, dim.step)]
     launch(
-        rearrange, (triton.cdiv(rows, rows_each) * chunks,), _from(given, start * parts), to,
+        rearrange, (triton.cdiv(rows, rows_each) * chunks,), _from(given, start), _from(to, end),
         *_number(value, out),
-        rows, chunks, rows_each, last.size, last.length, last.shift, abs(last.step), *numbers,
+        rows, chunks, rows_each, pitch, last.size, last.length, last.shift, abs(last.step), *numbers,
         MODE=mode, SIGN=(last.step > 0) - (last.step < 0), STORE=tiles.store_modifier(out), COLS=cols,
         num_warps=row.num_warps,
     )  # fmt: skip

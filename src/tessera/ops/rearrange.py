@@ -247,7 +247,7 @@ def place(
         start += sum((dim.size - 1) * dim.step for dim in outer)
         outer = [replace(dim, step=-dim.step) for dim in outer]
     cols = tiles.block(last.size, row.flat if last.step >= 0 else _MOST_TURNED)
-    chunks, rows_each = triton.cdiv(last.size, cols), max(1, row.flat // min(cols, last.size))
+    chunks, rows_each = triton.cdiv(last.size, cols), max(1, row.flat // last.size)
     steps = [Dim(size=1, length=1, step=0)] * (MOST_DIMS - 1 - len(outer)) + outer
     numbers = [n for dim in reversed(steps) for n in (dim.size, dim.length, dim.shift, dim.step)]
     launch(
@@ -438,7 +438,7 @@ def _triangle(self: torch.Tensor, diagonal: int, upper: bool) -> torch.Tensor:
         (given, _), (to, _) = _moved_as(x), _moved_as(out)
         height, size, row = x.shape[-2], x.shape[-1], tiles.of(x.device)
         cols = tiles.block(size, row.flat)
-        chunks, rows_each, rows = triton.cdiv(size, cols), max(1, row.flat // min(cols, size)), x.numel() // size
+        chunks, rows_each, rows = triton.cdiv(size, cols), max(1, row.flat // size), x.numel() // size
         launch(
             triangle, (triton.cdiv(rows, rows_each) * chunks,), given, to, rows, chunks, rows_each, height, size,
             diagonal, UPPER=upper, STORE=tiles.store_modifier(out), COLS=cols, num_warps=row.num_warps,

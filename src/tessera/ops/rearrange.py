@@ -40,6 +40,8 @@ MOST_DIMS = 5
 WITHIN, ROLLED, FILLED, MIRRORED, CLIPPED = (tl.constexpr(mode) for mode in range(5))
 # A row this long at most is read backwards at a time.
 _MOST_TURNED = 512
+_SHORT_EDGE = 4
+_NARROW = 64
 # Dims that move as one with whole dims inside of them.
 _BY_SHIFT = (WITHIN.value, ROLLED.value, FILLED.value)
 
@@ -47,7 +49,9 @@ _BY_SHIFT = (WITHIN.value, ROLLED.value, FILLED.value)
 @triton.jit
 def source(c, length, shift, MODE: tl.constexpr):
     """Where place c of the output comes from along a dim; under FILLED it may lie outside."""
-    at = c - shift
+    at = c
+    if MODE != WITHIN:
+        at = c - shift
     if MODE == ROLLED:
         at = tl.where(at < 0, at + length, at)
     elif MODE == MIRRORED:
@@ -60,21 +64,27 @@ def source(c, length, shift, MODE: tl.constexpr):
 
 @triton.jit
 def stretch(out, x, size, step, SIGN: tl.constexpr, STORE: tl.constexpr, BLOCK: tl.constexpr):
-    """out[i] = x[i · step · SIGN] for i < size."""
-    if size > 0:
+    """out[i] = x[i · step · SIGN] for i < size; a BLOCK of 0 goes element by element, which is best for a few."""
+    if BLOCK == 0:
+        for i in range(size.to(tl.int32)):
+            tl.store(out + i, tl.load(x + i * step * SIGN))
+    elif size > 0:
         lanes = tl.arange(0, BLOCK)
-        inside = lanes < size
+        inside = lanes < size.to(tl.int32)
         value = tl.load(x + lanes.to(tl.int64) * step * SIGN, mask=inside)
         tl.store(out + lanes, value, mask=inside, cache_modifier=STORE)
 
 
 @triton.jit
 def constant(out, value, size, STORE: tl.constexpr, BLOCK: tl.constexpr):
-    """out[i] = value for i < size."""
-    if size > 0:
+    """out[i] = value for i < size; a BLOCK of 0 goes element by element."""
+    if BLOCK == 0:
+        for i in range(size.to(tl.int32)):
+            tl.store(out + i, value)
+    elif size > 0:
         lanes = tl.arange(0, BLOCK)
         block = tl.full([BLOCK], value, out.dtype.element_ty)
-        tl.store(out + lanes, block, mask=lanes < size, cache_modifier=STORE)
+        tl.store(out + lanes, block, mask=lanes < size.to(tl.int32), cache_modifier=STORE)
 
 
 @triton.jit
@@ -95,10 +105,12 @@ def rearrange(
     x, out, fill: tl.float64, whole: tl.int64, num_rows, num_chunks, rows_each, pitch,
     size, length, shift, step, size_1, length_1, shift_1, step_1, size_2, length_2, shift_2, step_2,
     size_3, length_3, shift_3, step_3, size_4, length_4, shift_4, step_4,
-    MODE: tl.constexpr, SIGN: tl.constexpr, STORE: tl.constexpr, COLS: tl.constexpr,
+    MODE: tl.constexpr, OUTER: tl.constexpr, SIGN: tl.constexpr, STORE: tl.constexpr, EDGE: tl.constexpr,
+    COLS: tl.constexpr,
 ):  # fmt: skip
     """The output is [size_4, …, size_1, size], its rows `pitch` apart; a program writes COLS columns of rows_each rows.
 
+    OUTER is how many of the dims outside there are; what is pushed in at the ends is written EDGE at a time.
     Grid: (cdiv(num_rows, rows_each) · num_chunks,).
     """
     program = tl.program_id(0).to(tl.int64)
@@ -120,39 +132,55 @@ def rearrange(
     c3 = rest % size_3
     c4 = rest // size_3
     for row in range(first, tl.minimum(first + rows_each, num_rows)):
-        at_1 = source(c1, length_1, shift_1, MODE)
-        at_2 = source(c2, length_2, shift_2, MODE)
-        at_3 = source(c3, length_3, shift_3, MODE)
-        at_4 = source(c4, length_4, shift_4, MODE)
-        here = x + (at_1 * step_1 + at_2 * step_2 + at_3 * step_3 + at_4 * step_4)
+        here = x
+        inside = True
+        if OUTER > 0:
+            at = source(c1, length_1, shift_1, MODE)
+            here += at * step_1
+            inside = inside & (at >= 0) & (at < length_1)
+        if OUTER > 1:
+            at = source(c2, length_2, shift_2, MODE)
+            here += at * step_2
+            inside = inside & (at >= 0) & (at < length_2)
+        if OUTER > 2:
+            at = source(c3, length_3, shift_3, MODE)
+            here += at * step_3
+            inside = inside & (at >= 0) & (at < length_3)
+        if OUTER > 3:
+            at = source(c4, length_4, shift_4, MODE)
+            here += at * step_4
+            inside = inside & (at >= 0) & (at < length_4)
         there = out + row * pitch
         if MODE == FILLED:
             value = number(out, fill, whole)
-            inside = (at_1 >= 0) & (at_1 < length_1) & (at_2 >= 0) & (at_2 < length_2)
-            inside = inside & (at_3 >= 0) & (at_3 < length_3) & (at_4 >= 0) & (at_4 < length_4)
-            before = tl.where(inside, low, end)
-            behind = tl.where(inside, high, end)
-            constant(there + begin, value, before - begin, STORE, COLS)
-            stretch(there + before, here + (before - shift) * step * SIGN, behind - before, step, SIGN, STORE, COLS)
-            constant(there + behind, value, end - behind, STORE, COLS)
+            if inside:
+                constant(there + begin, value, low - begin, STORE, EDGE)
+                stretch(there + low, here + (low - shift) * step, high - low, step, SIGN, STORE, COLS)
+                constant(there + high, value, end - high, STORE, EDGE)
+            else:
+                constant(there + begin, value, end - begin, STORE, COLS)
         else:
             stretch(there + low, here + (low - shift) * step * SIGN, high - low, step, SIGN, STORE, COLS)
         if MODE == ROLLED:
-            stretch(there + begin, here + (begin - shift + length) * step, low - begin, step, SIGN, STORE, COLS)
+            stretch(there + begin, here + (begin - shift + length) * step, low - begin, step, SIGN, STORE, EDGE)
         if MODE == MIRRORED:
-            stretch(there + begin, here + (shift - begin) * step, low - begin, step, -SIGN, STORE, COLS)
+            stretch(there + begin, here + (shift - begin) * step, low - begin, step, -SIGN, STORE, EDGE)
             last = 2 * (length - 1) + shift - high
-            stretch(there + high, here + last * step, end - high, step, -SIGN, STORE, COLS)
+            stretch(there + high, here + last * step, end - high, step, -SIGN, STORE, EDGE)
         if MODE == CLIPPED:
-            stretch(there + begin, here, low - begin, step, 0, STORE, COLS)
-            stretch(there + high, here + (length - 1) * step, end - high, step, 0, STORE, COLS)
-        c1 += 1
-        c2 += (c1 == size_1).to(tl.int64)
-        c1 = tl.where(c1 == size_1, 0, c1)
-        c3 += (c2 == size_2).to(tl.int64)
-        c2 = tl.where(c2 == size_2, 0, c2)
-        c4 += (c3 == size_3).to(tl.int64)
-        c3 = tl.where(c3 == size_3, 0, c3)
+            stretch(there + begin, here, low - begin, step, 0, STORE, EDGE)
+            stretch(there + high, here + (length - 1) * step, end - high, step, 0, STORE, EDGE)
+        if OUTER > 0:
+            c1 += 1
+        if OUTER > 1:
+            c2 += (c1 == size_1).to(tl.int64)
+            c1 = tl.where(c1 == size_1, 0, c1)
+        if OUTER > 2:
+            c3 += (c2 == size_2).to(tl.int64)
+            c2 = tl.where(c2 == size_2, 0, c2)
+        if OUTER > 3:
+            c4 += (c3 == size_3).to(tl.int64)
+            c3 = tl.where(c3 == size_3, 0, c3)
 
 
 @triton.jit
@@ -197,6 +225,11 @@ class Dim:
     @property
     def is_whole(self) -> bool:
         return self.size == self.length and self.shift == 0
+
+    @property
+    def longest_edge(self) -> int:
+        """How many places are pushed in at one end."""
+        return max(self.shift, self.size - self.length - self.shift)
 
 
 def merged(dims: Sequence[Dim], mode: int) -> list[Dim]:
@@ -246,7 +279,7 @@ def place(
         end, pitch = (rows - 1) * pitch, -pitch
         start += sum((dim.size - 1) * dim.step for dim in outer)
         outer = [replace(dim, step=-dim.step) for dim in outer]
-    cols = tiles.block(last.size, row.flat if last.step >= 0 else _MOST_TURNED)
+    cols = _columns(last.size, row.flat if last.step >= 0 else _MOST_TURNED)
     chunks, rows_each = triton.cdiv(last.size, cols), max(1, row.flat // last.size)
     steps = [Dim(size=1, length=1, step=0)] * (MOST_DIMS - 1 - len(outer)) + outer
     numbers = [n for dim in reversed(steps) for n in (dim.size, dim.length, dim.shift, dim.step)]
@@ -254,8 +287,8 @@ def place(
         rearrange, (triton.cdiv(rows, rows_each) * chunks,), _from(given, start), _from(to, end),
         *_number(value, out),
         rows, chunks, rows_each, pitch, last.size, last.length, last.shift, abs(last.step), *numbers,
-        MODE=mode, SIGN=(last.step > 0) - (last.step < 0), STORE=tiles.store_modifier(out), COLS=cols,
-        num_warps=row.num_warps,
+        MODE=mode, OUTER=len(outer), SIGN=(last.step > 0) - (last.step < 0), STORE=tiles.store_modifier(out),
+        EDGE=0 if last.longest_edge <= _SHORT_EDGE else cols, COLS=cols, num_warps=row.num_warps,
     )  # fmt: skip
     return out
 
@@ -268,6 +301,11 @@ def _number(value: Operand, out: torch.Tensor) -> tuple[float, int]:
 
 def _from(x: torch.Tensor, start: int) -> torch.Tensor:
     return x.as_strided((1,), (1,), x.storage_offset() + start) if start else x
+
+
+def _columns(size: int, most: int) -> int:
+    """The block of a row: a short one is held closely, as every row has to be masked where it ends."""
+    return max(16, tiles.power_of_2(size)) if size <= _NARROW else tiles.block(size, most)
 
 
 def _new(x: torch.Tensor, dims: Sequence[Dim]) -> torch.Tensor:
@@ -376,7 +414,7 @@ def _pad_dims(x: torch.Tensor, padding: Sequence[int], mode: int) -> list[Dim]:
     dims = _padded(x, padding)
     if any(dim.size <= 0 for dim in dims[-num:]):
         raise Declined("a padding that does not fit the dims")
-    if mode == MIRRORED.value and any(max(d.shift, d.size - d.length - d.shift) >= d.length for d in dims[-num:]):
+    if mode == MIRRORED.value and any(d.longest_edge >= d.length for d in dims[-num:]):
         raise Declined("a reflection wider than the dim")
     return dims
 
@@ -437,7 +475,7 @@ def _triangle(self: torch.Tensor, diagonal: int, upper: bool) -> torch.Tensor:
     if out.numel():
         (given, _), (to, _) = _moved_as(x), _moved_as(out)
         height, size, row = x.shape[-2], x.shape[-1], tiles.of(x.device)
-        cols = tiles.block(size, row.flat)
+        cols = _columns(size, row.flat)
         chunks, rows_each, rows = triton.cdiv(size, cols), max(1, row.flat // size), x.numel() // size
         launch(
             triangle, (triton.cdiv(rows, rows_each) * chunks,), given, to, rows, chunks, rows_each, height, size,

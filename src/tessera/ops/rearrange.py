@@ -1,8 +1,8 @@
 """Each element of the output is an element of the input or a constant: flip, roll, repeat, padding, triangles.
 
 Along each dim the output is up to three stretches: what was pushed in before, the input itself, what was pushed in
-behind. A program writes rows of the output, stretch by stretch; neighbouring dims that move as one are one dim. Backward
-operators of padding add up along one dim after the other what was taken from one place.
+behind. A program writes rows of the output, stretch by stretch; neighbouring dims that move as one are one dim.
+Backward operators of padding add up along one dim after the other what was taken from one place.
 
 Formula:
     out[c0, c1, …] = x[t0(c0), t1(c1), …], or the constant where t(c) lies outside of x
@@ -91,7 +91,7 @@ def constant(out, value, size, STORE: tl.constexpr, BLOCK: tl.constexpr):
 def number(out, fill, whole):
     """The constant in the type of the output: `fill` is that of floating types, `whole` that of others."""
     TYPE: tl.constexpr = out.dtype.element_ty
-    if TYPE == tl.float64:
+    if out.dtype.element_ty == tl.float64:
         value = fill
     elif TYPE.is_floating():
         value = tl.cast(fill, tl.float32).to(TYPE)
@@ -383,11 +383,11 @@ def _padded(x: torch.Tensor, padding: Sequence[int]) -> list[Dim]:
 
 
 def _fits(value: Operand, dtype: torch.dtype) -> bool:
-    """Whether the type holds the constant, which PyTorch asks for."""
-    if dtype is torch.bool or dtype.is_complex:
-        return value in (0, 1) if dtype is torch.bool else value == 0
+    """Whether the type holds the constant, which PyTorch asks for; of complex numbers 0 is taken."""
     if isinstance(value, complex | torch.Tensor):
         return False
+    if dtype is torch.bool or dtype.is_complex:
+        return value == 0 or (value == 1 and not dtype.is_complex)
     if dtype.is_floating_point:
         return not math.isfinite(value) or abs(value) <= torch.finfo(dtype).max
     return isinstance(value, int) and torch.iinfo(dtype).min <= value <= torch.iinfo(dtype).max

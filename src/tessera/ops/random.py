@@ -204,9 +204,7 @@ def _written(self: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
     return self if drawn is self else copy_(self, drawn, out=self)
 
 
-def _draw(
-    self: torch.Tensor, fn: Any, a: float, b: float, generator: Any, digits: int | None = None
-) -> torch.Tensor:
+def _draw(self: torch.Tensor, fn: Any, a: float, b: float, generator: Any, digits: int | None = None) -> torch.Tensor:
     """Fill `self` with what `fn` makes of random bits."""
     if self.numel() == 0:
         return self

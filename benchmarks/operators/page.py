@@ -15,6 +15,7 @@ COMMAND = "python -m benchmarks.operators"
 _CHIPS = {"cpu": "CPU", "cuda": "NVIDIA", "hip": "AMD"}
 _SIZES = {
     "flat": "elements of a program that computes element by element",
+    "step": "elements that a kernel of several outputs computes at a time",
     "row": "elements that a program of rows holds",
     "longest_row": "the longest row that is held whole",
     "mm": "rows, columns and depth of a tile of a product",

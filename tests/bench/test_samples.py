@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tessera.aten.classify import place_of
+from tessera.aten.classify import place_of, work_of
 from tessera.bench.maker import NoSample
 from tessera.bench.samples import operators, samples
 from tessera.ops.catalogue import ROWS
@@ -54,7 +54,7 @@ CONV = (X.view(1, 4, 32, 32), torch.randn(4, 1, 3, 3), None, [2, 2], [1, 1], [1,
         ("mul.Tensor", (X.bfloat16(), X), "bfloat16+float32, contiguous, size class 6"),
         ("sum.dim_IntList", (X, [-1]), "float32, rows, size class 6"),
         ("sum.dim_IntList", (X[:, :8].contiguous(), [-1]), "float32, rows narrow, size class 4"),
-        ("convolution", CONV, "float32, 3x3 stride 2 depthwise, size class 8"),
+        ("convolution", CONV, "float32, 3x3 stride 2 depthwise, size class 7"),
         ("sum.dim_IntList", (X, [0]), "float32, columns, size class 6"),
         ("sum", (X,), "float32, all, size class 6"),
         ("mm", (X, X.t()), "float32, matrix, size class 10"),
@@ -66,6 +66,13 @@ CONV = (X.view(1, 4, 32, 32), torch.randn(4, 1, 3, 3), None, [2, 2], [1, 1], [1,
 )
 def test_places(name: str, args: tuple[object, ...], place: str) -> None:
     assert str(place_of(VARIANTS[f"aten::{name}"], args, {})) == place
+
+
+@pytest.mark.parametrize(("transposed", "places"), [(False, 2 * 8 * 4), (True, 2 * 32 * 32)])
+def test_the_work_of_a_convolution_is_that_of_the_windows_it_moves_to(transposed: bool, places: int) -> None:
+    x, weight = torch.empty(2, 6, 32, 32), torch.empty(6, 6, 4, 7)
+    args = (x, weight, None, [4, 9], [0, 2], [1, 1], transposed, [0, 0], 1)
+    assert work_of(VARIANTS["aten::convolution"], args, {}) == (2.0 * places * weight.numel(), True)
 
 
 def test_arguments_by_name_have_the_same_place() -> None:

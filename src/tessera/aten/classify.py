@@ -151,7 +151,7 @@ def _outer(given: Given) -> tuple[str, float]:
 def _convolution(given: Given) -> tuple[str, float]:
     """The window and all that changes how it moves: a kernel that is fast for one may be slow for another.
 
-    Work is that of the input's pixels with all channels out; strides make it less, on both sides alike.
+    Work is that of all places where the window stands: of the result, or of the input where transposed.
     """
     weight = given.tensors[2] if "grad_output" in given.values else given.tensors[1]
     x, values = given.values["input"], given.values
@@ -166,7 +166,15 @@ def _convolution(given: Given) -> tuple[str, float]:
         words.append("transposed")
     if x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
         words.append("channels last")
-    return " ".join(words), 2.0 * x.numel() / max(1, x.shape[1]) * weight.numel()
+    return " ".join(words), 2.0 * x.shape[0] * math.prod(_windows(given, weight)) * weight.numel()
+
+
+def _windows(given: Given, weight: torch.Tensor) -> Iterator[int]:
+    """How many windows there are along each dim."""
+    values, moves = given.values, ("stride", "padding", "dilation")
+    for d, (size, count) in enumerate(zip(values["input"].shape[2:], weight.shape[2:], strict=True)):
+        stride, pad, dilation = (values[name][min(d, len(values[name]) - 1)] for name in moves)
+        yield size if values["transposed"] else max(0, size + 2 * pad - dilation * (count - 1) - 1) // stride + 1
 
 
 def _attention(given: Given) -> tuple[str, float]:

@@ -81,6 +81,11 @@ def conj_physical(self: torch.Tensor, *, out: Out = None) -> torch.Tensor:
     return run_parts((f.identity, f.neg), (self,), self.dtype, out)
 
 
+def resolved(x: torch.Tensor) -> torch.Tensor:
+    """x, written down where it is a view that is to be read conjugated."""
+    return conj_physical(x.conj()) if x.is_conj() else x
+
+
 def _joined(functions: tuple[Any, Any], first: torch.Tensor, second: torch.Tensor, out: Out) -> torch.Tensor:
     if first.dtype is not second.dtype or first.dtype not in _OF:
         raise Declined("parts of two types, or of a type that complex numbers are not made of")

@@ -1,11 +1,16 @@
 """Convolution over 1 to 3 dims as implicit matrix products: strided, padded, dilated, grouped, transposed, any layout.
 
-`tiled` multiplies [places, channels] by [channels, outputs] for each tap k, and no matrix of windows is stored.
-`direct` serves groups of fewer than 8 channels, where there is no matrix to speak of: it walks places alone.
+A window's element (c, k) of all places is a row of a matrix that is never stored: the row begins `table[c, k]` behind
+the first place, and its places follow one another in memory. For that the input is copied once where it is padded or
+its columns do not follow one another: padded, and one image for each remainder of the stride, so that places with a
+stride between them become neighbours. The weight is the other matrix as it lies.
+`product` multiplies outputs by places; `scaled` serves groups of one channel, where there is no matrix to speak of;
+`weight_gradient` sums over places, split into parts by the shape alone, so that threads change no result.
 
 Formula:
     forward:    y[n, o, p] = b[o] + Σ_{c, k} x[n, c, p·s - pad + k·d] · w[o, c, k]
-    transposed: y[n, o, p] = b[o] + Σ_{c, k} x[n, c, q] · w[c, o, k]   where q·s = p + pad - k·d is whole
+    transposed: y[n, o, p] = b[o] + Σ_{c, k} x[n, c, q] · w[c, o, k]   where q·s = p + pad - k·d is whole;
+                for each remainder of p by s these are the places q + h of some of the taps, a forward of its own
     backward:   the gradient by x of either is the other;  dw[o, c, k] = Σ_{n, p} x[n, c, p·s - pad + k·d] · g[n, o, p]
 Shapes: x [N, C, …] with 1 to 3 dims behind the channels, contiguous or channels-last; w [O, C / groups, …], or [C, O /
 groups, …] where transposed; b [O]; y [N, O, …], channels-last where x or w is.
@@ -18,164 +23,199 @@ the pages of torch.nn.functional.conv2d and torch.nn.functional.conv_transpose2d
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import triton
 import triton.language as tl
 
 from tessera.ops import reduce, tiles
+from tessera.ops.convolution_plan import Image, Pass, Shape, strided, table_of, transposed
 from tessera.ops.declined import Declined
 from tessera.ops.launch import launch
 from tessera.ops.layout import is_channels_last
 
-# Below it the matrix of a group is too narrow to multiply by tiles.
-FEW_CHANNELS = 8
+# Columns of a tile are at least as many, if there are: they fill a vector.
+LEAST_COLUMNS = 16
+# Places are cut into at least as many programs, down to two vectors each.
+LEAST_PROGRAMS = 8
+# Tiles of places that one part of the gradient by a weight sums, and the most parts.
+TILES_OF_PART, MOST_PARTS = 16, 16
+# Taps of one channel that are summed in registers.
+MOST_TAPS = 9
+# What a step of a product costs beyond its work, in rows, columns or depth.
+STEP_COST = 8
 _TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 @triton.jit
-def source(place, k, stride, pad, dilation, size, TRANSPOSED: tl.constexpr):
-    """Where along one dim tap `k` of output `place` reads, and whether that is inside."""
-    if TRANSPOSED:
-        shifted = place + pad - k * dilation
-        at = shifted // stride
-        inside = (shifted >= 0) & (at * stride == shifted) & (at < size)
-    else:
-        at = place * stride - pad + k * dilation
-        inside = (at >= 0) & (at < size)
-    return at, inside
+def clear(to, inside, begin, end, BE: tl.constexpr):
+    """Zeros in the columns [begin, end) of the lines at `to`."""
+    for start in range(begin, end, BE):
+        cols = tl.arange(0, BE)[None, :]
+        tl.store(to[:, None] + (start + cols), 0.0, mask=inside[:, None] & (cols < end - start))
 
 
 @triton.jit
-def split(m, m0, m1, m2):
-    """(batch, places) of a linear index over [batch, m0, m1, m2]."""
-    return m // m2 // m1 // m0, (m // m2 // m1) % m0, (m // m2) % m1, m % m2
-
-
-@triton.jit
-def tap(
-    t, x_at, w_at, o0, o1, o2, in_rows, n0, n1, n2, k1, k2, s0, s1, s2, p0, p1, p2, d0, d1, d2,
-    x_0, x_1, x_2, w_0, w_1, w_2, TRANSPOSED: tl.constexpr,
+def spread(
+    x, image, lines, channels, n0, n1, n2, r0, r1, r2, q0, q1, q2, s0, s1, s2, p0, p1, p2, x_n, x_c, x_0, x_1, x_2,
+    R: tl.constexpr, BW: tl.constexpr, BE: tl.constexpr,
 ):  # fmt: skip
-    """Where tap `t` of places [o0, o1, o2] reads x and w, and which of the places it reads."""
-    i0, in_0 = source(o0, t // (k1 * k2), s0, p0, d0, n0, TRANSPOSED)
-    i1, in_1 = source(o1, (t // k2) % k1, s1, p1, d1, n1, TRANSPOSED)
-    i2, in_2 = source(o2, t % k2, s2, p2, d2, n2, TRANSPOSED)
-    from_x = x_at + i0 * x_0 + i1 * x_1 + i2 * x_2
-    from_w = w_at + (t // (k1 * k2)) * w_0 + ((t // k2) % k1) * w_1 + (t % k2) * w_2
-    return from_x, from_w, in_rows & in_0 & in_1 & in_2
+    """image[n, c, r, q] = x[n, c, q · s + r - p], 0 outside; R of the lines of q2 of one (n, c, r) a program.
+
+    grid: (cdiv(lines, R), N · C · r0 · r1 · r2).
+    """
+    plane = tl.program_id(1)
+    line = tl.program_id(0) * R + tl.arange(0, R)
+    i2 = plane % r2 - p2
+    i1 = (line % q1) * s1 + (plane // r2) % r1 - p1
+    i0 = (line // q1) * s0 + (plane // r2 // r1) % r0 - p0
+    channel = (plane // r2 // r1 // r0).to(tl.int64)
+    # The columns [first, last) are inside of x.
+    first = tl.minimum(tl.cdiv(tl.maximum(-i2, 0), s2), q2)
+    last = tl.maximum(tl.minimum(tl.cdiv(tl.maximum(n2 - i2, 0), s2), q2), first)
+    held = line < lines
+    inside = held & (i0 >= 0) & (i0 < n0) & (i1 >= 0) & (i1 < n1)
+    begin = x + (channel // channels) * x_n + (channel % channels) * x_c + i0.to(tl.int64) * x_0
+    begin += i1.to(tl.int64) * x_1 + (first * s2 + i2).to(tl.int64) * x_2
+    to = image + (plane.to(tl.int64) * lines + line) * q2
+    clear(to, held, 0, first, BE)
+    for start in range(0, last - first, BW):
+        cols = tl.arange(0, BW)[None, :]
+        within = cols < last - first - start
+        value = tl.load(begin[:, None] + (start + cols) * s2 * x_2, mask=inside[:, None] & within, other=0.0)
+        tl.store(to[:, None] + (first + start + cols), value, mask=held[:, None] & within)
+    clear(to, held, last, q2, BE)
 
 
 @triton.jit
-def tiled(
-    x, w, bias, y, M, channels, outputs, n0, n1, n2, m0, m1, m2, k0, k1, k2, s0, s1, s2, p0, p1, p2, d0, d1, d2,
-    x_n, x_c, x_0, x_1, x_2, w_o, w_c, w_0, w_1, w_2, w_g, y_n, y_c, y_0, y_1, y_2,
-    TRANSPOSED: tl.constexpr, ACC: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+def begins(line, m0, m1, step_n, step_0, step_1):
+    """Where lines of places over [N, m0, m1] begin."""
+    at = (line // (m0 * m1)).to(tl.int64) * step_n
+    return at + ((line // m1) % m0).to(tl.int64) * step_0 + (line % m1).to(tl.int64) * step_1
+
+
+@triton.jit
+def product(
+    x, w, table, bias, y, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, y_n, y_c, y_0, y_1, y_2,
+    ACC: tl.constexpr, BM: tl.constexpr, R: tl.constexpr, BW: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
-    """[BM places, BN outputs] of one group a program; grid: (cdiv(M, BM) · cdiv(outputs, BN), groups)."""
-    tiles_n = tl.cdiv(outputs, BN)
-    group = tl.program_id(1).to(tl.int64)
-    rows = (tl.program_id(0) // tiles_n).to(tl.int64) * BM + tl.arange(0, BM)
-    cols = (tl.program_id(0) % tiles_n).to(tl.int64) * BN + tl.arange(0, BN)
-    depth = tl.arange(0, BK)
-    in_rows, in_cols = rows < M, cols < outputs
-    batch, o0, o1, o2 = split(rows, m0, m1, m2)
-    x_at = x + batch * x_n + group * channels * x_c
-    w_at = w + group * w_g + (cols * w_o)[None, :]
-    acc = tl.zeros([BM, BN], ACC)
-    for t in range(k0 * k1 * k2):
-        from_x, from_w, inside = tap(
-            t, x_at, w_at, o0, o1, o2, in_rows, n0, n1, n2, k1, k2, s0, s1, s2, p0, p1, p2, d0, d1, d2,
-            x_0, x_1, x_2, w_0, w_1, w_2, TRANSPOSED,
-        )  # fmt: skip
-        for c in range(0, channels, BK):
-            in_depth = depth < channels - c
-            a = tl.load(
-                from_x[:, None] + ((c + depth) * x_c)[None, :], mask=inside[:, None] & in_depth[None, :], other=0.0
-            )
-            b = tl.load(from_w + ((c + depth) * w_c)[:, None], mask=in_depth[:, None] & in_cols[None, :], other=0.0)
-            acc = tl.dot(a, b, acc, input_precision="ieee", out_dtype=ACC)
+    """[BM outputs, R lines of BW places] of one group a program; w is [groups, outputs, depth], contiguous.
+
+    grid: (cdiv(lines, R) · cdiv(m2, BW), cdiv(outputs, BM), groups).
+    """
+    tiles_w = tl.cdiv(m2, BW)
+    group = tl.program_id(2).to(tl.int64)
+    line = (tl.program_id(0) // tiles_w) * R + tl.arange(0, R)
+    cols = (tl.program_id(0) % tiles_w) * BW + tl.arange(0, BW)
+    out = tl.program_id(1) * BM + tl.arange(0, BM)
+    k = tl.arange(0, BK)
+    inside = (line < lines)[:, None] & (cols < m2)[None, :]
+    places = begins(line, m0, m1, x_n, x_0, x_1)[:, None] + cols[None, :]
+    w_at = w + (group * outputs + out)[:, None] * depth
+    acc = tl.zeros([BM, R * BW], ACC)
+    for start in range(0, depth, BK):
+        in_depth = k < depth - start
+        found = tl.load(table + start + k, mask=in_depth, other=0)
+        a = tl.load(w_at + (start + k)[None, :], mask=(out < outputs)[:, None] & in_depth[None, :], other=0.0)
+        at = found[:, None, None] + places[None, :, :]
+        b = tl.load(x + group * x_g + at, mask=in_depth[:, None, None] & inside[None, :, :], other=0.0)
+        acc = tl.dot(a, tl.reshape(b, [BK, R * BW]), acc, input_precision="ieee", out_dtype=ACC)
     if bias is not None:
-        acc += tl.load(bias + group * outputs + cols, mask=in_cols, other=0.0).to(ACC)[None, :]
-    to = y + batch * y_n + o0 * y_0 + o1 * y_1 + o2 * y_2
-    to = to[:, None] + ((group * outputs + cols) * y_c)[None, :]
-    tl.store(to, acc.to(y.dtype.element_ty), mask=in_rows[:, None] & in_cols[None, :])
+        acc += tl.load(bias + group * outputs + out, mask=out < outputs, other=0.0).to(ACC)[:, None]
+    to = begins(line, m0, m1, y_n, y_0, y_1)[:, None] + cols.to(tl.int64)[None, :] * y_2
+    to = y + ((group * outputs + out) * y_c)[:, None, None] + to[None, :, :]
+    value = tl.reshape(acc, [BM, R, BW]).to(y.dtype.element_ty)
+    tl.store(to, value, mask=(out < outputs)[:, None, None] & inside[None, :, :])
 
 
 @triton.jit
-def direct(
-    x, w, bias, y, M, channels, outputs, n0, n1, n2, m0, m1, m2, k0, k1, k2, s0, s1, s2, p0, p1, p2, d0, d1, d2,
-    x_n, x_c, x_0, x_1, x_2, w_o, w_c, w_0, w_1, w_2, w_g, y_n, y_c, y_0, y_1, y_2,
-    TRANSPOSED: tl.constexpr, ACC: tl.constexpr, BM: tl.constexpr,
+def scaled(
+    x, w, table, bias, y, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, y_n, y_c, y_0, y_1, y_2,
+    ACC: tl.constexpr, R: tl.constexpr, BW: tl.constexpr, TAPS: tl.constexpr,
 ):  # fmt: skip
-    """BM places of one output channel a program; grid: (cdiv(M, BM), outputs · groups)."""
+    """`product` of one channel: R lines of BW places of one output a program, TAPS a step, which divide the depth.
+
+    grid: (cdiv(lines, R) · cdiv(m2, BW), outputs · groups).
+    """
+    tiles_w = tl.cdiv(m2, BW)
     out = tl.program_id(1).to(tl.int64)
-    group = out // outputs
-    rows = tl.program_id(0).to(tl.int64) * BM + tl.arange(0, BM)
-    in_rows = rows < M
-    batch, o0, o1, o2 = split(rows, m0, m1, m2)
-    x_at = x + batch * x_n + group * channels * x_c
-    w_at = w + group * w_g + (out % outputs) * w_o
-    acc = tl.zeros([BM], ACC)
-    for t in range(k0 * k1 * k2):
-        from_x, from_w, inside = tap(
-            t, x_at, w_at, o0, o1, o2, in_rows, n0, n1, n2, k1, k2, s0, s1, s2, p0, p1, p2, d0, d1, d2,
-            x_0, x_1, x_2, w_0, w_1, w_2, TRANSPOSED,
-        )  # fmt: skip
-        # Summed apart for each tap: two short sums round less than one long.
-        part = tl.zeros([BM], ACC)
-        for c in range(channels):
-            a = tl.load(from_x + c * x_c, mask=inside, other=0.0).to(ACC)
-            part += a * tl.load(from_w + c * w_c).to(ACC)
-        acc += part
+    line = (tl.program_id(0) // tiles_w) * R + tl.arange(0, R)
+    cols = (tl.program_id(0) % tiles_w) * BW + tl.arange(0, BW)
+    inside = (line < lines)[:, None] & (cols < m2)[None, :]
+    from_x = x + (out // outputs) * x_g + begins(line, m0, m1, x_n, x_0, x_1)[:, None] + cols[None, :]
+    acc = tl.zeros([R, BW], ACC)
+    for start in range(0, depth, TAPS):
+        for k in tl.static_range(TAPS):
+            value = tl.load(from_x + tl.load(table + start + k), mask=inside, other=0.0).to(ACC)
+            acc += value * tl.load(w + out * depth + start + k).to(ACC)
     if bias is not None:
         acc += tl.load(bias + out).to(ACC)
-    to = y + batch * y_n + o0 * y_0 + o1 * y_1 + o2 * y_2 + out * y_c
-    tl.store(to, acc.to(y.dtype.element_ty), mask=in_rows)
+    to = y + out * y_c + begins(line, m0, m1, y_n, y_0, y_1)[:, None] + cols.to(tl.int64)[None, :] * y_2
+    tl.store(to, acc.to(y.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def weight_gradient(
-    g, x, dw, K, channels, outputs, n0, n1, n2, m0, m1, m2, k0, k1, k2, s0, s1, s2, p0, p1, p2, d0, d1, d2,
-    g_n, g_c, g_0, g_1, g_2, x_n, x_c, x_0, x_1, x_2, num_taps,
+    x, g, table, parts, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, g_n, g_c, g_0, g_1, num_tiles,
     ACC: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
-    """dw[group · outputs + BM, BN channels, tap], contiguous; grid: (tiles of outputs · of channels, taps, groups)."""
-    tiles_n = tl.cdiv(channels, BN)
-    t, group = tl.program_id(1), tl.program_id(2).to(tl.int64)
-    rows = (tl.program_id(0) // tiles_n).to(tl.int64) * BM + tl.arange(0, BM)
-    cols = (tl.program_id(0) % tiles_n).to(tl.int64) * BN + tl.arange(0, BN)
-    in_rows, in_cols = rows < outputs, cols < channels
-    g_at = g + ((group * outputs + rows) * g_c)[:, None]
-    x_at = x + ((group * channels + cols) * x_c)[None, :]
+    """parts[part, group, BM of depth, BN outputs] = Σ over `num_tiles` tiles of places of x ⊗ g.
+
+    grid: (cdiv(depth, BM) · cdiv(outputs, BN), parts, groups).
+    """
+    tiles_n, tiles_w = tl.cdiv(outputs, BN), tl.cdiv(m2, BK)
+    part, group = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    k = (tl.program_id(0) // tiles_n) * BM + tl.arange(0, BM)
+    out = (tl.program_id(0) % tiles_n) * BN + tl.arange(0, BN)
+    found = tl.load(table + k, mask=k < depth, other=0)[:, None]
+    g_at = g + ((group * outputs + out) * g_c)[None, :]
     acc = tl.zeros([BM, BN], ACC)
-    for k in range(0, K, BK):
-        places = k + tl.arange(0, BK).to(tl.int64)
-        batch, o0, o1, o2 = split(places, m0, m1, m2)
-        i0, in_0 = source(o0, t // (k1 * k2), s0, p0, d0, n0, False)
-        i1, in_1 = source(o1, (t // k2) % k1, s1, p1, d1, n1, False)
-        i2, in_2 = source(o2, t % k2, s2, p2, d2, n2, False)
-        inside = (places < K) & in_0 & in_1 & in_2
-        from_g = batch * g_n + o0 * g_0 + o1 * g_1 + o2 * g_2
-        from_x = batch * x_n + i0 * x_0 + i1 * x_1 + i2 * x_2
-        a = tl.load(g_at + from_g[None, :], mask=in_rows[:, None] & inside[None, :], other=0.0)
-        b = tl.load(x_at + from_x[:, None], mask=inside[:, None] & in_cols[None, :], other=0.0)
+    for tile in range(part * num_tiles, min((part + 1) * num_tiles, lines * tiles_w)):
+        line, cols = tile // tiles_w, (tile % tiles_w) * BK + tl.arange(0, BK)
+        x_at = x + group * x_g + begins(line, m0, m1, x_n, x_0, x_1)
+        a = tl.load(x_at + (found + cols[None, :]), mask=(k < depth)[:, None] & (cols < m2)[None, :], other=0.0)
+        from_g = begins(line, m0, m1, g_n, g_0, g_1) + cols
+        b = tl.load(g_at + from_g[:, None], mask=(cols < m2)[:, None] & (out < outputs)[None, :], other=0.0)
         acc = tl.dot(a, b, acc, input_precision="ieee", out_dtype=ACC)
-    to = dw + ((group * outputs + rows) * channels * num_taps)[:, None] + (cols * num_taps)[None, :] + t
-    tl.store(to, acc.to(dw.dtype.element_ty), mask=in_rows[:, None] & in_cols[None, :])
+    to = parts + ((part * tl.num_programs(2) + group) * depth + k)[:, None] * outputs + out[None, :]
+    tl.store(to, acc, mask=(k < depth)[:, None] & (out < outputs)[None, :])
 
 
-@dataclass(frozen=True)
-class Shape:
-    """The numbers of a convolution, each over 3 dims (1 where there are fewer)."""
+@triton.jit
+def scaled_gradient(
+    x, g, table, parts, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, g_n, g_c, g_0, g_1, num_tiles,
+    ACC: tl.constexpr, R: tl.constexpr, BW: tl.constexpr,
+):  # fmt: skip
+    """`weight_gradient` of one channel, for one output and tap; grid: (depth, parts, outputs · groups)."""
+    tiles_w = tl.cdiv(m2, BW)
+    k, part, out = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    x_at = x + (out // outputs) * x_g + tl.load(table + k)
+    total = tl.zeros([], ACC)
+    for tile in range(part * num_tiles, (part + 1) * num_tiles):
+        line = (tile // tiles_w) * R + tl.arange(0, R)
+        cols = (tile % tiles_w) * BW + tl.arange(0, BW)
+        inside = (line < lines)[:, None] & (cols < m2)[None, :]
+        a = tl.load(x_at + begins(line, m0, m1, x_n, x_0, x_1)[:, None] + cols[None, :], mask=inside, other=0.0)
+        from_g = begins(line, m0, m1, g_n, g_0, g_1)[:, None] + cols[None, :]
+        b = tl.load(g + out * g_c + from_g, mask=inside, other=0.0)
+        total += tl.sum(tl.sum(a.to(ACC) * b.to(ACC), axis=1), axis=0)
+    at = ((part * (tl.num_programs(2) // outputs) + out // outputs) * depth + k) * outputs + out % outputs
+    tl.store(parts + at, total)
 
-    stride: tuple[int, ...]
-    pad: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
+
+@triton.jit
+def add_parts(parts, dw, num, outputs, depth, ACC: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
+    """dw[group, BM outputs, BN of depth] = Σ parts[part, group, depth, output]; grid: (outputs, depth, groups)."""
+    group = tl.program_id(2).to(tl.int64)
+    out = (tl.program_id(0) * BM + tl.arange(0, BM))[:, None]
+    k = (tl.program_id(1) * BN + tl.arange(0, BN))[None, :]
+    inside = (out < outputs) & (k < depth)
+    total = tl.zeros([BM, BN], ACC)
+    for part in range(num):
+        at = ((part * tl.num_programs(2) + group) * depth + k) * outputs + out
+        total += tl.load(parts + at, mask=inside, other=0.0)
+    tl.store(dw + (group * outputs + out) * depth + k, total.to(dw.dtype.element_ty), mask=inside)
 
 
 def _three(values: Sequence[int], num: int, missing: int) -> tuple[int, ...]:
@@ -199,6 +239,11 @@ def _wide(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def _sizes(x: torch.Tensor) -> tuple[int, int, int]:
+    n0, n1, n2 = x.shape[2:]
+    return n0, n1, n2
+
+
 def _check(x: torch.Tensor, w: torch.Tensor, *others: torch.Tensor | None) -> None:
     if x.dtype not in _TYPES or any(t is not None and t.dtype is not x.dtype for t in (w, *others)):
         raise Declined("a convolution of these types")
@@ -218,32 +263,106 @@ def _sums_in(dtype: torch.dtype) -> tl.dtype:
     return tl.float64 if dtype is torch.float64 else tl.float32
 
 
+def _tile(lines: int, columns: int, most: int) -> tuple[int, int]:
+    """Lines and columns of a tile of about `most` places that leaves the fewest of its places unused."""
+    best, least = (1, 1), 0
+    width = min(most, LEAST_COLUMNS)
+    while width <= most:
+        height = max(1, min(most // width, tiles.power_of_2(lines)))
+        used = -(-lines // height) * height * -(-columns // width) * width
+        if not least or used <= least:
+            best, least = (height, width), used
+        if width >= columns:
+            break
+        width *= 2
+    return best
+
+
+def _places_of(row: tiles.Tiles, places: int) -> int:
+    """Places of a product's tile: as many as there may be, while there are programs enough."""
+    most = row.mm[1]
+    while most > max(row.min_dot, 2 * LEAST_COLUMNS) and places < LEAST_PROGRAMS * most:
+        most //= 2
+    return most
+
+
+def _steps(size: int, least: int, most: int) -> int:
+    """How many of `size` to take at a time, a power of 2: the rest of the last step is lost, and each step costs."""
+    steps = [1 << bits for bits in range(least.bit_length() - 1, most.bit_length())]
+    return min(steps, key=lambda step: -(-size // step) * (step + STEP_COST))
+
+
+def _laid_out(x: torch.Tensor, image: Image | None) -> torch.Tensor:
+    """`x` [N, C, n0, n1, n2] as a plan reads it."""
+    if image is None:
+        return x
+    copy = torch.empty((*x.shape[:2], *image.remainders, *image.sizes), dtype=x.dtype, device=x.device)
+    row = tiles.of(x.device)
+    columns, lines = image.sizes[2], image.sizes[0] * image.sizes[1]
+    width = min(tiles.power_of_2(columns), row.row // 8)
+    height = min(tiles.power_of_2(lines), max(1, row.flat // tiles.power_of_2(columns)))
+    launch(
+        spread, (triton.cdiv(lines, height), copy.numel() // (lines * columns)), x, copy, lines, x.shape[1],
+        *x.shape[2:], *image.remainders, *image.sizes, *image.stride, *image.pad, *x.stride(),
+        R=height, BW=width, BE=min(LEAST_COLUMNS, width), num_warps=row.num_warps,
+    )  # fmt: skip
+    return copy
+
+
+def _multiply(
+    x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None, y: torch.Tensor, step: Pass, stride: tuple[int, ...]
+) -> None:
+    """The places of one pass; x as the plan reads it, w [groups, outputs, channels, taps], y [N, O, …] whole."""
+    groups, outputs, channels = w.shape[:3]
+    depth = w.numel() // (groups * outputs)
+    table = table_of(channels, step.channel, step.table, x.device)
+    y_n, y_c, *y_steps = y.stride()
+    b0, b1, b2 = step.start
+    to = y[..., b0:, b1:, b2:]
+    y_steps = [size * s for size, s in zip(y_steps, stride, strict=True)]
+    m0, m1, m2 = step.places
+    x_n, x_0, x_1 = step.x_steps
+    if x_1 == m2 and y_steps[1] == m2 * y_steps[2]:
+        m1, m2 = 1, m1 * m2
+        if x_0 == m2 and y_steps[0] == m2 * y_steps[2]:
+            m0, m2 = 1, m0 * m2
+    lines = y.shape[0] * m0 * m1
+    row, acc = tiles.of(x.device), _sums_in(x.dtype)
+    numbers = (
+        outputs, depth, lines, m0, m1, m2, channels * step.channel, x_n, x_0, x_1, y_n, y_c, *y_steps,
+    )  # fmt: skip
+    if channels == 1:
+        height, width = _tile(lines, m2, row.row)
+        taps = max(count for count in range(1, MOST_TAPS + 1) if depth % count == 0)
+        programs = triton.cdiv(lines, height) * triton.cdiv(m2, width)
+        launch(
+            scaled, (programs, outputs * groups), x, w, table, bias, to, *numbers,
+            ACC=acc, R=height, BW=width, TAPS=taps, num_warps=row.num_warps,
+        )  # fmt: skip
+        return
+    bm, bn = _steps(outputs, row.min_dot, row.mm[0]), _places_of(row, lines * m2 * groups)
+    bk = _steps(depth, max(row.min_dot, min(LEAST_COLUMNS, tiles.power_of_2(depth))), row.mm[2])
+    height, width = _tile(lines, m2, bn)
+    grid = (triton.cdiv(lines, height) * triton.cdiv(m2, width), triton.cdiv(outputs, bm), groups)
+    launch(
+        product, grid, x, w, table, bias, to, *numbers,
+        ACC=acc, BM=bm, R=height, BW=width, BK=bk, num_warps=row.num_warps,
+    )  # fmt: skip
+
+
 def _run(
-    x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None, y: torch.Tensor, shape: Shape, transposed: bool
+    x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None, y: torch.Tensor, shape: Shape, is_transposed: bool
 ) -> torch.Tensor:
     """Into y. The weight is [outputs, channels / groups, …], or [channels, outputs / groups, …] where transposed."""
-    x3, w3, y3 = _wide(x), _wide(w), _wide(y)
-    channels, outputs = x3.shape[1] // shape.groups, y3.shape[1] // shape.groups
-    w_o, w_c, *w_taps = w3.stride()
-    if transposed:
-        w_o, w_c = w_c, w_o
-    places = y3.shape[0] * math.prod(y3.shape[2:])
-    numbers = (
-        places, channels, outputs, *x3.shape[2:], *y3.shape[2:], *w3.shape[2:],
-        *shape.stride, *shape.pad, *shape.dilation, *x3.stride(),
-        w_o, w_c, *w_taps, w3.stride(0) * (w3.shape[0] // shape.groups), *y3.stride(),
-    )  # fmt: skip
-    row = tiles.of(x.device)
-    common = {"TRANSPOSED": transposed, "ACC": _sums_in(x.dtype), "num_warps": row.num_warps}
-    if min(channels, outputs) < FEW_CHANNELS:
-        block = tiles.block(places, row.row // 4)
-        grid = (triton.cdiv(places, block), outputs * shape.groups)
-        launch(direct, grid, x, w, bias, y, *numbers, **common, BM=block)
-        return y
-    sizes = zip(row.mm, (places, outputs, channels), strict=True)
-    bm, bn, bk = (max(row.min_dot, tiles.block(size, most)) for most, size in sizes)
-    grid = (triton.cdiv(places, bm) * triton.cdiv(outputs, bn), shape.groups)
-    launch(tiled, grid, x, w, bias, y, *numbers, **common, BM=bm, BN=bn, BK=bk)
+    x5, y5, w5 = _wide(x), _wide(y), _wide(w)
+    w6 = w5.view(shape.groups, w5.shape[0] // shape.groups, *w5.shape[1:])
+    plan_of = transposed if is_transposed else strided
+    plan = plan_of(tuple(x5.shape), x5.stride(), _sizes(w5), _sizes(y5), shape)
+    x5 = _laid_out(x5, plan.image)
+    for step in plan.passes:
+        t0, t1, t2 = step.taps
+        part = w6.transpose(1, 2)[..., t0, t1, t2] if is_transposed else w6
+        _multiply(x5, part.contiguous(), bias, y5, step, shape.stride if is_transposed else (1, 1, 1))
     return y
 
 
@@ -280,18 +399,51 @@ def convolution(
 
 def _by_weight(g: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, shape: Shape) -> torch.Tensor:
     """The gradient by a weight [outputs, channels / groups, …] of the convolution that gave g from x."""
-    g3, x3, w3 = _wide(g), _wide(x), _wide(weight)
-    outputs, channels = w3.shape[0] // shape.groups, w3.shape[1]
-    taps, places = math.prod(w3.shape[2:]), g3.shape[0] * math.prod(g3.shape[2:])
+    g5, x5, w5 = _wide(g.contiguous()), _wide(x), _wide(weight)
+    outputs, channels = w5.shape[0] // shape.groups, w5.shape[1]
+    plan = strided(tuple(x5.shape), x5.stride(), _sizes(w5), _sizes(g5), shape)
+    (step,) = plan.passes
+    x5 = _laid_out(x5, plan.image)
+    table = table_of(channels, step.channel, step.table, x.device)
+    depth, (m0, m1, m2) = table.numel(), step.places
+    x_n, x_0, x_1 = step.x_steps
+    if x_1 == m2:
+        m1, m2 = 1, m1 * m2
+        if x_0 == m2:
+            m0, m2 = 1, m0 * m2
+    lines = g5.shape[0] * m0 * m1
+    row, acc = tiles.of(g.device), _sums_in(g.dtype)
+    if channels == 1:
+        height, width = _tile(lines, m2, row.row)
+    else:
+        height, width = 1, _steps(m2, min(LEAST_COLUMNS, tiles.power_of_2(m2)), row.mm[2])
+    num_tiles = triton.cdiv(lines, height) * triton.cdiv(m2, width)
+    num_parts = min(MOST_PARTS, triton.cdiv(num_tiles, TILES_OF_PART))
+    each = triton.cdiv(num_tiles, num_parts)
+    kind = torch.float64 if g.dtype is torch.float64 else torch.float32
+    parts = torch.empty((num_parts, shape.groups, depth, outputs), dtype=kind, device=g.device)
     dw = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
-    row = tiles.of(g.device)
-    sizes = zip(row.mm, (outputs, channels, places), strict=True)
-    bm, bn, bk = (max(row.min_dot, tiles.block(size, most)) for most, size in sizes)
+    g_n, g_c, g_0, g_1, _ = g5.stride()
+    numbers = (
+        outputs, depth, lines, m0, m1, m2, channels * step.channel, x_n, x_0, x_1, g_n, g_c, g_0, g_1, each,
+    )  # fmt: skip
+    if channels == 1:
+        grid = (depth, num_parts, outputs * shape.groups)
+        launch(
+            scaled_gradient, grid, x5, g5, table, parts, *numbers,
+            ACC=acc, R=height, BW=width, num_warps=row.num_warps,
+        )  # fmt: skip
+    else:
+        bm, bn = (_steps(size, row.min_dot, most) for size, most in zip((depth, outputs), row.mm[:2], strict=True))
+        grid = (triton.cdiv(depth, bm) * triton.cdiv(outputs, bn), num_parts, shape.groups)
+        launch(
+            weight_gradient, grid, x5, g5, table, parts, *numbers,
+            ACC=acc, BM=bm, BN=bn, BK=max(row.min_dot, width), num_warps=row.num_warps,
+        )  # fmt: skip
+    bm, bn = min(32, tiles.power_of_2(outputs)), min(64, tiles.power_of_2(depth))
     launch(
-        weight_gradient, (triton.cdiv(outputs, bm) * triton.cdiv(channels, bn), taps, shape.groups), g, x, dw,
-        places, channels, outputs, *x3.shape[2:], *g3.shape[2:], *w3.shape[2:],
-        *shape.stride, *shape.pad, *shape.dilation, *g3.stride(), *x3.stride(), taps,
-        ACC=_sums_in(g.dtype), BM=bm, BN=bn, BK=bk, num_warps=row.num_warps,
+        add_parts, (triton.cdiv(outputs, bm), triton.cdiv(depth, bn), shape.groups), parts, dw, num_parts, outputs,
+        depth, ACC=acc, BM=bm, BN=bn, num_warps=row.num_warps,
     )  # fmt: skip
     return dw
 

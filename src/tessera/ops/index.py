@@ -11,10 +11,10 @@ Formula:
     backward:    dw[i[r], :] += g[r, :] for all r but those at `padding_idx`, in order of r
 Shapes: gather: index of the rank of self; index_select: index [L]; embedding: weight [num, width], indices of any
 shape; index: index tensors that broadcast, or boolean masks of the dims that they stand for.
-Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, moved bit by bit; indices int64,
-also int32 but for take. The gradient takes floating types and sums half types in float32.
-Limits: results of up to 5 dims and up to 3 index tensors, but for whole slices along the first dim; no gradient scaled
-by frequency.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8, bool and complex numbers, moved bit by
+bit; indices int64, also int32 but for take. The gradient takes floating types and sums half types in float32.
+Limits: results of up to 5 dims (of complex numbers 4) and up to 3 index tensors, but for whole slices along the first
+dim; no gradient scaled by frequency.
 Source: the pages of torch.gather, torch.index_select, torch.take, torch.nn.functional.embedding; "Tensor indexing" in
 PyTorch's reference of torch.Tensor
 """
@@ -156,6 +156,12 @@ def _take(
     error: type[Exception] = IndexError,
 ) -> torch.Tensor:  # fmt: skip
     """`strides` are x's along the output's dims, 0 along those that an index decides."""
+    if x.is_complex():
+        # A complex number is a row of two: one dim more, which no index enters.
+        wide = (*shape, 2)
+        pairs = [(t.unsqueeze(-1).expand(wide), size, 2 * stride) for t, size, stride in indices]
+        apart = (*(2 * stride for stride in strides), 1)
+        return torch.view_as_complex(_take(torch.view_as_real(x), wide, apart, pairs, wrap, error))
     if len(shape) > MOST_DIMS or len(indices) > MOST_INDICES:
         raise Declined(f"more than {MOST_DIMS} dims or {MOST_INDICES} index tensors")
     storage_type(x.dtype)
@@ -221,6 +227,8 @@ def index_select(self: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Ten
 
 
 def _select_rows(x: torch.Tensor, index: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    if x.is_complex():
+        return torch.view_as_complex(_select_rows(torch.view_as_real(x), index, (*shape, 2)))
     storage_type(x.dtype)
     out = torch.empty(shape, dtype=x.dtype, device=x.device)
     if out.numel() == 0:

@@ -11,6 +11,7 @@ Formula:
     whole:       low + (64 bits mod span);  permutation: n exchanges, or the order of n random keys
     multinomial: the largest x / e, e exponential; with replacement the first place where Σ x reaches u · Σ x
     dropout:     x / (1 - p) where a Bernoulli number of 1 - p is true, else 0
+    rrelu:       x where it is positive, else u · x, u of [lower, upper); not in training u is their mean
 Shapes: the tensor to fill, of any shape and strides; normal takes means and spreads that broadcast; multinomial
 weights [n] or [rows, n].
 Types: float64, float32, float16 and bfloat16; Bernoulli, geometric and whole numbers also integers and (but for
@@ -33,6 +34,7 @@ import triton.language as tl
 
 from tessera.ops import functions as f
 from tessera.ops import reduce, tiles
+from tessera.ops.activation import leaky_relu
 from tessera.ops.declined import Declined
 from tessera.ops.generate import Operand, compute_type, run
 from tessera.ops.launch import launch
@@ -420,3 +422,41 @@ def native_dropout(input: torch.Tensor, p: float, train: bool | None) -> tuple[t
 @triton.jit
 def kept_and_scaled(x, mask, scale):
     return tl.where(mask != 0, x * scale, 0.0).to(x.dtype)
+
+
+def rrelu_with_noise_into(
+    self: torch.Tensor, noise: torch.Tensor, lower: float = 0.125, upper: float = 1.0 / 3.0, training: bool = False,
+    generator: Any = None, *, out: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """x where it is positive, else noise · x; in training noise is drawn anew, and is 1 where x is positive."""
+    _floating(self)
+    if noise.dtype is not self.dtype or noise.shape != self.shape or out.dtype is not self.dtype:
+        raise Declined("noise of another type or shape")
+    if not training:
+        return leaky_relu(self, (lower + upper) / 2, out=out)
+    uniform_(noise, lower, upper, generator=generator)
+    kind = compute_type(self.dtype)
+    run(noise_kept, (self, noise), kind, self.dtype, noise)
+    return run(f.mul, (self, noise), kind, self.dtype, out)
+
+
+def rrelu_with_noise(
+    self: torch.Tensor, noise: torch.Tensor, lower: float = 0.125, upper: float = 1.0 / 3.0, training: bool = False,
+    generator: Any = None,
+) -> torch.Tensor:  # fmt: skip
+    """`rrelu_with_noise_into` a new, contiguous tensor."""
+    out = torch.empty(self.shape, dtype=self.dtype, device=self.device)
+    return rrelu_with_noise_into(self, noise, lower, upper, training, generator, out=out)
+
+
+def rrelu_with_noise_(
+    self: torch.Tensor, noise: torch.Tensor, lower: float = 0.125, upper: float = 1.0 / 3.0, training: bool = False,
+    generator: Any = None,
+) -> torch.Tensor:  # fmt: skip
+    """`rrelu_with_noise_into` self."""
+    return rrelu_with_noise_into(self, noise, lower, upper, training, generator, out=self)
+
+
+@triton.jit
+def noise_kept(x, noise):
+    return tl.where(x <= 0, noise, 1.0).to(x.dtype)

@@ -304,13 +304,13 @@ def _triangle(self: torch.Tensor, diagonal: int, upper: bool) -> torch.Tensor:
     x = self.contiguous()
     out = torch.empty(self.shape, dtype=self.dtype, device=self.device)
     if out.numel():
-        (given, _), (to, _) = _moved_as(x), _moved_as(out)
-        height, size, row = x.shape[-2], x.shape[-1], tiles.of(x.device)
+        (given, words), (to, _) = _moved_as(x), _moved_as(out)
+        height, size, row = x.shape[-2], x.shape[-1] * words, tiles.of(x.device)
         cols = _columns(size, row.flat)
-        chunks, rows_each, rows = triton.cdiv(size, cols), max(1, row.flat // size), x.numel() // size
+        chunks, rows_each, rows = triton.cdiv(size, cols), max(1, row.flat // size), x.numel() * words // size
         launch(
             triangle, (triton.cdiv(rows, rows_each) * chunks,), given, to, rows, chunks, rows_each, height, size,
-            diagonal, UPPER=upper, STORE=tiles.store_modifier(out), COLS=cols, num_warps=row.num_warps,
+            diagonal, UPPER=upper, WORDS=words, STORE=tiles.store_modifier(out), COLS=cols, num_warps=row.num_warps,
         )  # fmt: skip
     return out
 

@@ -9,9 +9,10 @@ Formula:
     ∘ takes src, or adds, multiplies, takes the larger or the smaller; mean: the sum divided by how many there are
 Shapes: scatter: index and src of the rank of self, index nowhere larger than src; index_add and its like: index [L],
 src with L slices; index_put: index tensors that broadcast, or masks.
-Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, src of the type of self; indices
-int64 or int32 (put: int64). Each step rounds to the type of self.
-Limits: up to 5 dims once those of size 1 are left out; no output whose elements share memory.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8, bool and complex numbers, src of the type
+of self; indices int64 or int32 (put: int64). Each step rounds to the type of self.
+Limits: up to 5 dims (of complex numbers 4) once those of size 1 are left out; no output whose elements share memory;
+complex numbers are written and added up alone.
 Source: the pages of torch.Tensor.scatter_, torch.Tensor.scatter_reduce_, torch.Tensor.index_add_,
 torch.Tensor.index_copy_ and torch.Tensor.index_put_
 """
@@ -30,10 +31,10 @@ from tessera.ops import functions_integer as integer
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.functions import maximum, minimum
-from tessera.ops.generate import Operand, compute_type, run, storage_type
+from tessera.ops.generate import Operand, Promotion, apply, compute_type, run, storage_type
 from tessera.ops.index import checked, without_masks, wrapped
 from tessera.ops.launch import launch
-from tessera.ops.pointwise import clamp_min, fill_
+from tessera.ops.pointwise import clamp_min, copy_, fill_, number_fits
 
 MOST_OTHER_DIMS = 4
 SET, ADD, MUL, MAX, MIN = (tl.constexpr(kind) for kind in range(5))
@@ -96,6 +97,14 @@ def _launch(
     error: type[Exception],
 ) -> None:
     """`others`: (size, strides of out, index, src) of each other dim; `along`: (n, size, strides) of the indexed."""
+    if out.is_complex():
+        if kind not in (SET.value, ADD.value):
+            raise Declined("products of complex numbers by index")
+        # A complex number is a row of two: one dim more, in which the same index serves both.
+        others = (*((m, 2 * o, i, 2 * s) for m, o, i, s in others), (2, 1, 0, 1))
+        n, size, o, i, s = along
+        along = (n, size, 2 * o, i, 2 * s)
+        out, src = torch.view_as_real(out), torch.view_as_real(src)
     others = tuple(dim for dim in others if dim[0] != 1)
     if len(others) > MOST_OTHER_DIMS:
         raise Declined(f"more than {MOST_OTHER_DIMS + 1} dims")
@@ -126,8 +135,8 @@ def one(value: Operand, like: torch.Tensor) -> torch.Tensor:
         if value.dtype is not like.dtype or value.dim():
             raise Declined("a value of another type")
         return value
-    if isinstance(value, complex):
-        raise Declined("no kernel for complex types")
+    if isinstance(value, complex) and not like.is_complex():
+        raise Declined("a complex number for a result that is not")
     one = torch.empty((), dtype=like.dtype, device=like.device)
     return fill_(one, value, out=one)
 
@@ -226,7 +235,7 @@ def scatter_reduce_(
     self: torch.Tensor, dim: int, index: torch.Tensor, src: torch.Tensor, reduce: str, *, include_self: bool = True
 ) -> torch.Tensor:
     """As scatter_, with the values reduced, from what is there (include_self) or from nothing."""
-    if self.dtype is torch.bool or src.dim() != index.dim():
+    if self.dtype is torch.bool or self.is_complex() or src.dim() != index.dim():
         raise Declined("a reduction of this kind")
     if reduce == "mean":
         return _averaged(self, include_self, lambda to, of, kind: _scatter(to, dim, index, of, kind), src)
@@ -262,9 +271,10 @@ def index_add_(
 ) -> torch.Tensor:
     """self[index[i]] += alpha · source[i] for dim 0."""
     if alpha != 1:
-        if self.dtype is not source.dtype or (isinstance(alpha, float) and not self.is_floating_point()):
+        if self.dtype is not source.dtype:
             raise Declined("a factor of another type")
-        source = run(f.mul, (source, alpha), compute_type(source.dtype), source.dtype)
+        number_fits(alpha, self.dtype)
+        source = apply(f.mul, (source, alpha), Promotion.SAME)
     return _along(self, dim, index, source, ADD.value)
 
 
@@ -276,8 +286,9 @@ def index_copy_(self: torch.Tensor, dim: int, index: torch.Tensor, source: torch
 def index_fill_(self: torch.Tensor, dim: int, index: torch.Tensor, value: Operand) -> torch.Tensor:
     """self[index[i]] = value for dim 0; negative indices, which count from the end, are left to PyTorch."""
     rank = max(self.dim(), 1)
-    if not -rank <= dim < rank or index.dim() > 1 or (isinstance(value, float) and not self.is_floating_point()):
+    if not -rank <= dim < rank or index.dim() > 1:
         raise Declined("a fill of this kind")
+    number_fits(value, self.dtype)
     if index.numel() and bool((index < 0).any()):
         raise Declined("indices that count from the end")
     index, size = _at_least_1d(index), _at_least_1d(self).shape
@@ -289,7 +300,7 @@ def index_reduce_(
     self: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor, reduce: str, *, include_self: bool = True
 ) -> torch.Tensor:
     """As index_add_, with the slices multiplied or their extremes taken."""
-    if self.dtype is torch.bool:
+    if self.dtype is torch.bool or self.is_complex():
         raise Declined("a reduction of this kind")
     if reduce == "mean":
         return _averaged(self, include_self, lambda to, of, kind: _along(to, dim, index, of, kind), source)
@@ -374,8 +385,10 @@ def unfold_backward(
     """The gradient of windows along `dim`: each element sums those of the windows that it stands in."""
     out = torch.empty(input_sizes, dtype=grad_in.dtype, device=grad_in.device)
     fill_(out, 0, out=out)
-    if not input_sizes or grad_in.numel() == 0:
-        raise Declined("windows of no elements")
+    if grad_in.numel() == 0:
+        return out
+    if not input_sizes:
+        return copy_(out, grad_in.view(()), out=out)
     dim %= len(input_sizes)
     windows = grad_in.shape[dim]
     places = torch.arange(windows, device=out.device).view(-1, 1) * step + torch.arange(size, device=out.device)

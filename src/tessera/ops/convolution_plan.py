@@ -1,0 +1,148 @@
+"""Where the taps of a convolution find their operand: sizes and strides in, numbers for the kernels out.
+
+In:  the shape and strides of an input [N, C, n0, n1, n2], the window, and how it moves.
+Out: the `Image` that the input is copied to, if it must be, and a `Pass` for each set of places that read alike.
+
+Along a dim, tap k of place p of a strided window reads element p·s + k·d of the padded input: place p + ⌊k·d / s⌋ of
+the image of the elements that leave the remainder k·d mod s. Of a transposed one, the places q·s + r with one r read
+the taps where h = (r + pad - k·d) / s is whole, at q + h.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+Three = tuple[int, int, int]
+Five = tuple[int, ...]  # N, C, and 3 dims
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The numbers of a convolution, each over 3 dims (1 where there are fewer)."""
+
+    stride: tuple[int, ...]
+    pad: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+
+@dataclass(frozen=True)
+class Image:
+    """A copy [N, C, remainders by `stride` along each dim, `sizes`], that begins `pad` elements before the input."""
+
+    pad: tuple[int, ...]
+    stride: tuple[int, ...]
+    remainders: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One product: places [N, *`places`] of the output, which begin at `start` and have `y_steps` between them.
+
+    taps: for each dim where the taps that are used begin and how far they lie apart ·
+    table: where each tap finds its element, counted from where the place does, for each dim ·
+    x_steps: from place to place of the operand, of the batch and the first two dims; columns follow one another ·
+    channel: from channel to channel.
+    """
+
+    places: tuple[int, ...]
+    start: tuple[int, ...]
+    taps: tuple[slice, ...]
+    table: tuple[tuple[int, ...], ...]
+    x_steps: tuple[int, ...]
+    channel: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`image` is None where the input is read as it lies."""
+
+    image: Image | None
+    passes: tuple[Pass, ...]
+
+
+def _dense(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(math.prod(sizes[i + 1 :]) for i in range(len(sizes)))
+
+
+@functools.lru_cache(maxsize=1024)
+def strided(x: Five, steps: Five, kernel: Three, places: Three, shape: Shape) -> Plan:
+    """The plan of y[p] = Σ_k x[p·s - pad + k·d]."""
+    reach = [[k * d for k in range(count)] for count, d in zip(kernel, shape.dilation, strict=True)]
+    whole = tuple(slice(None) for _ in kernel)
+    if not any(shape.pad) and (places[2] == 1 or shape.stride[2] * steps[4] == 1):
+        table = tuple(tuple(at * step for at in dim) for dim, step in zip(reach, steps[2:], strict=True))
+        moved = (steps[0], shape.stride[0] * steps[2], shape.stride[1] * steps[3])
+        return Plan(None, (Pass(places, (0, 0, 0), whole, table, moved, steps[1]),))
+    per_dim = list(zip(reach, shape.stride, places, strict=True))
+    remainders = tuple(min(s, at[-1] + 1) for at, s, _ in per_dim)
+    sizes = tuple(m + at[-1] // s for at, s, m in per_dim)
+    n, channel, *dims = _dense((*x[:2], *remainders, *sizes))
+    table = tuple(
+        tuple(at % s * dims[d] + at // s * dims[3 + d] for at in taps) for d, (taps, s, _) in enumerate(per_dim)
+    )
+    image = Image(shape.pad, shape.stride, remainders, sizes)
+    return Plan(image, (Pass(places, (0, 0, 0), whole, table, (n, *dims[3:5]), channel),))
+
+
+@functools.lru_cache(maxsize=1024)
+def transposed(x: Five, steps: Five, kernel: Three, places: Three, shape: Shape) -> Plan:
+    """The plan of y[p] = Σ_k x[(p + pad - k·d) / s] over the taps that divide."""
+    dims = [
+        _remainders(count, *move)
+        for count, *move in zip(kernel, places, shape.stride, shape.pad, shape.dilation, strict=True)
+    ]
+    first = tuple(min([0, *(h for part in dim for h in part.moved)]) for dim in dims)
+    reached = [[part.places + h for part in dim for h in part.moved] for dim in dims]
+    last = [max([n, *found]) for n, found in zip(x[2:], reached, strict=True)]
+    image = None
+    if any(first) or tuple(last) != x[2:] or steps[4] != 1:
+        sizes = tuple(end - begin for begin, end in zip(first, last, strict=True))
+        image = Image(tuple(-begin for begin in first), (1, 1, 1), (1, 1, 1), sizes)
+        steps = _dense((*x[:2], *sizes))
+    passes = []
+    for parts in itertools.product(*dims):
+        table = tuple(
+            tuple((h - begin) * step for h in part.moved)
+            for part, begin, step in zip(parts, first, steps[2:], strict=True)
+        )
+        if all(part.places for part in parts):
+            count, start = tuple(part.places for part in parts), tuple(part.start for part in parts)
+            passes.append(Pass(count, start, tuple(p.taps for p in parts), table, (steps[0], *steps[2:4]), steps[1]))
+    return Plan(image, tuple(passes))
+
+
+@dataclass(frozen=True)
+class _Remainder:
+    """The places of one dim that leave `start` by the stride: which taps they read, and where."""
+
+    start: int
+    places: int
+    taps: slice
+    moved: tuple[int, ...]
+
+
+def _remainders(count: int, places: int, stride: int, pad: int, dilation: int) -> list[_Remainder]:
+    found = []
+    for start in range(stride):
+        taps = [k for k in range(count) if (start + pad - k * dilation) % stride == 0]
+        chosen = slice(taps[0], None, stride // math.gcd(stride, dilation)) if taps else slice(0, 0)
+        moved = tuple((start + pad - k * dilation) // stride for k in taps)
+        found.append(_Remainder(start, max(0, -(-(places - start) // stride)), chosen, moved))
+    return found
+
+
+@functools.lru_cache(maxsize=1024)
+def table_of(channels: int, channel: int, table: tuple[tuple[int, ...], ...], device: torch.device) -> torch.Tensor:
+    """Where each element of a window is, [channels · taps], in int32 where that is enough."""
+    per_dim = [np.arange(channels, dtype=np.int64) * channel, *(np.asarray(dim, dtype=np.int64) for dim in table)]
+    total = functools.reduce(np.add.outer, per_dim).reshape(-1)
+    small = total.size == 0 or int(total.max()) < 2**31
+    return torch.from_numpy(total.astype(np.int32 if small else np.int64)).to(device)

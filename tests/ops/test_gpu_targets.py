@@ -144,6 +144,7 @@ CALLS: list[Callable[[], Any]] = [
     lambda: random.normal_(x.clone()),
     lambda: random.uniform_(torch.empty(9, dtype=torch.float64)),
     lambda: random.random_to_(rows.clone(), 10),
+    lambda: random.randperm(48, out=rows.clone()),
     lambda: whole_products.whole_product(
         rows.view(1, 6, 8), rows.view(1, 8, 6), None, torch.empty(1, 6, 6, dtype=torch.int64), 1, 1
     ),
@@ -169,6 +170,10 @@ CALLS: list[Callable[[], Any]] = [
     lambda: scatter.index_put_(x.clone(), [rows, rows], vector[:48], True),
     lambda: rearrange.constant_pad_nd(x, [1, 2, 3, 4], 0.5),
     lambda: rearrange.flip(x, [0]),
+    lambda: rearrange.flip(half, [1]),
+    lambda: rearrange.roll(x, [3], [1]),
+    lambda: rearrange.reflection(image, [8, 2, 1, 0]),
+    lambda: rearrange.replication(image, [9, 2, 1, 0]),
     lambda: rearrange.tril(half),
     lambda: resample.average_pool(2)[0](image, [3, 3], [2, 2], [1, 1]),
     lambda: resample.upsample(resample.cubic, 2)[1](image, [9, 9], [2, 8, 4, 5], True, None, None),

@@ -46,6 +46,8 @@ def load(b: Builder, pointer: Lanes, mask: Lanes | None, other: Lanes | None, ty
         if mask is None:
             return Vector(b.load(vector, pointer.base, align))
         return Vector(_load_contiguous(b, pointer.base, to_vector(b, mask, width), passed, align))
+    if isinstance(pointer, Ramp) and pointer.step.const == -size_bytes(type):
+        return _load_backwards(b, pointer, mask, other, type, width)
     apart = _elements_apart(pointer, type, width)
     if apart and mask is None:
         assert isinstance(pointer, Ramp)
@@ -80,6 +82,23 @@ def store(b: Builder, value: Lanes, pointer: Lanes, mask: Lanes | None, width: i
         return
     lanes = to_vector(b, mask, width) if mask is not None else _all(width)
     _masked(b, "masked.scatter", data, to_vector(b, pointer, width), lanes, align)
+
+
+def _load_backwards(
+    b: Builder, pointer: Ramp, mask: Lanes | None, other: Lanes | None, type: LType, width: int
+) -> Vector:
+    """A contiguous load of the vector that ends at `pointer`, turned round."""
+
+    def turned(lanes: Lanes | None) -> Lanes | None:
+        if not isinstance(lanes, Vector):
+            return lanes
+        return Vector(b.shuffle(lanes.value, None, range(width)[::-1]))
+
+    begin = b.offset(pointer.base, int_const(1 - width, I64), size_bytes(type))
+    forwards = Ramp(begin, int_const(size_bytes(type), I64))
+    found = turned(load(b, forwards, turned(mask), turned(other), type, width))
+    assert isinstance(found, Vector)
+    return found
 
 
 def _load_contiguous(b: Builder, pointer: V, mask: V, passed: V, align: int) -> V:

@@ -14,7 +14,7 @@ _HALVES = ("half", "bfloat")
 TRUE = int_const(1, I1)
 _LINE_BYTES = 64
 # Distances of lanes in elements at which whole vectors are read and elements picked from them.
-_FEW_APART = (-1, 2, 3, 4)
+_FEW_APART = (2, 3, 4)
 
 
 def _as_bits(b: Builder, lanes: Lanes) -> Lanes:
@@ -116,7 +116,7 @@ def _load_contiguous(b: Builder, pointer: V, mask: V, passed: V, align: int) -> 
 
 
 def _elements_apart(pointer: Lanes, type: LType, width: int) -> int:
-    """How many elements lie from one lane's to the next one's, where that is few, or −1 backwards; else 0."""
+    """How many elements lie from one lane's to the next one's, where that is few; else 0."""
     if not isinstance(pointer, Ramp) or pointer.step.const is None or width < 2:
         return 0
     apart, rest = divmod(pointer.step.const, size_bytes(type))
@@ -130,9 +130,6 @@ def _load_apart(b: Builder, base: V, vector: LType, apart: int) -> V:
     they are on.
     """
     width, size = vector.lanes, size_bytes(vector)
-    if apart < 0:
-        first = b.offset(base, int_const(1 - width, I64), size)
-        return b.shuffle(b.load(vector, first, size), None, range(width - 1, -1, -1))
     # The last vector ends with the last element.
     starts = [min(part * width, apart * (width - 1) + 1 - width) for part in range(apart)]
     parts = [b.load(vector, b.offset(base, int_const(start, I64), size), size) for start in starts]

@@ -49,11 +49,11 @@ _TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 @triton.jit
-def clear(to, inside, begin, end, BE: tl.constexpr):
-    """Zeros in the columns [begin, end) of the lines at `to`."""
-    for start in range(begin, end, BE):
-        cols = tl.arange(0, BE)[None, :]
-        tl.store(to[:, None] + (start + cols), 0.0, mask=inside[:, None] & (cols < end - start))
+def clear(to, size, BE: tl.constexpr):
+    """Zeros in the first `size` elements at `to`."""
+    for start in range(0, size, BE):
+        cols = start + tl.arange(0, BE)
+        tl.store(to + cols, 0.0, mask=cols < size)
 
 
 @triton.jit
@@ -66,26 +66,30 @@ def spread(
     grid: (cdiv(lines, R), N · C · r0 · r1 · r2).
     """
     plane = tl.program_id(1)
-    line = tl.program_id(0) * R + tl.arange(0, R)
-    i2 = plane % r2 - p2
-    i1 = (line % q1) * s1 + (plane // r2) % r1 - p1
-    i0 = (line // q1) * s0 + (plane // r2 // r1) % r0 - p0
+    begin = plane % r2 - p2
+    begin_1 = (plane // r2) % r1 - p1
+    begin_0 = (plane // r2 // r1) % r0 - p0
     channel = (plane // r2 // r1 // r0).to(tl.int64)
     # The columns [first, last) are inside of x.
-    first = tl.minimum(tl.cdiv(tl.maximum(-i2, 0), s2), q2)
-    last = tl.maximum(tl.minimum(tl.cdiv(tl.maximum(n2 - i2, 0), s2), q2), first)
-    held = line < lines
-    inside = held & (i0 >= 0) & (i0 < n0) & (i1 >= 0) & (i1 < n1)
-    begin = x + (channel // channels) * x_n + (channel % channels) * x_c + i0.to(tl.int64) * x_0
-    begin += i1.to(tl.int64) * x_1 + (first * s2 + i2).to(tl.int64) * x_2
-    to = image + (plane.to(tl.int64) * lines + line) * q2
-    clear(to, held, 0, first, BE)
-    for start in range(0, last - first, BW):
-        cols = tl.arange(0, BW)[None, :]
-        within = cols < last - first - start
-        value = tl.load(begin[:, None] + (start + cols) * s2 * x_2, mask=inside[:, None] & within, other=0.0)
-        tl.store(to[:, None] + (first + start + cols), value, mask=held[:, None] & within)
-    clear(to, held, last, q2, BE)
+    first = tl.minimum(tl.cdiv(tl.maximum(-begin, 0), s2), q2)
+    last = tl.maximum(tl.minimum(tl.cdiv(tl.maximum(n2 - begin, 0), s2), q2), first)
+    x_at = x + (channel // channels) * x_n + (channel % channels) * x_c + (first * s2 + begin).to(tl.int64) * x_2
+    for line in range(tl.program_id(0) * R, tl.minimum((tl.program_id(0) + 1) * R, lines)):
+        i0 = (line // q1) * s0 + begin_0
+        i1 = (line % q1) * s1 + begin_1
+        to = image + (plane.to(tl.int64) * lines + line) * q2
+        if (i0 >= 0) & (i0 < n0) & (i1 >= 0) & (i1 < n1):
+            clear(to, first, BE)
+            for start in range(0, last - first, BW):
+                cols = start + tl.arange(0, BW)
+                within = cols < last - first
+                value = tl.load(
+                    x_at + i0.to(tl.int64) * x_0 + i1.to(tl.int64) * x_1 + cols * s2 * x_2, mask=within, other=0.0
+                )
+                tl.store(to + first + cols, value, mask=within)
+            clear(to + last, q2 - last, BE)
+        else:
+            clear(to, q2, BE)
 
 
 @triton.jit
@@ -356,6 +360,9 @@ def _run(
     """Into y. The weight is [outputs, channels / groups, …], or [channels, outputs / groups, …] where transposed."""
     x5, y5, w5 = _wide(x), _wide(y), _wide(w)
     w6 = w5.view(shape.groups, w5.shape[0] // shape.groups, *w5.shape[1:])
+    if is_transposed and _apart(x5, w5, y5, shape):
+        _run_apart(x5, w6, bias, y5)
+        return y
     plan_of = transposed if is_transposed else strided
     plan = plan_of(tuple(x5.shape), x5.stride(), _sizes(w5), _sizes(y5), shape)
     x5 = _laid_out(x5, plan.image)
@@ -364,6 +371,32 @@ def _run(
         part = w6.transpose(1, 2)[..., t0, t1, t2] if is_transposed else w6
         _multiply(x5, part.contiguous(), bias, y5, step, shape.stride if is_transposed else (1, 1, 1))
     return y
+
+
+def _apart(x: torch.Tensor, w: torch.Tensor, y: torch.Tensor, shape: Shape) -> bool:
+    """Whether the windows of a transposed convolution neither meet nor leave anything between them."""
+    if any(shape.pad) or max(shape.dilation) > 1 or _sizes(w) != shape.stride or max(shape.stride) == 1:
+        return False
+    return all(n * k <= m for n, k, m in zip(_sizes(x), _sizes(w), _sizes(y), strict=True))
+
+
+def _run_apart(x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None, y: torch.Tensor) -> None:
+    """Windows that stand apart: each element of a window is an output of its own, which is then moved to its place."""
+    groups, channels, outputs, k0, k1, k2 = w.shape
+    whole = Shape((1, 1, 1), (0, 0, 0), (1, 1, 1), groups)
+    taps = k0 * k1 * k2
+    plan = strided(tuple(x.shape), x.stride(), (1, 1, 1), _sizes(x), whole)
+    matrix = w.flatten(2).transpose(1, 2).contiguous().view(groups, outputs * taps, channels)
+    found = torch.empty((x.shape[0], groups * outputs * taps, *x.shape[2:]), dtype=x.dtype, device=x.device)
+    if bias is not None:
+        bias = bias[:, None].expand(-1, taps).contiguous()
+    _multiply(_laid_out(x, plan.image), matrix, bias, found, plan.passes[0], (1, 1, 1))
+    found = found.view(x.shape[0], groups * outputs, k0, k1, k2, *x.shape[2:])
+    n0, n1, n2 = _sizes(x)
+    if y.numel() > found.numel():
+        y.copy_(torch.zeros_like(y[:, :, :1, :1, :1]) if bias is None else bias[:, :1, None, None])
+    to = y[..., : n0 * k0, : n1 * k1, : n2 * k2].unflatten(2, (n0, k0)).unflatten(4, (n1, k1)).unflatten(6, (n2, k2))
+    to.copy_(found.permute(0, 1, 5, 2, 6, 3, 7, 4))
 
 
 def convolution(

@@ -30,21 +30,26 @@ import triton
 import triton.language as tl
 
 from tessera.ops import reduce, tiles
-from tessera.ops.convolution_plan import Image, Pass, Shape, strided, table_of, transposed
+from tessera.ops.convolution_plan import (
+    LEAST_COLUMNS,
+    Image,
+    Pass,
+    Shape,
+    places_of,
+    steps_of,
+    strided,
+    table_of,
+    tile_of,
+    transposed,
+)
 from tessera.ops.declined import Declined
 from tessera.ops.launch import launch
 from tessera.ops.layout import is_channels_last
 
-# Columns of a tile are at least as many, if there are: they fill a vector.
-LEAST_COLUMNS = 16
-# Places are cut into at least as many programs, down to two vectors each.
-LEAST_PROGRAMS = 8
 # Tiles of places that one part of the gradient by a weight sums, and the most parts.
 TILES_OF_PART, MOST_PARTS = 16, 16
 # Taps of one channel that are summed in registers.
 MOST_TAPS = 9
-# What a step of a product costs beyond its work, in rows, columns or depth.
-STEP_COST = 8
 _TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -267,35 +272,6 @@ def _sums_in(dtype: torch.dtype) -> tl.dtype:
     return tl.float64 if dtype is torch.float64 else tl.float32
 
 
-def _tile(lines: int, columns: int, most: int) -> tuple[int, int]:
-    """Lines and columns of a tile of about `most` places that leaves the fewest of its places unused."""
-    best, least = (1, 1), 0
-    width = min(most, LEAST_COLUMNS)
-    while width <= most:
-        height = max(1, min(most // width, tiles.power_of_2(lines)))
-        used = -(-lines // height) * height * -(-columns // width) * width
-        if not least or used <= least:
-            best, least = (height, width), used
-        if width >= columns:
-            break
-        width *= 2
-    return best
-
-
-def _places_of(row: tiles.Tiles, places: int) -> int:
-    """Places of a product's tile: as many as there may be, while there are programs enough."""
-    most = row.mm[1]
-    while most > max(row.min_dot, 2 * LEAST_COLUMNS) and places < LEAST_PROGRAMS * most:
-        most //= 2
-    return most
-
-
-def _steps(size: int, least: int, most: int) -> int:
-    """How many of `size` to take at a time, a power of 2: the rest of the last step is lost, and each step costs."""
-    steps = [1 << bits for bits in range(least.bit_length() - 1, most.bit_length())]
-    return min(steps, key=lambda step: -(-size // step) * (step + STEP_COST))
-
-
 def _laid_out(x: torch.Tensor, image: Image | None) -> torch.Tensor:
     """`x` [N, C, n0, n1, n2] as a plan reads it."""
     if image is None:
@@ -336,7 +312,7 @@ def _multiply(
         outputs, depth, lines, m0, m1, m2, channels * step.channel, x_n, x_0, x_1, y_n, y_c, *y_steps,
     )  # fmt: skip
     if channels == 1:
-        height, width = _tile(lines, m2, row.row)
+        height, width = tile_of(lines, m2, row.row)
         taps = max(count for count in range(1, MOST_TAPS + 1) if depth % count == 0)
         programs = triton.cdiv(lines, height) * triton.cdiv(m2, width)
         launch(
@@ -344,9 +320,9 @@ def _multiply(
             ACC=acc, R=height, BW=width, TAPS=taps, num_warps=row.num_warps,
         )  # fmt: skip
         return
-    bm, bn = _steps(outputs, row.min_dot, row.mm[0]), _places_of(row, lines * m2 * groups)
-    bk = _steps(depth, max(row.min_dot, min(LEAST_COLUMNS, tiles.power_of_2(depth))), row.mm[2])
-    height, width = _tile(lines, m2, bn)
+    bm, bn = steps_of(outputs, row.min_dot, row.mm[0]), places_of(row, lines * m2 * groups)
+    bk = steps_of(depth, max(row.min_dot, min(LEAST_COLUMNS, tiles.power_of_2(depth))), row.mm[2])
+    height, width = tile_of(lines, m2, bn)
     grid = (triton.cdiv(lines, height) * triton.cdiv(m2, width), triton.cdiv(outputs, bm), groups)
     launch(
         product, grid, x, w, table, bias, to, *numbers,
@@ -447,9 +423,9 @@ def _by_weight(g: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, shape: Sh
     lines = g5.shape[0] * m0 * m1
     row, acc = tiles.of(g.device), _sums_in(g.dtype)
     if channels == 1:
-        height, width = _tile(lines, m2, row.row)
+        height, width = tile_of(lines, m2, row.row)
     else:
-        height, width = 1, _steps(m2, min(LEAST_COLUMNS, tiles.power_of_2(m2)), row.mm[2])
+        height, width = 1, steps_of(m2, min(LEAST_COLUMNS, tiles.power_of_2(m2)), row.mm[2])
     num_tiles = triton.cdiv(lines, height) * triton.cdiv(m2, width)
     num_parts = min(MOST_PARTS, triton.cdiv(num_tiles, TILES_OF_PART))
     each = triton.cdiv(num_tiles, num_parts)
@@ -467,7 +443,7 @@ def _by_weight(g: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, shape: Sh
             ACC=acc, R=height, BW=width, num_warps=row.num_warps,
         )  # fmt: skip
     else:
-        bm, bn = (_steps(size, row.min_dot, most) for size, most in zip((depth, outputs), row.mm[:2], strict=True))
+        bm, bn = (steps_of(size, row.min_dot, most) for size, most in zip((depth, outputs), row.mm[:2], strict=True))
         grid = (triton.cdiv(depth, bm) * triton.cdiv(outputs, bn), num_parts, shape.groups)
         launch(
             weight_gradient, grid, x5, g5, table, parts, *numbers,

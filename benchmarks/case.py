@@ -24,6 +24,7 @@ INT8_MATMUL = 1.5
 NO_LOSS = 1.0
 # Of the bandwidth of a plain read in the same turns.
 DECODE_SHARE = 0.85
+_DECODE_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,11 @@ def entry(name: str) -> Callable[..., Any]:
 
 def num_bytes(*tensors: torch.Tensor) -> float:
     return float(sum(x.numel() * x.element_size() for x in tensors))
+
+
+def in_turn(weight: torch.Tensor) -> list[torch.Tensor]:
+    """Copies of a weight that a decode step reads in turn, each once a token: more than a last-level cache holds."""
+    return [weight, *(weight.clone() for _ in range(max(1, int(_DECODE_BYTES / num_bytes(weight)) - 1)))]
 
 
 def randn(shape: Shape, dtype: torch.dtype) -> torch.Tensor:

@@ -60,6 +60,8 @@ _GROUPS: tuple[tuple[str, str, tuple[Shape, ...], tuple[torch.dtype, ...]], ...]
     ("tutorial", "layer_norm", ((1151, 1024),), (F32,)),
     ("tutorial", "matmul", ((1024, 1024, 1024),), BOTH),
     ("tutorial", "int8_matmul", ((1024, 1024, 1024),), (torch.int8,)),
+    ("tutorial", "decode_int8", ((4096, 4096), (11008, 4096)), (torch.int8,)),
+    ("tutorial", "decode_int4", ((4096, 4096), (11008, 4096)), (torch.uint8,)),
     ("tutorial", "attention", ((16, 1024, 64),), BOTH),
 )
 

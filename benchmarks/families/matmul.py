@@ -7,10 +7,7 @@ import itertools
 import torch
 from torch.nn import functional
 
-from benchmarks.case import DECODE_SHARE, MATMUL, NO_LOSS, Kernel, Rivals, Shape, entry, num_bytes, randn
-
-# Decode reads each weight once a token: several weights in turn are more than a last-level cache holds.
-_DECODE_BYTES = 256 * 2**20
+from benchmarks.case import DECODE_SHARE, MATMUL, NO_LOSS, Kernel, Rivals, Shape, entry, in_turn, num_bytes, randn
 
 
 def _linear(shape: Shape, dtype: torch.dtype) -> Rivals:
@@ -43,14 +40,13 @@ def _bmm(shape: Shape, dtype: torch.dtype) -> Rivals:
 def _decode(shape: Shape, dtype: torch.dtype) -> Rivals:
     n, k = shape
     x = randn((1, k), dtype)
-    first = randn((n, k), dtype)
-    weights = [first, *(first.clone() for _ in range(max(1, int(_DECODE_BYTES / num_bytes(first)) - 1)))]
+    weights = in_turn(randn((n, k), dtype))
     mine, theirs = itertools.cycle(weights), itertools.cycle(weights)
     ours = entry("mm")
     return Rivals(
         ours=lambda: ours(x, next(mine).t()),
         torch=lambda: functional.linear(x, next(theirs)),
-        amount=num_bytes(first),
+        amount=num_bytes(weights[0]),
         unit="B",
     )
 

@@ -5,25 +5,32 @@ They are the ones that our tests run; PyTorch's rival writes to memory that is t
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import triton
 from torch.nn import functional
 
 from benchmarks.case import (
     ATTENTION,
+    DECODE_SHARE,
     ELEMENTWISE,
     FUSED_ROWS,
     INT8_MATMUL,
     MATMUL,
+    NO_LOSS,
     Kernel,
     Rivals,
     Shape,
+    in_turn,
     num_bytes,
     randn,
 )
 from tests.triton_cpu import kernels
 
 _EPS = 1e-5
+# Weights of 4 bits that share a scale.
+_GROUP = 128
 
 
 def _vector_add(shape: Shape, dtype: torch.dtype) -> Rivals:
@@ -97,6 +104,47 @@ def _int8_matmul(shape: Shape, dtype: torch.dtype) -> Rivals:
     return Rivals(ours=ours, torch=lambda: torch.mm(half_a, half_b, out=other), amount=2.0 * m * n * k, unit="flop")
 
 
+def _decode_int8(shape: Shape, dtype: torch.dtype) -> Rivals:
+    """[N, K]: one token in bfloat16, a scale a row, against PyTorch's own kernel for such weights."""
+    n, k = shape
+    x, scale = randn((1, k), torch.bfloat16), torch.rand(n).bfloat16()
+    weights = in_turn(torch.randint(-127, 128, (n, k), dtype=dtype))
+    mine, theirs = itertools.cycle(weights), itertools.cycle(weights)
+    out = torch.empty(1, n, dtype=torch.bfloat16)
+
+    def ours() -> torch.Tensor:
+        kernels.decode_int8[(n,)](x, next(mine), scale, out, n, k, BLOCK_N=1, BLOCK_K=128)
+        return out
+
+    pack_mm = torch.ops.aten._weight_int8pack_mm
+    return Rivals(ours=ours, torch=lambda: pack_mm(x, next(theirs), scale), amount=float(n * k), unit="B")
+
+
+def _decode_int4(shape: Shape, dtype: torch.dtype) -> Rivals:
+    """[N, K]: two weights a byte, a scale for each 128 of them, against PyTorch's own kernel for such weights, which
+    wants them packed in its own way and a zero with each scale."""
+    n, k = shape
+    x, scale = randn((1, k), torch.bfloat16), torch.rand(n, k // _GROUP).bfloat16()
+    codes = torch.randint(0, 16, (n, k), dtype=torch.int32)
+    weights = in_turn((codes[:, 0::2] | (codes[:, 1::2] << 4)).to(dtype))
+    packed = in_turn(torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 2))
+    scales_and_zeros = torch.stack([scale, torch.zeros_like(scale)], 2).transpose(0, 1).contiguous()
+    mine, theirs = itertools.cycle(weights), itertools.cycle(packed)
+    out = torch.empty(1, n, dtype=torch.bfloat16)
+
+    def ours() -> torch.Tensor:
+        kernels.decode_int4[(n,)](x, next(mine), scale, out, n, k, GROUP=_GROUP, BLOCK_N=1)
+        return out
+
+    pack_mm = torch.ops.aten._weight_int4pack_mm_for_cpu
+    return Rivals(
+        ours=ours,
+        torch=lambda: pack_mm(x, next(theirs), _GROUP, scales_and_zeros),
+        amount=n * k / 2,
+        unit="B",
+    )
+
+
 def _attention(shape: Shape, dtype: torch.dtype) -> Rivals:
     """[heads, length, width of a head], causal."""
     heads, length, width = shape
@@ -123,5 +171,9 @@ KERNELS = {
     "layer_norm": Kernel(peer="native_layer_norm", target=FUSED_ROWS, make=_layer_norm),
     "matmul": Kernel(peer="mm", target=MATMUL, make=_matmul),
     "int8_matmul": Kernel(peer="mm in bfloat16", target=INT8_MATMUL, make=_int8_matmul),
+    "decode_int8": Kernel(peer="_weight_int8pack_mm", target=NO_LOSS, make=_decode_int8, read_share=DECODE_SHARE),
+    "decode_int4": Kernel(
+        peer="_weight_int4pack_mm_for_cpu", target=NO_LOSS, make=_decode_int4, read_share=DECODE_SHARE
+    ),
     "attention": Kernel(peer="scaled_dot_product_attention", target=ATTENTION, make=_attention),
 }

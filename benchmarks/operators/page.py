@@ -15,11 +15,13 @@ COMMAND = "python -m benchmarks.operators"
 _CHIPS = {"cpu": "CPU", "cuda": "NVIDIA", "hip": "AMD"}
 _SIZES = {
     "flat": "elements of a program that computes element by element",
+    "step": "elements that a kernel of several outputs computes at a time",
     "row": "elements that a program of rows holds",
     "longest_row": "the longest row that is held whole",
     "mm": "rows, columns and depth of a tile of a product",
     "attention": "queries and keys of a tile of attention",
     "min_dot": "the smallest side of a product of tiles",
+    "one_walks": "whether elements that lie apart are walked one at a time",
     "streamed_bytes": "bytes from which on an output is written past the caches; 0: never",
 }
 _DOCUMENTED = re.compile(r"\b(torch(?:\.\w+)*\.[A-Za-z]\w*)")
@@ -158,7 +160,9 @@ def _blocks(module: str) -> str:
     )
 
 
-def _size(value: int | tuple[int, ...]) -> str:
+def _size(value: bool | int | tuple[int, ...]) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return " × ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

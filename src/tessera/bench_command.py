@@ -15,7 +15,7 @@ from tessera import __version__
 from tessera.aten.store import Store, here, shipped, write_table
 from tessera.bench import anatomy, ops_page, pages
 from tessera.bench.about import about
-from tessera.bench.ops import OpsConfig, has_compiler, measure, roofs
+from tessera.bench.ops import OpsConfig, Row, has_compiler, measure, roofs
 from tessera.bench.tune import TuneConfig, Tuned, tune
 from tessera.core.chips import detect_cpu
 from tessera.core.command import bar
@@ -65,23 +65,45 @@ def run_ops(config: OpsConfig, console: Console, *, out: Path | None, command: s
     warn_if_busy(console)
     note = about(command, config.threads, config.effort)
     with progress_bar(len(config.operators) + 1) as say:
-        found = list(measure(replace(config, compiled=config.compiled and not compiler), say))
+        found, ended = _until_interrupted(measure(replace(config, compiled=config.compiled and not compiler), say))
         slowest = anatomy.worst(row for row in found if "skipped" not in row)
         say("why the worst are slow")
         causes = list(anatomy.dissect(slowest, config))
     rows = [row for row in found if "skipped" not in row]
     skipped = [row for row in found if "skipped" in row]
     if not rows:
-        raise UsageError(f"nothing could be measured: {skipped[0]['operator']}: {skipped[0]['skipped']}")
+        raise UsageError(f"nothing could be measured: {_why_nothing(skipped, ended)}")
+    early = _measured_till(rows, config) if ended else ""
     results = {
-        "about": note, "policy": config.policy, "compiler": compiler, "roofs": roofs(config.threads),
+        "about": note, "policy": config.policy, "compiler": compiler, "early": early, "roofs": roofs(config.threads),
         "worst": causes, "skipped": skipped, "rows": ops_page.packed(rows),
     }  # fmt: skip
     for line in ops_page.terminal(results):
         _print(console, line)
     for path in pages.write(out, ops_page.NAME, results, ops_page.RENDERS) if out else ():
         _print(console, f"wrote {path}")
-    return results, all(row["skipped"].startswith(("PyTorch", "declined")) or row["layout"] == "" for row in skipped)
+    usual = all(row["skipped"].startswith(("PyTorch", "declined")) or row["layout"] == "" for row in skipped)
+    return results, usual and not ended
+
+
+def _until_interrupted(rows: Iterator[Row]) -> tuple[list[Row], bool]:
+    """All rows, or those that were measured when Ctrl-C was pressed, and whether it was: a run takes long."""
+    found: list[Row] = []
+    try:
+        for row in rows:
+            found.append(row)
+    except KeyboardInterrupt:
+        return found, True
+    return found, False
+
+
+def _measured_till(rows: list[Row], config: OpsConfig) -> str:
+    measured = len({row["operator"] for row in rows})
+    return f"Ended early: {measured} of {len(config.operators)} operators were measured."
+
+
+def _why_nothing(skipped: list[Row], ended: bool) -> str:
+    return f"{skipped[0]['operator']}: {skipped[0]['skipped']}" if skipped or not ended else "it was ended at once"
 
 
 def _compiler_note(config: OpsConfig) -> str:

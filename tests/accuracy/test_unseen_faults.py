@@ -298,12 +298,12 @@ def test_measuring_does_not_depend_on_who_draws_random_numbers() -> None:
             out = func(*args, **(kwargs or {}))
             return 1 - out if func._schema.name == "aten::randint" else out
 
-    from tessera.accuracy.capture import value
+    from tessera.accuracy.capture import chunks
 
-    x = torch.randn(200)
+    x, host = torch.randn(200), torch.device("cpu")
     expected = value_of(x).sketch
-    value._signs.cache_clear()
+    chunks.signs.cache_clear()
     with Other():
-        drawn = value._signs(torch.float32)
-    value._signs.cache_clear()
-    assert np.array_equal(value_of(x).sketch, expected) and torch.equal(drawn, value._signs(torch.float32))
+        drawn = chunks.signs(torch.float32, host)
+    chunks.signs.cache_clear()
+    assert np.array_equal(value_of(x).sketch, expected) and torch.equal(drawn, chunks.signs(torch.float32, host))

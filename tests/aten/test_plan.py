@@ -210,8 +210,8 @@ def test_declined_calls_are_remembered_with_their_reason() -> None:
     x = torch.ones(2, 2, dtype=torch.complex64)
     for _ in range(CALLS):
         with tessera.use("always") as record:
-            assert (x @ x).tolist() == [[2, 2], [2, 2]]
-        assert record.calls["mm"].reasons == {"matrix products of this type": 1}
+            assert x.cumprod(0).tolist() == [[1, 1], [1, 1]]
+        assert record.calls["cumprod"].reasons == {"sums of this type": 1}
 
 
 def test_plans_are_bounded(plans: Callable[[str], dict[Any, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,6 +255,15 @@ def test_a_large_tensor_uses_all_threads_and_gives_the_same() -> None:
     assert all(torch.equal(found[0], other) for other in found)
 
 
+def test_an_entry_that_first_copies_its_argument_is_planned(plans: Callable[[str], dict[Any, Any]]) -> None:
+    x = torch.arange(12.0).view(3, 4).t()
+    expected = torch.cumsum(x, 0)
+    with tessera.use("always"):
+        found = [torch.cumsum(x, 0) for _ in range(3)]
+    assert all(torch.equal(one, expected) for one in found)
+    assert any(key[1][2] == x.stride() for key in plans("aten::cumsum"))
+
+
 def test_slices_of_one_tensor_that_share_no_element_stay_on_our_kernels() -> None:
     for _ in range(CALLS):
         x = torch.arange(24.0).view(4, 6)
@@ -272,3 +281,48 @@ def test_whether_slices_meet_is_told_as_their_elements_do() -> None:
         for other in slices:
             ahead = other.data_ptr() - one.data_ptr()
             assert meeting(one, other)(ahead) == bool(set(one.flatten().tolist()) & set(other.flatten().tolist()))
+
+
+def test_a_list_is_planned_with_tables_of_its_launch(plans: Callable[[str], dict[Any, Any]]) -> None:
+    sizes = (5, 20000, 0, 64)
+    for number in (2.0, 3.0):
+        before = len(plans("aten::_foreach_mul.Scalar"))
+        for _ in range(CALLS):  # other memory each time
+            given = [torch.randn(size) for size in sizes]
+            for x, found in zip(given, torch._foreach_mul(given, number), strict=True):
+                assert torch.equal(found, vendor(lambda x=x, n=number: x * n))
+        assert len(plans("aten::_foreach_mul.Scalar")) == before + 1
+
+
+def test_lists_that_overlap_are_the_vendors_to_judge() -> None:
+    base = torch.arange(40.0)
+    apart = [base[i : i + 5] for i in range(0, 40, 10)]
+    other = [base[i : i + 5] for i in range(5, 40, 10)]
+    shifted = [base[i : i + 5] for i in range(4, 36, 10)]
+    for _ in range(CALLS):
+        torch._foreach_add_(apart, other)
+    with tessera.use("always") as record:
+        torch._foreach_add_(apart, other)
+        assert record.calls["_foreach_add_.List"].ours == 1
+        with pytest.raises(RuntimeError, match="single memory location"):
+            torch._foreach_add_(apart, shifted)
+    assert record.calls["_foreach_add_.List"].reasons == {"an input overlaps the output": 1}
+    assert apart[0].tolist() == [20.0, 25.0, 30.0, 35.0, 40.0]
+
+
+def test_planned_steps_of_adam_count_on_and_skip_what_overflowed() -> None:
+    def train() -> list[torch.Tensor]:
+        weights, means, squares, grads = ([torch.linspace(0.1, last, n) for n in (7, 9000)] for last in (1, 2, 3, 4))
+        counts = [torch.zeros(()) for _ in weights]
+        for step in range(5):
+            overflowed = torch.tensor(float(step == 3))
+            torch._foreach_add_(counts, 1)
+            torch._fused_adamw_(
+                weights, [g.clone() for g in grads], means, squares, [], counts, lr=0.1, beta1=0.9,
+                beta2=0.99, weight_decay=0.1, eps=1e-8, amsgrad=False, maximize=False,
+                grad_scale=torch.tensor(2.0), found_inf=overflowed,
+            )  # fmt: skip
+        return [*weights, *means, *squares]
+
+    for ours, theirs in zip(train(), vendor(train), strict=True):
+        torch.testing.assert_close(ours, theirs)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from rich.console import Console
 
+from tessera import bench_command
 from tessera.bench import anatomy, ops, ops_page, pages
 from tessera.bench.ops import OpsConfig, family, measure
 from tessera.bench.turns import Effort
@@ -41,7 +45,7 @@ def results(*rows: dict[str, Any], **anatomies: dict[str, Any]) -> dict[str, Any
     """`anatomies`: by operator, what differs from `found`."""
     return {
         "worst": [found(row, **anatomies.get(row["operator"], {})) for row in anatomy.worst(rows)],
-        "about": ABOUT, "policy": "always", "compiler": "",
+        "about": ABOUT, "policy": "always", "compiler": "", "early": "",
         "roofs": [{"threads": 1, "matmul float32": 90.0, "copy": 20.0}],
         "skipped": [{"operator": "qr", "dtype": "float32", "skipped": "no | call"}], "rows": ops_page.packed(rows),
     }  # fmt: skip
@@ -157,3 +161,31 @@ def test_what_the_policy_leaves_alone_is_said(tmp_path: Path) -> None:
 
 def test_every_compiled_operator_exists() -> None:
     assert set(ops.COMPILED) <= set(ops.operators())
+
+
+def test_a_run_that_is_interrupted_writes_what_it_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def until_ctrl_c(config: OpsConfig, say: Any) -> Iterator[dict[str, Any]]:
+        yield row("neg", 1.5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench_command, "measure", until_ctrl_c)
+    roof = {"threads": 1, "matmul float32": 90.0, "matmul bfloat16": 400.0, "copy": 30.0}
+    monkeypatch.setattr(bench_command, "roofs", lambda threads: [roof])
+    config = OpsConfig(only="*", threads=(1,), sizes=("small",), compiled=False, effort=SHORT)
+    console = Console(width=200)
+    written, complete = bench_command.run_ops(config, console, out=tmp_path, command="tessera bench ops")
+    assert not complete and "Ended early: 1 of " in written["early"]
+    assert written["early"] in (tmp_path / "ops-cpu.md").read_text()
+    assert "neg" in capsys.readouterr().out
+
+
+def test_what_is_compiled_for_comparison_is_compiled_each_time() -> None:
+    """PyTorch runs a line uncompiled once it was compiled eight times."""
+    config = OpsConfig(only="add.Tensor", sizes=("medium",), threads=(1,), effort=SHORT)
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for _ in range(5):
+        rows = [row for row in measure(config, lambda name: None) if "cpp_us" in row]
+    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"] - before
+    assert len(rows) == 2 and compiled == 10

@@ -14,6 +14,7 @@ from tests.ops.judged import assert_calls, assert_gradients, vendor_calls
 torch.manual_seed(0)
 x, y = torch.randn(2, 5, 7, dtype=torch.complex64)
 real, chance = torch.randn(5, 7), torch.rand(5, 7) < 0.5
+places = torch.randint(0, 7, (5, 7))
 
 CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "add": (torch.add, (x, y.t().contiguous().t())),
@@ -36,6 +37,38 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "conjugate": (torch.conj_physical, (x,)),
     "complex": (torch.complex, (real, real.flip(0))),
     "polar": (torch.polar, (real.abs(), real)),
+    **{fn.__name__: (fn, (x,)) for fn in (
+        torch.sqrt, torch.rsqrt, torch.tanh, torch.sigmoid, torch.tan, torch.sinh, torch.cosh, torch.asin, torch.acos,
+        torch.atan, torch.asinh, torch.acosh, torch.atanh, torch.log1p, torch.log2, torch.log10, torch.expm1,
+    )},
+    "power": (torch.pow, (x, y)),
+    "power of a number": (torch.pow, (2.5 - 1j, y)),
+    "root by a power": (torch.pow, (x, 0.5)),
+    "prod": (torch.prod, (x, 1)),
+    "prod of all": (torch.prod, (x,)),
+    "norm": (torch.linalg.vector_norm, (x, 3.0, 1)),
+    "addcdiv": (torch.addcdiv, (x, y, x.flip(0))),
+    "lerp": (torch.lerp, (x, y, 0.3)),
+    "any": (torch.any, (x, 0)),
+    "logical_and": (torch.logical_and, (x, real.relu())),
+    "mm": (torch.mm, (x, y.mH)),
+    "bmm of broken strides": (torch.bmm, (x[None].mT, y[None, :, ::2])),
+    "addmm": (torch.addmm, (y[0, :5], x, y.t())),
+    "mv": (torch.mv, (x, y[0])),
+    "dot": (torch.dot, (x[0], y[0])),
+    "vdot": (torch.vdot, (x[0], y[0])),
+    "gather": (torch.gather, (x, 1, places)),
+    "index": (lambda x: x[places[0] % 5, :, None], (x,)),
+    "index_select": (torch.index_select, (x, 0, places[0] % 5)),
+    "take": (torch.take, (x, places)),
+    "masked_select": (torch.masked_select, (x, chance)),
+    "masked_scatter": (torch.masked_scatter, (x, chance, y)),
+    "scatter": (torch.scatter, (x, 1, places, y)),
+    "scatter_add": (torch.scatter_add, (x, 1, places, y)),
+    "index_add": (torch.index_add, (x, 0, places[0, :5] % 5, y)),
+    "index_fill": (torch.index_fill, (x, 1, places[0], 1 - 2j)),
+    "index_put": (torch.index_put, (x, (places[0, :5] % 5,), y), ),
+    "tril": (torch.tril, (x, 1)),
 }
 
 
@@ -46,7 +79,9 @@ def test_results(name: str) -> None:
         assert not vendor_calls(record)
 
 
-@pytest.mark.parametrize("name", ["mul of a row", "abs", "exp", "sum", "where"])
+@pytest.mark.parametrize(
+    "name", ["mul of a row", "abs", "exp", "sum", "where", "sqrt", "tanh", "sigmoid", "prod", "mm", "gather", "div"]
+)
 def test_gradients(name: str) -> None:
     call, args = CALLS[name]
     given = tuple(

@@ -42,6 +42,12 @@ CALLS: dict[str, Case] = {
     "max_pool2d": (nn.max_pool2d, (image, 3), {"stride": 2, "padding": 1, "ceil_mode": True}),
     "max_pool3d": (nn.max_pool3d, (volume, 2), {"dilation": (1, 2, 2)}),
     "adaptive_max_pool2d": (nn.adaptive_max_pool2d, (image, (4, 3)), {}),
+    "fractional_max_pool2d": (
+        nn.fractional_max_pool2d, (image, (2, 3), (5, 4), None, False, torch.rand(2, 12, 2)), {},
+    ),
+    "fractional_max_pool3d": (
+        nn.fractional_max_pool3d, (volume, 2, None, 0.6, False, torch.rand(1, 8, 3)), {},
+    ),
     "avg_pool2d": (nn.avg_pool2d, (image, 3), {"stride": 2, "padding": 1, "count_include_pad": False}),
     "avg_pool3d": (nn.avg_pool3d, (volume, 2), {"divisor_override": 3}),
     "adaptive_avg_pool2d": (nn.adaptive_avg_pool2d, (image, (4, 3)), {}),
@@ -71,7 +77,14 @@ CALLS: dict[str, Case] = {
     "reflect": (nn.pad, (planes, (2, 1, 3, 0)), {"mode": "reflect"}),
     "replicate": (nn.pad, (planes, (2, 1, 3, 0)), {"mode": "replicate"}),
     "constant": (nn.pad, (planes, (2, 1, -3, 0)), {"value": 0.5}),
+    "reflect a long way": (nn.pad, (planes, (3, 2, 0, -1)), {"mode": "reflect"}),
+    "replicate a long way": (nn.pad, (planes, (19, 6, 0, -1)), {"mode": "replicate"}),
+    "constant around a volume": (nn.pad, (volume, (1, 2, 0, 9, 3, 1)), {"value": -2.0}),
     "roll": (torch.roll, (rows, (3, -2), (0, 1)), {}),
+    "roll of many": (torch.roll, (torch.randn(3, 20001), 9000), {}),
+    "flip of long rows": (torch.flip, (torch.randn(3, 2, 9001), (0, 2)), {}),
+    "flip of all": (torch.flip, (torch.randn(2, 3, 9, 7), (0, 1, 2, 3)), {}),
+    "repeat along every dim": (torch.Tensor.repeat, (volume, 2, 3, 2, 1, 2), {}),
     "flip": (torch.flip, (rows, (0, 1)), {}),
     "repeat": (torch.Tensor.repeat, (rows, 2, 1, 3), {}),
     "triu": (torch.triu, (image, -1), {}),
@@ -82,6 +95,10 @@ CALLS: dict[str, Case] = {
     "var": (torch.var, (image, (0, 2)), {"correction": 0}),
     "std": (torch.std, (rows, 1), {}),
     "prod": (torch.prod, (chance, 1), {}),
+    **{
+        f"{fn.__name__} in a short type": (fn, (places.to(torch.int8), 1), {"dtype": torch.int8})
+        for fn in (torch.sum, torch.prod)
+    },
     "cumprod": (torch.cumprod, (chance + 0.5, 1), {}),
     **{f"norm {p}": (torch.linalg.vector_norm, (rows, p, 1), {}) for p in (0.5, 1, 2, 3, torch.inf)},
     **{f"cdist {p}": (torch.cdist, (rows[:6], rows, p), {}) for p in (0.0, 0.7, 1.0, 2.0, 2.5, torch.inf)},
@@ -115,6 +132,7 @@ CALLS: dict[str, Case] = {
         )
     },
     "glu": (nn.glu, (image, 1), {}),
+    "rrelu": (nn.rrelu, (rows, 0.1, 0.4), {}),
     "prelu": (nn.prelu, (image, torch.randn(12)), {}),
     **{
         fn.__name__: (fn, (rows, rows.flip(0)), {"reduction": "mean"})

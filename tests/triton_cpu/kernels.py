@@ -189,6 +189,40 @@ def seeded_dropout(x_ptr, out_ptr, n, p, seed, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def decode_int8(X, W, Scale, Out, N, K, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
+    """One token through a Linear layer, its weight int8 [N, K] with a scale a row."""
+    rows = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    acc = tl.zeros((BLOCK_N, BLOCK_K), tl.float32)
+    for k in range(0, K, BLOCK_K):
+        cols = k + tl.arange(0, BLOCK_K)
+        x = tl.load(X + cols, mask=cols < K, other=0.0).to(tl.float32)
+        mask = (rows[:, None] < N) & (cols[None, :] < K)
+        w = tl.load(W + rows[:, None] * K + cols[None, :], mask=mask, other=0)
+        acc += w.to(tl.float32) * x[None, :]
+    scale = tl.load(Scale + rows, mask=rows < N, other=0.0).to(tl.float32)
+    tl.store(Out + rows, (tl.sum(acc, 1) * scale).to(Out.dtype.element_ty), mask=rows < N)
+
+
+@triton.jit
+def decode_int4(X, W, Scale, Out, N, K, GROUP: tl.constexpr, BLOCK_N: tl.constexpr):
+    """The same with weights of 4 bits, 8 meaning 0: byte j of a row holds weights 2j (low half) and 2j + 1. Scales are
+    [N, K / GROUP]."""
+    HALF: tl.constexpr = GROUP // 2
+    rows = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    acc = tl.zeros((BLOCK_N, HALF), tl.float32)
+    for group in range(K // GROUP):
+        at = group * HALF + tl.arange(0, HALF)
+        packed = tl.load(W + rows[:, None] * (K // 2) + at[None, :], mask=rows[:, None] < N, other=0)
+        even = tl.load(X + 2 * at).to(tl.float32)
+        odd = tl.load(X + 2 * at + 1).to(tl.float32)
+        low = (packed & 0xF).to(tl.float32) - 8
+        high = (packed >> 4).to(tl.float32) - 8
+        scale = tl.load(Scale + rows * (K // GROUP) + group, mask=rows < N, other=0.0).to(tl.float32)
+        acc += (low * even[None, :] + high * odd[None, :]) * scale[:, None]
+    tl.store(Out + rows, tl.sum(acc, 1).to(Out.dtype.element_ty), mask=rows < N)
+
+
+@triton.jit
 def attention_inner(
     acc, l_i, m_i, q, K_block, V_block, start_m, scale,
     BLOCK_M: tl.constexpr, D: tl.constexpr, BLOCK_N: tl.constexpr, STAGE: tl.constexpr,

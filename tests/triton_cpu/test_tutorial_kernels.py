@@ -145,3 +145,27 @@ def test_int8_matmul_is_exact(shape, block, turned):
         a, b, c, m, n, k, *a.stride(), *b.stride(), *c.stride(), *block
     )
     assert torch.equal(c, (a.double() @ b.double()).int())
+
+
+@pytest.mark.parametrize("shape", [(64, 256), (37, 130), (5, 1000)])
+@pytest.mark.parametrize("block", [(1, 64), (4, 64), (16, 32), (2, 512)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_decode_with_weights_of_int8(shape, block, dtype):
+    (n, k), x = shape, torch.randn(shape[1]).to(dtype)
+    w, scale, out = torch.randint(-127, 128, shape, dtype=torch.int8), torch.rand(n), torch.empty(n)
+    kernels.decode_int8[(triton.cdiv(n, block[0]),)](x, w, scale, out, n, k, *block)
+    exact = (w.double() @ x.double()) * scale.double()
+    judge(out, (w.float() @ x.float()) * scale, exact)
+
+
+@pytest.mark.parametrize("shape", [(64, 256), (37, 128), (5, 1024)])
+@pytest.mark.parametrize("block", [1, 4, 16])
+@pytest.mark.parametrize("group", [32, 128])
+def test_decode_with_weights_of_int4(shape, block, group):
+    (n, k), x = shape, torch.randn(shape[1])
+    codes = torch.randint(0, 16, shape, dtype=torch.uint8)
+    scale, out = torch.rand(n, k // group), torch.empty(n)
+    packed = codes[:, 0::2] | (codes[:, 1::2] << 4)
+    kernels.decode_int4[(triton.cdiv(n, block),)](x, packed, scale, out, n, k, group, block)
+    weight = (codes.float() - 8) * scale.repeat_interleave(group, 1)
+    judge(out, weight @ x, weight.double() @ x.double())

@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tessera.aten import record
 from tessera.ops.declined import Declined
-from tessera.ops.launch import Compiled, recorded_by
+from tessera.ops.launch import Addresses, Compiled, recorded_by
 from tessera.ops.table import VARIANTS, Variant
 from tessera.runtime.arguments import make_packer
 from tessera.runtime.chain import Launch, Patch, make_chain
@@ -34,6 +34,10 @@ Run = Callable[..., Any]
 included; returns the operator's result, or NotImplemented where the vendor is to run, with the reason in
 `record.DEPTH.reason`."""
 
+# The source of a patch that is the address of the launch's own arguments.
+_OWN = -1
+# From so many pairs on, of which one is written, all tensors are looked at together, and only where they moved.
+_MANY_PAIRS = 8
 OVERLAP = "an input overlaps the output"
 _ALLOCATIONS = frozenset(
     f"aten::{name}" for name in ("empty.memory_format", "empty_strided", "empty_like", "new_empty", "new_empty_strided")
@@ -61,6 +65,8 @@ def declined(reason: str) -> Run:
 
 def extent_bytes(x: torch.Tensor) -> int:
     """From the first to behind the last byte that belongs to `x`; 0 where it has no elements."""
+    if x.is_contiguous():
+        return x.nbytes
     if x.numel() == 0:
         return 0
     last = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
@@ -74,7 +80,11 @@ def alike(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 def overlaps(written: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether writing `written` could change elements of `other` that are still to be read."""
-    ahead = other.data_ptr() - written.data_ptr()
+    return overlaps_ahead(written, other, other.data_ptr() - written.data_ptr())
+
+
+def overlaps_ahead(written: torch.Tensor, other: torch.Tensor, ahead: int) -> bool:
+    """The same where `other` starts so many bytes ahead, wherever the two are."""
     if ahead == 0 and alike(written, other):
         return False
     return -extent_bytes(other) < ahead < extent_bytes(written) and meeting(written, other)(ahead)
@@ -118,7 +128,7 @@ class _Watch(TorchDispatchMode):
         self.launches: list[Launch] = []
         self.checks: list[Callable[[], None]] = []
         self.kept: list[Any] = []
-        self._flags: set[int] = set()
+        self._fixed: set[int] = set()
         places = [x.untyped_storage().data_ptr() for x in inputs]
         self.memory = {place: number for number, place in enumerate(places) if place}
 
@@ -136,9 +146,10 @@ class _Watch(TorchDispatchMode):
             self.memory[made.untyped_storage().data_ptr()] = len(self.pointers)
             self.allocated.append(made)
             return made
-        if func.is_view or name in _OF_TYPES:
-            return func(*args, **kwargs)
         parts = record.parts_key(func)
+        # What may give a view may also give a copy, which its parts tell (`contiguous`, `reshape`, `to`).
+        if name in _OF_TYPES or (func.is_view and parts is None):
+            return func(*args, **kwargs)
         with self:
             if name in VARIANTS:
                 return _planned_with(VARIANTS[name], args, kwargs)
@@ -150,21 +161,32 @@ class _Watch(TorchDispatchMode):
         """Record one launch."""
         kinds = compiled.signature
         values, patches = list(args) + list(compiled.tail), []
-        slots = itertools.count()
-        for index, kind in enumerate(kinds):
-            slot = next(slots) if kind != "constexpr" else -1
-            if slot >= 0 and isinstance(values[index], torch.Tensor) and values[index].data_ptr() not in self._flags:
-                patches.append(self._patch(slot, values[index]))
+        taken = [index for index, kind in enumerate(kinds) if kind != "constexpr"]
+        tail = len(taken)
+        for slot, index in enumerate(taken):
+            value = values[index]
+            if isinstance(value, Addresses):
+                patches += [Patch(slot=slot, source=_OWN, offset=8 * tail)]
+                patches += [self._patch(tail + place, x) for place, x in enumerate(value.tensors)]
+                tail += len(value.tensors)
                 values[index] = None
-        packed = make_packer(kinds)(tuple(values))
+            elif isinstance(value, torch.Tensor) and value.data_ptr() not in self._fixed:
+                patches.append(self._patch(slot, value))
+                values[index] = None
+        packed = make_packer(kinds)(tuple(values)) + bytes(8 * (tail - len(taken)))
         if 0 not in grid:
             address = compiled.address
             self.launches.append(Launch(address=address, packed=packed, grid=grid, patches=tuple(patches)))
             self.kept.append(compiled.loaded)
 
+    def fixed(self, table: torch.Tensor) -> None:
+        """A constant of the plan, which keeps it."""
+        self._fixed.add(table.data_ptr())
+        self.kept.append(table)
+
     def checked(self, flag: torch.Tensor, check: Callable[[], None]) -> None:
         """The flag's address is a constant of the plan."""
-        self._flags.add(flag.data_ptr())
+        self._fixed.add(flag.data_ptr())
         self.checks.append(check)
 
     def _patch(self, slot: int, x: torch.Tensor) -> Patch:
@@ -270,18 +292,20 @@ def _compose(
 ) -> Run:
     """The plan's function, in Python text: straight-line code of its structure, with its sizes as constants."""
     tensors = [index for index, slot in enumerate(slots) if isinstance(slot.value, torch.Tensor)]
-    used = sorted({p.source for one in watch.launches for p in one.patches} | set(made))
+    used = sorted(({p.source for one in watch.launches for p in one.patches} | set(made)) - {_OWN})
     names = {number: f"s{tensors[number]}" if number < len(tensors) else f"n{number}" for number in used}
-    lines, constants = _overlap_test(slots)
+    lines, constants, known = _overlap_test(slots)
+    named = {number for number, slot in enumerate(tensors) if slot in known}
+    addresses = [f"a{tensors[number]}" if number in named else f"{names[number]}.data_ptr()" for number in used]
     for number in used:
         if number >= len(tensors):
             x = made.get(number, watch.pointers[number])
             constants |= {f"shape{number}": tuple(x.shape), f"strides{number}": x.stride(), f"type{number}": x.dtype}
             lines.append(f"n{number} = empty(shape{number}, strides{number}, type{number})")
     if watch.launches:
-        order = {number: index for index, number in enumerate(used)}
+        order = {number: index for index, number in enumerate(used)} | {_OWN: len(used)}
         constants["chain"] = make_chain([_renumbered(one, order) for one in watch.launches], len(used), watch.kept)
-        lines.append(f"chain({', '.join(f'{names[number]}.data_ptr()' for number in used)})")
+        lines.append(f"chain({', '.join(addresses)})")
     for number, check in enumerate(watch.checks):
         constants[f"check{number}"] = check
         lines.append(f"check{number}()")
@@ -294,21 +318,57 @@ def _renumbered(one: Launch, order: dict[int, int]) -> Launch:
     return replace(one, patches=tuple(replace(p, source=order[p.source]) for p in one.patches))
 
 
-def _overlap_test(slots: list[_Slot]) -> tuple[list[str], dict[str, Any]]:
-    """What sends a call to the vendor of which an output shares memory with another tensor, but is not that tensor."""
+def _overlap_test(slots: list[_Slot]) -> tuple[list[str], dict[str, Any], list[int]]:
+    """What sends a call to the vendor of which an output shares memory with another tensor, but is not that tensor.
+
+    Behind the text and its constants: the slots whose addresses it names, `a` and the number of the slot.
+    """
     lines: list[str] = []
     constants: dict[str, Any] = {}
     held = {i: slot.value for i, slot in enumerate(slots) if isinstance(slot.value, torch.Tensor)}
-    for w, r in itertools.permutations([i for i, x in held.items() if extent_bytes(x)], 2):
-        if slots[w].written:
-            constants |= {f"before{w}_{r}": -extent_bytes(held[r]), f"behind{w}_{r}": extent_bytes(held[w])}
-            test = f"before{w}_{r} < s{r}.data_ptr() - s{w}.data_ptr() < behind{w}_{r}"
-            constants[f"meet{w}_{r}"] = meeting(held[w], held[r])
-            test += f" and meet{w}_{r}(s{r}.data_ptr() - s{w}.data_ptr())"
-            if alike(held[w], held[r]):
-                test += f" and s{r}.data_ptr() != s{w}.data_ptr()"
-            lines.append(f"if {test}: return overlapping()")
-    return lines, constants
+    some = [i for i, x in held.items() if extent_bytes(x)]
+    pairs = [(w, r) for w, r in itertools.permutations(some, 2) if slots[w].written]
+    if len(pairs) >= _MANY_PAIRS:
+        lines.append(f"at = ({', '.join(f'(a{i} := s{i}.data_ptr())' for i in some)})")
+        lines.append("if at != several.apart and several.meet(at): return overlapping()")
+        return lines, {"several": _Several([slots[i] for i in some])}, some
+    for w, r in pairs:
+        constants |= {f"before{w}_{r}": -extent_bytes(held[r]), f"behind{w}_{r}": extent_bytes(held[w])}
+        test = f"before{w}_{r} < s{r}.data_ptr() - s{w}.data_ptr() < behind{w}_{r}"
+        constants[f"meet{w}_{r}"] = meeting(held[w], held[r])
+        test += f" and meet{w}_{r}(s{r}.data_ptr() - s{w}.data_ptr())"
+        if alike(held[w], held[r]):
+            test += f" and s{r}.data_ptr() != s{w}.data_ptr()"
+        lines.append(f"if {test}: return overlapping()")
+    return lines, constants, []
+
+
+class _Several:
+    """Tensors of which some are written; `apart` is where they were found to be apart the last time."""
+
+    def __init__(self, slots: list[_Slot]) -> None:
+        self.apart: tuple[int, ...] = ()
+        self._written = [slot.written for slot in slots]
+        given = [slot.value for slot in slots]
+        self._layouts = [torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta") for x in given]
+        self._extents = [extent_bytes(x) for x in given]
+
+    def meet(self, at: tuple[int, ...]) -> bool:
+        """Whether one that is written overlaps another, with the tensors at these addresses: a walk in their order."""
+        reaching: list[int] = []
+        for here, index in sorted(zip(at, range(len(at)), strict=True)):
+            reaching = [i for i in reaching if at[i] + self._extents[i] > here]
+            if any(self._overlap(i, index, here - at[i]) for i in reaching):
+                return True
+            reaching.append(index)
+        self.apart = at
+        return False
+
+    def _overlap(self, first: int, second: int, ahead: int) -> bool:
+        a, b = self._layouts[first], self._layouts[second]
+        return (self._written[first] and overlaps_ahead(a, b, ahead)) or (
+            self._written[second] and overlaps_ahead(b, a, -ahead)
+        )
 
 
 @functools.lru_cache(maxsize=1024)

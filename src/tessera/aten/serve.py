@@ -29,8 +29,9 @@ from tessera.ops.table import Variant
 
 MOST_PLANS = 1024
 MOST_LOST_US = 250.0
-# PyTorch hands these operators views that are to be read conjugated or negated; for others it writes those down first.
-LAZY = frozenset({"copy_"})
+# Under these keys PyTorch writes down views that are to be read conjugated or negated, but for the operators that have
+# a kernel there: those are handed the views.
+_VIEWS = {"Conjugate": "is_conj", "Negative": "is_neg"}
 Choose = Callable[[tuple[Any, ...], dict[str, Any]], tuple[str, float]]
 """Why a policy gives a call to the vendor, empty where it gives it to us; and the microseconds that this gains."""
 
@@ -210,9 +211,10 @@ def _source(variant: Variant, chosen: bool) -> str:
     named = [names[i] for i, a in arguments if a.kwarg_only]
     kwargs = "{" + ", ".join(f"'{name}': {name}" for name in named) + "}"
     key = ["default_type()", *(["threads()"] if chosen else []), *(_key(names[i], str(a.type)) for i, a in arguments)]
-    if variant.name in LAZY:
-        views = [names[i] for i, a in arguments if str(a.type) == "Tensor"]
-        key += [f"isinstance({x}, Tensor) and ({x}.is_conj(), {x}.is_neg())" for x in views]
+    for view, asked in _VIEWS.items():
+        if torch._C._dispatch_has_kernel_for_dispatch_key(variant.overload._name, view):
+            views = [names[i] for i, a in arguments if str(a.type) == "Tensor"]
+            key += [f"isinstance({x}, Tensor) and {x}.{asked}()" for x in views]
     slots = ", ".join(
         f"*{names[i]}" if str(a.type).startswith("List") else names[i]
         for i, a in arguments

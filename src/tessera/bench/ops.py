@@ -197,7 +197,11 @@ def _compiled(sample: Sample, config: OpsConfig) -> Row:
     if sample.place.layout not in ("contiguous", "rows"):
         return {}
     overload, kwargs = sample.variant.overload, sample.call.kwargs
-    call = torch.compile(lambda *args: overload(*args, **kwargs), dynamic=False, options={"cpu_backend": "cpp"})
+    # What was compiled before is of the same line: after eight of them PyTorch would run it uncompiled.
+    torch._dynamo.reset()
+    call = torch.compile(
+        lambda *args: overload(*args, **kwargs), fullgraph=True, dynamic=False, options={"cpu_backend": "cpp"}
+    )
     args = sample.call.args
     timings = take_turns(
         {"vendor": Side(calls={"": sample.run}), "cpp": Side(calls={"": lambda: call(*args)})}, config.effort

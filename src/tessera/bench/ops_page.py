@@ -50,7 +50,7 @@ def ops_page(results: Results) -> str:
         f"Every operator of the catalogue, called through PyTorch, with {ours}, and with nothing of ours switched on. "
         "Small are 16 Ki elements, medium 256 Ki, large 4 Mi; products, convolutions and attention have shapes of "
         "about as many. GB/s counts each tensor read or written once, GFLOP/s multiplications and additions. "
-        f"{results['compiler']}",
+        f"{results['compiler']} {results['early']}".rstrip(),
         results["about"],
         [
             ("In short", _summary(rows, _least(results))),

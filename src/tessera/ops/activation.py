@@ -154,7 +154,7 @@ def _halves(x: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
 def glu(self: torch.Tensor, dim: int = -1) -> torch.Tensor:
     """a · σ(b) of the halves a and b along dim."""
     first, gate = _halves(self, dim)
-    return activation(a.glu)(first.contiguous(), gate.contiguous())
+    return activation(a.glu)(first, gate)
 
 
 def glu_backward(grad_output: torch.Tensor, self: torch.Tensor, dim: int) -> torch.Tensor:

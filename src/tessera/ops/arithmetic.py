@@ -9,8 +9,8 @@ Shapes: operands of any shapes that broadcast, with any strides; the result has 
 Types: float64, float32, float16, bfloat16, int64, int32, int16, int8 and uint8, as far as PyTorch defines the operator
 for them; half types are computed in float32. Shifts take integers; hypot, logaddexp and round to decimals floating
 types; nextafter float64 and float32.
-Limits: of complex numbers the angle alone; polygamma up to the 30th derivative. A division of integers by 0 is left to
-PyTorch, which raises. lerp, heaviside and nextafter want operands of one type.
+Limits: of complex numbers the angle, rsub, lerp and sums of products alone; polygamma up to the 30th derivative. A
+division of integers by 0 is left to PyTorch, which raises. lerp, heaviside and nextafter want operands of one type.
 Source: the pages of torch.div, torch.remainder, torch.fmod, torch.bitwise_left_shift, torch.lerp, torch.polygamma and
 the other operators in PyTorch's reference; IEEE 754-2019 for fmod, nextafter (nextUp) and rounding half to even;
 Abramowitz and Stegun, "Handbook of Mathematical Functions", 1964, 6.3 and 6.4, for polygamma
@@ -30,7 +30,7 @@ from tessera.ops import functions_integer as integer
 from tessera.ops import functions_math as m
 from tessera.ops.declined import Declined
 from tessera.ops.generate import Operand, Promotion, apply, common_type, compute_type, run, types
-from tessera.ops.pointwise import not_boolean, number_fits
+from tessera.ops.pointwise import not_boolean, number_fits, sub
 
 Entry = Callable[..., torch.Tensor]
 Out = torch.Tensor | None
@@ -102,6 +102,8 @@ def rsub(self: Operand, other: Operand, *, alpha: Operand = 1, out: Out = None) 
     result = common_type((self, other))
     not_boolean(self, other)
     castable(result, out)
+    if result.is_complex:
+        return sub(other, self, alpha=alpha, out=out)
     if alpha == 1:
         return apply(m.reversed_sub, (self, other), Promotion.SAME, out)
     number_fits(alpha, result)
@@ -135,7 +137,8 @@ def question(fn: Any, otherwise: Any) -> Entry:
     def entry(self: torch.Tensor, *, out: Out = None) -> torch.Tensor:
         if out is not None and out.dtype is not torch.bool:
             raise Declined("the output has another type")
-        return apply(fn if self.is_floating_point() else otherwise, (self,), Promotion.BOOL, out)
+        whole = not (self.is_floating_point() or self.is_complex())
+        return apply(otherwise if whole else fn, (self,), Promotion.BOOL, out)
 
     return entry
 
@@ -183,10 +186,14 @@ def heaviside(self: torch.Tensor, values: torch.Tensor, *, out: Out = None) -> t
 
 def lerp(self: torch.Tensor, end: torch.Tensor, weight: Operand, *, out: Out = None) -> torch.Tensor:
     """self + weight · (end - self), from whichever end is nearer."""
-    one_type = isinstance(weight, (int, float)) or (isinstance(weight, torch.Tensor) and weight.dtype is self.dtype)
-    if not self.is_floating_point() or end.dtype is not self.dtype or not one_type:
+    one_type = not isinstance(weight, torch.Tensor) or weight.dtype is self.dtype
+    if not (self.is_floating_point() or self.is_complex()) or end.dtype is not self.dtype or not one_type:
         raise Declined("operands of two types")
     castable(self.dtype, out)
+    number_fits(weight, self.dtype)
+    if self.is_complex():
+        way = apply(f.mul, (weight, apply(f.sub, (end, self), Promotion.SAME)), Promotion.SAME)
+        return apply(f.add, (self, way), Promotion.SAME, out)
     return run(m.lerp, (self, end, weight), compute_type(self.dtype), self.dtype, out)
 
 
@@ -196,6 +203,10 @@ def _products(fn: Any, operands: tuple[torch.Tensor, ...], value: Operand, out: 
     if result is torch.bool:
         raise Declined("not defined for booleans")
     castable(result, out)
+    if result.is_complex:
+        combined = f.mul if fn is m.addcmul else f.true_div
+        scaled = apply(f.mul, (value, operands[1]), Promotion.SAME)
+        return apply(f.add, (operands[0], apply(combined, (scaled, operands[2]), Promotion.SAME)), Promotion.SAME, out)
     return run(fn, (*operands, value), compute_type(result), result, out)
 
 
@@ -210,7 +221,8 @@ def addcdiv(
     self: torch.Tensor, tensor1: torch.Tensor, tensor2: torch.Tensor, *, value: Operand = 1, out: Out = None
 ) -> torch.Tensor:
     """self + value · tensor1 / tensor2."""
-    if not common_type((self, tensor1, tensor2)).is_floating_point:
+    common = common_type((self, tensor1, tensor2))
+    if not (common.is_floating_point or common.is_complex):
         raise Declined("defined for floating types only")
     return _products(m.addcdiv, (self, tensor1, tensor2), value, out)
 

@@ -54,14 +54,16 @@ def reduce_bags(
     first, last, good = places_of_bag(offsets, bag, num, num_offsets)
     total = tl.zeros([COLS], COMPUTE)
     place = tl.zeros([COLS], tl.int64)
-    count = tl.zeros([1], tl.int64)
+    count = tl.cast(0, tl.int64)
     bad = (good == 0).to(tl.int32)
     for r in range(first, last):
         i = tl.load(indices + r).to(tl.int64)
         inside = (i >= 0) & (i < size)
         bad |= (inside == 0).to(tl.int32)
         counts = inside & (i != padding)
-        row = tl.load(w + i * w_row + cols * w_col, mask=in_cols & counts, other=0).to(COMPUTE)
+        # One bound for both reasons to leave an element out, so that a row is read in whole vectors.
+        end = tl.where(counts, width, 0)
+        row = tl.load(w + i * w_row + cols * w_col, mask=cols < end, other=0).to(COMPUTE)
         if MODE == MOST:
             better = counts & ((count == 0) | (row > total))
             total = tl.where(better, row, total)
@@ -75,7 +77,7 @@ def reduce_bags(
         total = total / tl.maximum(count, 1).to(COMPUTE)
     tl.store(y + bag * width + cols, total.to(y.dtype.element_ty), mask=in_cols)
     if sizes is not None:
-        tl.store(sizes + bag + tl.arange(0, 1), count.to(sizes.dtype.element_ty))
+        tl.store(sizes + bag, count.to(sizes.dtype.element_ty))
     if places is not None:
         tl.store(places + bag * width + cols, place.to(places.dtype.element_ty), mask=in_cols)
     tl.store(flag, bad, mask=bad != 0)
@@ -203,7 +205,8 @@ def _reduced(
     if num_bags == 0:
         return y, sizes, places
     row = tiles.of(weight.device)
-    cols = tiles.block(width, row.row // 4)
+    # Few enough columns that their sums stay in registers while the rows are read.
+    cols = tiles.block(width, row.row // 16)
     with _checked(weight.shape[0], num, weight.device) as flag:
         launch(
             reduce_bags, (num_bags, max(1, triton.cdiv(width, cols))), weight, indices.contiguous(),

@@ -25,6 +25,7 @@ from tessera.ops import (
     index,
     layer_norm,
     loss,
+    lu,
     masked,
     matmul,
     matrix_exp,
@@ -42,6 +43,7 @@ from tessera.ops import (
     search,
     softmax,
     sort,
+    triangular,
     vector_products,
     windows,
 )
@@ -228,6 +230,10 @@ ROWS: tuple[Row, ...] = (
         "adaptive_max_pool{}d",
         lambda num: (pool.adaptive_max_pool(num), pool.adaptive_max_pool_backward(num)), 2, 3,
     ),
+    *_over(
+        "fractional_max_pool{}d",
+        lambda num: (pool.fractional_max_pool(num), pool.fractional_max_pool_backward(num)), 2, 3,
+    ),
     _row("max_unpool2d", pool.max_unpool(2)),
     _row("max_unpool3d", pool.max_unpool(3)),
     # reductions
@@ -266,9 +272,16 @@ ROWS: tuple[Row, ...] = (
     # matrix products and attention
     *_own("mm addmm bmm baddbmm", matmul),
     *_own("mv addmv addr trace", vector_products),
-    _row("dot vdot", vector_products.dot),
+    *_own("dot vdot", vector_products),
     _row("linalg_cross", vector_products.cross),
     _row("linalg_matrix_exp", matrix_exp.linalg_matrix_exp),
+    # factors and what is solved by them
+    *_own("linalg_solve_triangular linalg_cholesky_ex cholesky cholesky_inverse", triangular),
+    _row("_cholesky_solve_helper", triangular.cholesky_solve_helper),
+    *_own("linalg_lu_factor_ex lu_unpack linalg_lu_solve linalg_inv_ex", lu),
+    _row("_linalg_solve_ex", lu.linalg_solve_ex),
+    _row("_linalg_det", lu.linalg_det),
+    _row("_linalg_slogdet", lu.linalg_slogdet),
     _row("_scaled_dot_product_flash_attention_for_cpu", attention.flash_attention_for_cpu),
     _row("_scaled_dot_product_flash_attention_for_cpu_backward", attention.flash_attention_for_cpu_backward),
     # distances
@@ -308,7 +321,8 @@ ROWS: tuple[Row, ...] = (
     _row("_cummin_helper", running_extreme.cummin),
     # random numbers
     *_own("uniform_ normal_ log_normal_ exponential_ geometric_ cauchy_ bernoulli random_ multinomial", random),
-    _row("native_dropout", random.native_dropout),
+    *_own("native_dropout rrelu_with_noise rrelu_with_noise_", random),
+    _row("rrelu_with_noise.out", random.rrelu_with_noise_into),
     _row("normal.Tensor_Tensor", random.normal),
     _row("bernoulli_.float", random.bernoulli_),
     _row("bernoulli_.Tensor", random.bernoulli_each_),

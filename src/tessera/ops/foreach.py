@@ -27,7 +27,7 @@ import triton.language as tl
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import Operand, compute_type
-from tessera.ops.launch import launch
+from tessera.ops.launch import Addresses, fixed, launch
 
 Entry = Callable[..., Any]
 Tensors = Sequence[torch.Tensor]
@@ -43,17 +43,15 @@ _ELEMENTS = {
 
 
 @triton.jit
-def element(addresses, row, num, owner, at, mask, ELEMENT: tl.constexpr, COMPUTE: tl.constexpr):
-    """Elements `at` of the tensor `owner` of list `row`."""
-    start = tl.load(addresses + row * num + owner).to(tl.pointer_type(ELEMENT))
-    return tl.load(start + at, mask=mask).to(COMPUTE)
+def start(addresses, row, num, owner, ELEMENT: tl.constexpr):
+    """Where the tensor `owner` of list `row` begins."""
+    return tl.load(addresses + row * num + owner).to(tl.pointer_type(ELEMENT))
 
 
 @triton.jit
-def put_element(addresses, row, num, owner, at, value, mask, ELEMENT: tl.constexpr):
-    start = tl.load(addresses + row * num + owner).to(tl.pointer_type(ELEMENT))
-    tl.store(start + at, value.to(ELEMENT), mask=mask)
-    return start
+def element(addresses, row, num, owner, at, mask, ELEMENT: tl.constexpr, COMPUTE: tl.constexpr):
+    """Elements `at` of the tensor `owner` of list `row`."""
+    return tl.load(start(addresses, row, num, owner, ELEMENT) + at, mask=mask).to(COMPUTE)
 
 
 @triton.jit
@@ -85,19 +83,30 @@ def many(
         else:
             z = element(addresses, 2, num, owner, at, mask, ELEMENT, COMPUTE)
             value = FN(x, y, z, n) if NUMBERED else FN(x, y, z)
-    put_element(addresses, LISTS, num, owner, at, value, mask, ELEMENT)
+    tl.store(start(addresses, LISTS, num, owner, ELEMENT) + at, value.to(ELEMENT), mask=mask)
 
 
-def chunks(lists: Sequence[Tensors], block: int) -> tuple[torch.Tensor, ...]:
-    """The tables (addresses, owners, starts, sizes) of lists of tensors with equal sizes, on their device."""
-    addresses = np.array([[t.data_ptr() for t in tensors] for tensors in lists], dtype=np.int64)
-    sizes = np.array([t.numel() for t in lists[0]], dtype=np.int64)
-    counts = -(-sizes // block)
+def chunks(lists: Sequence[Tensors], block: int) -> tuple[Any, ...]:
+    """(addresses, owners, starts, sizes) of lists of tensors with equal sizes."""
+    addresses = Addresses(tuple(t for tensors in lists for t in tensors))
+    tables = _chunk_tables(tuple(t.numel() for t in lists[0]), block, lists[0][0].device)
+    return addresses, *(fixed(table) for table in tables)
+
+
+@functools.lru_cache(maxsize=64)
+def _chunk_tables(sizes: tuple[int, ...], block: int, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """(owners, starts, sizes): the tensor and the offset in it of each chunk, and the size of each tensor."""
+    counts = -(-np.array(sizes, dtype=np.int64) // block)
     owners = np.repeat(np.arange(len(sizes)), counts)
     first = np.repeat(np.cumsum(counts) - counts, counts)
     starts = (np.arange(len(owners)) - first) * block
-    device = lists[0][0].device
-    return tuple(torch.from_numpy(table).to(device) for table in (addresses, owners, starts, sizes))
+    return tuple(table(values, device) for values in (owners, starts, np.array(sizes, dtype=np.int64)))
+
+
+def table(values: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
+    """A table in the memory of `device`."""
+    made = torch.from_numpy(values)
+    return made if device.type == "cpu" else made.to(device)
 
 
 def alike(lists: Sequence[Tensors]) -> bool:
@@ -105,15 +114,12 @@ def alike(lists: Sequence[Tensors]) -> bool:
     dtype, device = lists[0][0].dtype, lists[0][0].device
     if dtype not in _ELEMENTS or any(len(tensors) != len(lists[0]) for tensors in lists):
         return False
-    for group in zip(*lists, strict=True):
-        shape, strides = group[0].shape, group[0].stride()
-        if any(t.dtype is not dtype or t.device != device for t in group):
-            return False
-        if any(t.shape != shape or t.stride() != strides for t in group[1:]):
-            return False
-        if not group[0].is_contiguous() and torch.empty_like(group[0]).stride() != strides:
-            return False
-    return True
+    if any(t.dtype is not dtype or t.device != device for tensors in lists for t in tensors):
+        return False
+    layouts = [[(t.shape, t.stride()) for t in tensors] for tensors in lists]
+    if any(one != layouts[0] for one in layouts[1:]):
+        return False
+    return all(t.is_contiguous() or torch.empty_like(t).stride() == t.stride() for t in lists[0])
 
 
 def element_type(dtype: torch.dtype) -> Any:
@@ -127,7 +133,7 @@ def _run(fn: Any, lists: Sequence[Tensors], numbers: Sequence[Number], out: Tens
     addresses, owners, starts, sizes = chunks([*lists, out], row.flat)
     if owners.numel() == 0:
         return
-    given = torch.tensor(numbers, dtype=torch.float64).to(first.device) if numbers else None
+    given = fixed(table(np.array(numbers, dtype=np.float64), first.device)) if numbers else None
     launch(
         many, (owners.numel(),), addresses, given, owners, starts, sizes, len(lists[0]),
         FN=fn, LISTS=len(lists), NUMBERED=bool(numbers), ELEMENT=_ELEMENTS[first.dtype],

@@ -94,19 +94,36 @@ def special_zeta(s, q):
 
 
 @triton.jit
+def some(condition):
+    """Whether it holds for any element of a block."""
+    return tl.max(tl.reshape(condition.to(tl.int32), [condition.numel]), 0) != 0
+
+
+@triton.jit
 def zeta(s, q):
+    # Where no element of a block has a finite sum, or none lies below 0, a branch leaves out the many powers.
+    found = tl.zeros_like(q)
+    if some((s > 1.0) & ((q > 0) | (tl.floor(s) == s))):
+        found = zeta_finite(s, q)
+    left = tl.where(tl.floor(q) == q, float("inf"), tl.where(tl.floor(s) != s, float("nan"), found))
+    found = tl.where(q <= 0, left, found)
+    found = tl.where(s > 1.0, found, tl.where(s == 1.0, float("inf"), float("nan")))
+    return tl.where((s != s) | (q != q), float("nan"), found).to(q.dtype)
+
+
+@triton.jit
+def zeta_finite(s, q):
+    """Zeta of s > 1, and a whole number where q < 0."""
     # Below 0 the sum runs over numbers on both sides of 0: -q - k on one, those above on the other.
     below = q < 0
     up = tl.floor(q) + 1.0 - q
     up = tl.where(below & (up < 1.0), up, 0.5).to(q.dtype)
     found = zeta_above(s, tl.where(below, 1.0 - up, tl.where(q > 0, q, 1.0)).to(q.dtype))
-    others = zeta_above(s, up) - zeta_above(s, tl.where(below, 1.0 - q, 1.0).to(q.dtype))
-    odd = tl.floor(s * 0.5) * 2.0 != s
-    found += tl.where(below, tl.where(odd, -others, others), 0.0)
-    left = tl.where(tl.floor(q) == q, float("inf"), tl.where(tl.floor(s) != s, float("nan"), found))
-    found = tl.where(q <= 0, left, found)
-    found = tl.where(s > 1.0, found, tl.where(s == 1.0, float("inf"), float("nan")))
-    return tl.where((s != s) | (q != q), float("nan"), found).to(q.dtype)
+    if some(below & (s > 1.0)):
+        others = zeta_above(s, up) - zeta_above(s, tl.where(below, 1.0 - q, 1.0).to(q.dtype))
+        odd = tl.floor(s * 0.5) * 2.0 != s
+        found += tl.where(below, tl.where(odd, -others, others), 0.0)
+    return found
 
 
 @triton.jit

@@ -75,8 +75,23 @@ PARTS: dict[Any, tuple[Any, ...]] = {
     f.eq: (fc.equal,),
     f.ne: (fc.different,),
     f.isnan: (fc.is_nan,),
+    fm.isinf: (fc.is_infinite,),
     f.logical_not: (fc.is_zero,),
-}
+    f.logical_and: (fc.both,),
+    f.logical_or: (fc.either,),
+    f.logical_xor: (fc.one_of_two,),
+    f.sqrt: (fc.sqrt_real, fc.sqrt_imaginary),
+    f.rsqrt: (fc.rsqrt_real, fc.rsqrt_imaginary),
+    f.tanh: (fc.tanh_real, fc.tanh_imaginary),
+    f.tanh_backward: (fc.tanh_backward_real, fc.tanh_backward_imaginary),
+    f.sigmoid: (fc.sigmoid_real, fc.sigmoid_imaginary),
+    f.sigmoid_backward: (fc.sigmoid_backward_real, fc.sigmoid_backward_imaginary),
+    f.power: (fc.power_real, fc.power_imaginary),
+    **{getattr(fm, name): (getattr(fc, f"{name}_real"), getattr(fc, f"{name}_imaginary")) for name in (
+        "tan", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh", "exp2", "expm1", "log2", "log10",
+        "log1p",
+    )},
+}  # fmt: skip
 # The types whose values are moved in another type than they are computed in.
 _STORAGE = {torch.bool: tl.int1, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 _INT64 = range(-(1 << 63), 1 << 63)

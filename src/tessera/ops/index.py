@@ -1,20 +1,19 @@
 """Reading by index: index_select, gather, index with integer tensors; and the gradient of an embedding table.
 
-gather, index_select and advanced indexing differ only in the strides that they give to the kernel `take`;
-`select_rows` is the embedding's case, with contiguous rows. Only `index` and `take` count negative indices from the
-end. An index outside is an error: kernels raise a flag and write 0, and the entry raises IndexError (gather:
-RuntimeError), as PyTorch does.
+gather, index_select, embedding and advanced indexing differ only in the strides that they give to the kernel `take`,
+which walks blocks of the two innermost dims; where a row of the output has one index, rows are copied. Only `index` and
+`take` count negative indices from the end. An index outside is an error: kernels raise a flag and leave the block out,
+and the entry raises IndexError (gather: RuntimeError), as PyTorch does.
 
 Formula:
     take:        out[…] = x[… + Σ_k i_k[…] · s_k], with up to 3 index tensors, each broadcast over the output
-    select_rows: out[r, :] = x[i[r], :]
     backward:    dw[i[r], :] += g[r, :] for all r but those at `padding_idx`, in order of r
 Shapes: gather: index of the rank of self; index_select: index [L]; embedding: weight [num, width], indices of any
 shape; index: index tensors that broadcast, or boolean masks of the dims that they stand for.
-Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, moved bit by bit; indices int64,
-also int32 but for take. The gradient takes floating types and sums half types in float32.
-Limits: results of up to 5 dims and up to 3 index tensors, but for whole slices along the first dim; no gradient scaled
-by frequency.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8, bool and complex numbers, moved bit by
+bit; indices int64, also int32 but for take. The gradient takes floating types and sums half types in float32.
+Limits: up to 3 index tensors; up to 5 dims of the result (of complex numbers 4) once those are joined that all operands
+walk with one step; no gradient scaled by frequency.
 Source: the pages of torch.gather, torch.index_select, torch.take, torch.nn.functional.embedding; "Tensor indexing" in
 PyTorch's reference of torch.Tensor
 """
@@ -22,8 +21,10 @@ PyTorch's reference of torch.Tensor
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 import triton
@@ -33,71 +34,78 @@ from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import storage_type
 from tessera.ops.launch import launch, raising
+from tessera.ops.layout import plan
 from tessera.ops.nonzero import nonzero
 from tessera.ops.pointwise import zero_
+from tessera.ops.pointwise_kernels import place
 
-MOST_DIMS = 5
+# Dims of an output that are left once those are joined that every operand walks with one step.
+MOST_LOOPS = 5
 MOST_INDICES = 3
-_LONG_ROW = 64
 
 
 @triton.jit
-def wrapped(index, size, mask, flag, WRAP: tl.constexpr):
-    """The place that `index` names, and whether it is inside; raises the flag where it is not."""
-    place = tl.where(index < 0, index + size, index) if WRAP else index
-    inside = (place >= 0) & (place < size)
-    bad = tl.max(tl.ravel((mask & (inside == 0)).to(tl.int32)), axis=0)
-    tl.store(flag, bad, mask=bad != 0)
-    return place, inside & mask
+def outside(place, size):
+    """Whether a place is not one of `size`; without its sign a negative place is a large one."""
+    return place.to(tl.uint64, bitcast=True) >= tl.cast(size, tl.uint64)
 
 
 @triton.jit
-def step(offsets, index, place, size, stride, mask, flag, WRAP: tl.constexpr):
-    """Add one index tensor's part to `offsets`; the second result is where all is inside."""
-    inside = mask
-    if index is not None:
-        i = tl.load(index + place, mask=mask, other=0).to(tl.int64)
-        position, inside = wrapped(i, size, mask, flag, WRAP)
-        offsets += position * stride
-    return offsets, inside
+def step(
+    index, outer, rows, cols, mask, in_rows, size, stride, size_2, size_3, i_0, i_1, i_2, i_3, i_4,
+    SHARED: tl.constexpr, WRAP: tl.constexpr, OUTER: tl.constexpr,
+):  # fmt: skip
+    """What one index tensor adds to the offset of each element, and whether one is outside; SHARED: a row has one
+    index."""
+    if index is None:
+        offsets = tl.zeros([1, 1], tl.int64)
+        bad = 0
+    else:
+        which = index + place(outer, size_2, size_3, i_2, i_3, i_4, OUTER) + rows * i_1
+        if SHARED:
+            i = tl.load(which, mask=in_rows, other=0).to(tl.int64)
+        else:
+            i = tl.load(which + cols * i_0, mask=mask, other=0).to(tl.int64)
+        if WRAP:
+            i = tl.where(i < 0, i + size, i)
+        bad = tl.max(tl.ravel(outside(i, size).to(tl.int32)), axis=0)
+        offsets = i * stride
+    return offsets, bad
 
 
 @triton.jit
 def take(
-    x, out, i, j, k, flag, numel, d1, d2, d3, d4,
-    x0, x1, x2, x3, x4, i0, i1, i2, i3, i4, j0, j1, j2, j3, j4, k0, k1, k2, k3, k4,
-    i_size, i_stride, j_size, j_stride, k_size, k_stride, WRAP: tl.constexpr, BLOCK: tl.constexpr,
+    x, out, i, j, k, flag, num_cols, num_rows, num_outer, per_program, size_2, size_3,
+    x_0, x_1, x_2, x_3, x_4, out_0, out_1, out_2, out_3, out_4,
+    i_0, i_1, i_2, i_3, i_4, j_0, j_1, j_2, j_3, j_4, k_0, k_1, k_2, k_3, k_4,
+    i_size, i_stride, j_size, j_stride, k_size, k_stride,
+    SHARED_I: tl.constexpr, SHARED_J: tl.constexpr, SHARED_K: tl.constexpr, WRAP: tl.constexpr,
+    OUTER: tl.constexpr, STORE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """The output is [d0, d1, d2, d3, d4], contiguous; grid: (cdiv(numel, BLOCK),)."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask = at < numel
-    c4 = at % d4
-    c3 = (at // d4) % d3
-    c2 = (at // d4 // d3) % d2
-    c1 = (at // d4 // d3 // d2) % d1
-    c0 = at // d4 // d3 // d2 // d1
-    offsets = c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3 + c4 * x4
-    place = c0 * i0 + c1 * i1 + c2 * i2 + c3 * i3 + c4 * i4
-    offsets, in_i = step(offsets, i, place, i_size, i_stride, mask, flag, WRAP)
-    place = c0 * j0 + c1 * j1 + c2 * j2 + c3 * j3 + c4 * j4
-    offsets, in_j = step(offsets, j, place, j_size, j_stride, mask, flag, WRAP)
-    place = c0 * k0 + c1 * k1 + c2 * k2 + c3 * k3 + c4 * k4
-    offsets, in_k = step(offsets, k, place, k_size, k_stride, mask, flag, WRAP)
-    value = tl.load(x + offsets, mask=in_i & in_j & in_k, other=0)
-    tl.store(out + at, value, mask=mask)
+    """A loop nest over the output, innermost first: `num_cols`, `num_rows`, `num_outer` = size_2 · size_3 · (the rest).
 
-
-@triton.jit
-def select_rows(x, index, out, flag, num, size, width, x_row, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """out[r, c] = x[index[r], c]; grid: (cdiv(num, ROWS), cdiv(width, COLS))."""
-    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    cols = tl.program_id(1).to(tl.int64) * COLS + tl.arange(0, COLS)
-    in_rows = rows < num
-    i = tl.load(index + rows, mask=in_rows, other=0).to(tl.int64)
-    place, inside = wrapped(i, size, in_rows, flag, False)
-    in_cols = (cols < width)[None, :]
-    value = tl.load(x + (place * x_row)[:, None] + cols[None, :], mask=inside[:, None] & in_cols, other=0)
-    tl.store(out + (rows * width)[:, None] + cols[None, :], value, mask=in_rows[:, None] & in_cols)
+    Strides are in elements; OUTER says that `num_outer` is more than one dim. Grid: (cdiv(num_outer, per_program),
+    cdiv(num_rows, ROWS), cdiv(num_cols, COLS)).
+    """
+    rows = (tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
+    cols = (tl.program_id(2).to(tl.int64) * COLS + tl.arange(0, COLS))[None, :]
+    in_rows = rows < num_rows
+    mask = in_rows & (cols < num_cols)
+    first = tl.program_id(0).to(tl.int64) * per_program
+    for outer in range(first, tl.minimum(first + per_program, num_outer)):
+        at = place(outer, size_2, size_3, x_2, x_3, x_4, OUTER) + rows * x_1 + cols * x_0
+        step_i, bad_i = step(i, outer, rows, cols, mask, in_rows, i_size, i_stride, size_2, size_3,
+                             i_0, i_1, i_2, i_3, i_4, SHARED_I, WRAP, OUTER)  # fmt: skip
+        step_j, bad_j = step(j, outer, rows, cols, mask, in_rows, j_size, j_stride, size_2, size_3,
+                             j_0, j_1, j_2, j_3, j_4, SHARED_J, WRAP, OUTER)  # fmt: skip
+        step_k, bad_k = step(k, outer, rows, cols, mask, in_rows, k_size, k_stride, size_2, size_3,
+                             k_0, k_1, k_2, k_3, k_4, SHARED_K, WRAP, OUTER)  # fmt: skip
+        if bad_i + bad_j + bad_k != 0:
+            tl.store(flag, 1)
+        else:
+            value = tl.load(x + (at + step_i + step_j + step_k), mask=mask)
+            to = out + place(outer, size_2, size_3, out_2, out_3, out_4, OUTER) + rows * out_1 + cols * out_0
+            tl.store(to, value, mask=mask, cache_modifier=STORE)
 
 
 @triton.jit
@@ -116,16 +124,18 @@ def add_rows(g, index, out, num, width, padding, COLS: tl.constexpr):
 
 
 @functools.cache
-def _flag(device: torch.device) -> torch.Tensor:
-    return torch.tensor([0], dtype=torch.int32, device=device)
+def _flag(device: torch.device) -> tuple[torch.Tensor, Callable[[], Any]]:
+    """A flag, and the shortest way to read it."""
+    flag = torch.tensor([0], dtype=torch.int32, device=device)
+    return flag, flag.numpy().item if flag.is_cpu else flag.item
 
 
 def flagged(device: torch.device, error: Callable[[], Exception]) -> AbstractContextManager[torch.Tensor]:
     """The flag for the launches inside; `error()` is raised behind them when a kernel raised it."""
-    flag = _flag(device)
+    flag, read = _flag(device)
 
     def check() -> None:
-        if flag.item():
+        if read():
             zero_(flag, out=flag)
             raise error()
 
@@ -156,29 +166,52 @@ def _take(
     error: type[Exception] = IndexError,
 ) -> torch.Tensor:  # fmt: skip
     """`strides` are x's along the output's dims, 0 along those that an index decides."""
-    if len(shape) > MOST_DIMS or len(indices) > MOST_INDICES:
-        raise Declined(f"more than {MOST_DIMS} dims or {MOST_INDICES} index tensors")
+    if x.is_complex():
+        # A complex number is a row of two: one dim more, which no index enters.
+        wide = (*shape, 2)
+        pairs = [(t.unsqueeze(-1).expand(wide), size, 2 * stride) for t, size, stride in indices]
+        apart = (*(2 * stride for stride in strides), 1)
+        return torch.view_as_complex(_take(torch.view_as_real(x), wide, apart, pairs, wrap, error))
+    if len(indices) > MOST_INDICES:
+        raise Declined(f"more than {MOST_INDICES} index tensors")
     storage_type(x.dtype)
     out = torch.empty(shape, dtype=x.dtype, device=x.device)
     if out.numel() == 0:
         return out
     if any(size == 0 for _, size, _ in indices):
         raise Declined("an index into a dim without elements")
-    missing = MOST_DIMS - len(shape)
-    pad = (0,) * missing
-    sizes = (1,) * missing + tuple(shape)
-    nothing: list[tuple[torch.Tensor | None, int, int]] = [(None, 1, 0)] * (MOST_INDICES - len(indices))
-    given = [*indices, *nothing]
-    steps = [s for t, _, _ in given for s in (pad + t.stride() if t is not None else (0,) * MOST_DIMS)]
-    limits = [value for _, size, stride in given for value in (size, stride)]
+    layouts = tuple((shape, t.stride()) for t, _, _ in indices)
+    loop = plan(((shape, strides), *layouts), (shape, out.stride()))
+    if len(loop.sizes) > MOST_LOOPS:
+        raise Declined(f"more than {MOST_LOOPS} dims that no two of can be walked as one")
+    missing = MOST_LOOPS - len(loop.sizes)
+    num_cols, num_rows, *outer = loop.sizes + (1,) * missing
+    own, *of_indices, of_out = (one + (0,) * missing for one in loop.strides)
+    nothing = MOST_INDICES - len(indices)
+    of_indices += [(0,) * MOST_LOOPS] * nothing
+    given = [t for t, _, _ in indices] + [None] * nothing
+    limits = [value for _, size, stride in indices for value in (size, stride)] + [1, 0] * nothing
+    shared = [one[0] == 0 for one in of_indices]
     row = tiles.of(x.device)
-    block = tiles.block(out.numel(), row.flat // 8)
+    cols, rows, per_program = _blocks(row, num_cols, num_rows, all(shared))
+    num_outer = math.prod(outer)
+    grid = (triton.cdiv(num_outer, per_program), triton.cdiv(num_rows, rows), triton.cdiv(num_cols, cols))
     with checked(indices[0][1], x.device, wrap, error) as flag:
         launch(
-            take, (triton.cdiv(out.numel(), block),), x, out, *(t for t, _, _ in given), flag, out.numel(),
-            *sizes[1:], *pad, *strides, *steps, *limits, WRAP=wrap, BLOCK=block, num_warps=row.num_warps,
+            take, grid, x, out, *given, flag, num_cols, num_rows, num_outer, per_program, *outer[:2],
+            *own, *of_out, *(s for one in of_indices for s in one), *limits,
+            SHARED_I=shared[0], SHARED_J=shared[1], SHARED_K=shared[2], WRAP=wrap, OUTER=math.prod(outer[1:]) > 1,
+            STORE=tiles.store_modifier(out), ROWS=rows, COLS=cols, num_warps=row.num_warps,
         )  # fmt: skip
     return out
+
+
+def _blocks(row: tiles.Tiles, num_cols: int, num_rows: int, shared: bool) -> tuple[int, int, int]:
+    """Columns and rows of a block, and how many blocks a program walks."""
+    most = row.row if shared else row.row // 2
+    cols = tiles.block(num_cols, most)
+    rows = tiles.block(num_rows, most // cols)
+    return cols, rows, max(1, row.flat // (cols * rows))
 
 
 def gather(self: torch.Tensor, dim: int, index: torch.Tensor, *, sparse_grad: bool = False) -> torch.Tensor:
@@ -212,30 +245,10 @@ def index_select(self: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Ten
         raise Declined("an index of another kind")
     dim %= self.dim()
     shape = (*self.shape[:dim], index.shape[0], *self.shape[dim + 1 :])
-    if dim == 0 and self[0:1].is_contiguous() and self.shape[0] and self.numel():
-        return _select_rows(self, index, shape)
     strides = tuple(0 if d == dim else self.stride(d) for d in range(self.dim()))
     after = self.dim() - dim - 1
     wide = index.view(-1, *(1,) * after).expand(shape)
     return _take(self, shape, strides, [(wide, self.shape[dim], self.stride(dim))])
-
-
-def _select_rows(x: torch.Tensor, index: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    storage_type(x.dtype)
-    out = torch.empty(shape, dtype=x.dtype, device=x.device)
-    if out.numel() == 0:
-        return out
-    num, width = index.shape[0], x.numel() // x.shape[0]
-    row = tiles.of(x.device)
-    cols = tiles.block(width, row.row)
-    # A long row by itself is a plain copy; short ones share a program.
-    rows = 1 if cols >= _LONG_ROW else tiles.block(num, row.row // cols)
-    with checked(x.shape[0], x.device) as flag:
-        launch(
-            select_rows, (triton.cdiv(num, rows), triton.cdiv(width, cols)), x, index.contiguous(), out, flag, num,
-            x.shape[0], width, x.stride(0), ROWS=rows, COLS=cols, num_warps=row.num_warps,
-        )  # fmt: skip
-    return out
 
 
 def take_(self: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

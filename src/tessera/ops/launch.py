@@ -53,11 +53,25 @@ class Compiled:
     tail: tuple[None, ...]
 
 
+@dataclass(frozen=True)
+class Addresses:
+    """An argument of a launch: the table of where these tensors lie, an int64 for each."""
+
+    tensors: tuple[torch.Tensor, ...]
+
+    def table(self) -> torch.Tensor:
+        """The table, on the tensors' device."""
+        return torch.tensor([x.data_ptr() for x in self.tensors], device=self.tensors[0].device)
+
+
 class Recorder(Protocol):
     """Who is told what a thread would launch."""
 
     def launched(self, compiled: Compiled, grid: tuple[int, int, int], args: tuple[Any, ...]) -> None:
         """A launch, which was not run."""
+
+    def fixed(self, table: torch.Tensor) -> None:
+        """`table` is the same memory with the same values in every run."""
 
     def checked(self, flag: torch.Tensor, check: Callable[[], None]) -> None:
         """`flag` is the same memory in every run, and `check` is to be called behind the launches."""
@@ -87,7 +101,7 @@ def recorded_by(recorder: Recorder) -> Iterator[None]:
 def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> None:
     """Run `kernel` over `grid` (1 to 3 sizes); `num_warps` among the constants is for the GPU compilers."""
     if not isinstance(kernel, JITFunction) or not _on_cpu(args):
-        kernel[grid](*args, **constants)
+        kernel[grid](*[x.table() if isinstance(x, Addresses) else x for x in args], **constants)
         return
     kinds = tuple([_kind(x) for x in args])
     # Kernels and Triton's types are hashed by Python code, their identities at once; what is compiled keeps them alive.
@@ -101,7 +115,15 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> 
     if _recording.recorder is not None:
         _recording.recorder.launched(compiled, (x, y, z), args)
     else:
-        compiled.call(x, y, z, 0, compiled.address, None, None, None, None, *args, *compiled.tail)
+        given = [x.table() if isinstance(x, Addresses) else x for x in args] if Addresses in kinds else args
+        compiled.call(x, y, z, 0, compiled.address, None, None, None, None, *given, *compiled.tail)
+
+
+def fixed(table: torch.Tensor) -> torch.Tensor:
+    """`table`, whose values follow from what all calls of this layout have in common: a plan may keep it."""
+    if _recording.recorder is not None:
+        _recording.recorder.fixed(table)
+    return table
 
 
 @contextmanager
@@ -161,4 +183,6 @@ def _type(kind: Any, annotation: str) -> str:
         return annotation
     if isinstance(kind, torch.dtype):
         return _TYPES[kind]
+    if kind is Addresses:
+        return "*i64"
     return "fp32" if kind is float else str(kind)

@@ -126,3 +126,11 @@ def is_channels_last(x: torch.Tensor) -> bool:
     """Whether PyTorch would lay the result of a layout-keeping operator on `x` out in channels-last."""
     suggested: torch.memory_format = torch._prims_common.suggest_memory_format(x)
     return suggested is not torch.contiguous_format
+
+
+def layout_of(x: torch.Tensor) -> torch.memory_format:
+    """How PyTorch lays out the result of a layout-keeping operator on `x`."""
+    if x.is_contiguous():
+        return torch.contiguous_format
+    suggested: torch.memory_format = torch._prims_common.suggest_memory_format(x)
+    return suggested

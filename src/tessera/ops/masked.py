@@ -16,13 +16,13 @@ import torch
 import triton
 import triton.language as tl
 
-from tessera.ops import functions as f
 from tessera.ops.declined import Declined
-from tessera.ops.generate import compute_type, run, storage_type
+from tessera.ops.generate import run
 from tessera.ops.index import index_select
 from tessera.ops.layout import broadcast_shape
 from tessera.ops.move import cumsum
 from tessera.ops.nonzero import true_places
+from tessera.ops.pointwise import where
 
 
 @triton.jit
@@ -38,7 +38,6 @@ def _mask(mask: torch.Tensor) -> None:
 def masked_select(self: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """The elements where the mask is true, in a row; both are broadcast."""
     _mask(mask)
-    storage_type(self.dtype)
     shape = broadcast_shape((tuple(self.shape), tuple(mask.shape)))
     flat = self.expand(shape).contiguous().view(-1)
     return index_select(flat, 0, true_places(mask.expand(shape)))
@@ -59,5 +58,5 @@ def masked_scatter_(self: torch.Tensor, mask: torch.Tensor, source: torch.Tensor
         return self
     before = run(one_less, (rank,), tl.int64, torch.int64)
     given = index_select(source.contiguous().view(-1), 0, before).view(self.shape)
-    return run(f.where, (mask, given, self), compute_type(self.dtype), self.dtype, self)
+    return where(mask, given, self, out=self)
 

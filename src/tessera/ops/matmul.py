@@ -8,6 +8,8 @@ Formula:
 Shapes: A [M, K], B [K, N] or [batch, M, K], [batch, K, N]; the bias broadcasts to the result; out is contiguous.
 Types: float64, float32, float16 and bfloat16, summed in float32 (float64 for float64) and rounded once; int64, int32,
 int16, int8 and uint8, exact modulo the size of the type.
+Complex numbers are products of real matrices twice as wide: of [Re A, Im A] and [[Re B, Im B], [-Im B, Re B]], with
+the parts of a number next to each other.
 Limits: operands of one type; factors of integers must be whole.
 Source: the pages of torch.mm, torch.addmm, torch.bmm and torch.baddbmm; Goto and van de Geijn, "Anatomy of
 High-Performance Matrix Multiplication", ACM Transactions on Mathematical Software 34(3), 2008, for tiles and packing
@@ -20,15 +22,18 @@ import torch
 import triton
 import triton.language as tl
 
+from tessera.ops import functions as f
 from tessera.ops import tiles
+from tessera.ops.complex_numbers import resolved
 from tessera.ops.declined import Declined
+from tessera.ops.generate import Operand, Promotion, apply, compute_type, run
 from tessera.ops.launch import launch
-from tessera.ops.pointwise import zero_
+from tessera.ops.pointwise import copy_, zero_
 from tessera.ops.whole_products import whole_product
 
 _TYPES = (
     torch.float32, torch.bfloat16, torch.float16, torch.float64,
-    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.complex64, torch.complex128,
 )  # fmt: skip
 
 
@@ -107,11 +112,13 @@ def _product(
     """alpha · a[B, M, K] @ b[B, K, N] + beta · bias[B, M, N], bias with stride 0 where it is broadcast."""
     batch, m, k = a.shape
     n = b.shape[2]
+    if beta == 0:
+        bias = None
+    if a.is_complex():
+        return _complex_product(a, b, bias, beta, alpha)
     out = torch.empty((batch, m, n), dtype=a.dtype, device=a.device)
     if out.numel() == 0:
         return out
-    if beta == 0:
-        bias = None
     if k == 0 and bias is None:
         return zero_(out, out=out)
     if not a.dtype.is_floating_point:
@@ -125,6 +132,29 @@ def _product(
     else:
         _launch_tiled(a, b, bias, out, float(alpha), float(beta), scaled)
     return out
+
+
+def _complex_product(
+    a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None, beta: Operand, alpha: Operand
+) -> torch.Tensor:
+    """`_product` of complex numbers: one product of real matrices, and what is added to it, element by element."""
+    a, b = resolved(a), resolved(b)
+    batch, m, k = a.shape
+    n = b.shape[2]
+    given = torch.view_as_real(a.contiguous()).view(batch, m, 2 * k)
+    wide = torch.empty((batch, k, 2, n, 2), dtype=given.dtype, device=b.device)
+    pairs = torch.view_as_real(b)
+    copy_(wide[:, :, 0], pairs, out=wide[:, :, 0])
+    copy_(wide[:, :, 1, :, 1], pairs[..., 0], out=wide[:, :, 1, :, 1])
+    run(f.neg, (pairs[..., 1],), compute_type(given.dtype), given.dtype, wide[:, :, 1, :, 0])
+    found = torch.view_as_complex(_product(given, wide.view(batch, 2 * k, 2 * n)).view(batch, m, n, 2))
+    if alpha != 1:
+        found = apply(f.mul, (found, alpha), Promotion.SAME)
+    if bias is None:
+        return found
+    added = resolved(bias) if beta == 1 else apply(f.mul, (resolved(bias), beta), Promotion.SAME)
+    total = torch.empty((batch, m, n), dtype=a.dtype, device=a.device)
+    return apply(f.add, (found, added), Promotion.SAME, total)
 
 
 def _sums_in(dtype: torch.dtype) -> tl.dtype:

@@ -6,7 +6,7 @@ Formula:
 Shapes: x of any shape, reduced over any dims, which may stay as 1.
 Types: float64, float32, float16 and bfloat16, computed in float32 for the half types; prod, nansum, count_nonzero and
 aminmax also integers, whose sums and products are int64.
-Limits: no complex types; no norm of no elements for p below 0.
+Limits: of complex numbers the norms and products alone; no norm of no elements for p below 0.
 Source: the pages of torch.var, torch.linalg.vector_norm, torch.nansum, torch.count_nonzero and torch.aminmax
 """
 
@@ -17,16 +17,22 @@ from typing import Any
 
 import torch
 import triton
+import triton.language as tl
 
 from tessera.ops import functions as f
 from tessera.ops import reduce
 from tessera.ops.declined import Declined
-from tessera.ops.generate import Operand, compute_type, run
+from tessera.ops.generate import Operand, Promotion, apply, compute_type, run
 
 
 @triton.jit
 def squared_difference(x, y):
     return (x - y) * (x - y)
+
+
+@triton.jit
+def unless_nan(x):
+    return tl.where(x != x, 0.0, x).to(x.dtype)
 
 
 def wide_type(dtype: torch.dtype) -> torch.dtype:
@@ -100,6 +106,8 @@ def vector_norm(
 ) -> torch.Tensor:
     """(Σ |x|^ord)^(1/ord) over dims."""
     result = dtype or self.dtype
+    if self.is_complex() and dtype is None:
+        return vector_norm(apply(f.abs_, (self,), Promotion.SAME), ord, dim, keepdim)
     if not self.is_floating_point() or not result.is_floating_point or isinstance(ord, complex):
         raise Declined("defined for floating types only")
     if not torch.can_cast(self.dtype, result):
@@ -108,14 +116,16 @@ def vector_norm(
         raise Declined("a norm of no elements")
     wide = wide_type(torch.promote_types(self.dtype, result))
     if ord == 2:
-        return in_type(reduce.sum_(each(f.square, (self,), wide), dim, keepdim), result, f.sqrt)
-    if ord == 0:
-        return reduce.sum_(each(f.ne, (self, 0.0), wide), dim, keepdim, dtype=result)
-    size = each(f.abs_, (self,), wide)
+        return reduce.sum_of(f.square, self, dim, keepdim, result, wide, f.sqrt)
     if ord == 1:
-        return reduce.sum_(size, dim, keepdim, dtype=result)
+        return reduce.sum_of(f.abs_, self, dim, keepdim, result, wide)
+    if ord == 0:
+        return reduce.count_of(self, dim, keepdim, result, wide)
+    if math.isinf(ord) and self.numel():
+        return reduce.best_of(f.abs_, self, dim, keepdim, result, wide, ord > 0)
+    size = each(f.abs_, (self,), wide)
     if math.isinf(ord):
-        return in_type((reduce.amax if ord > 0 else reduce.amin)(size, dim, keepdim), result)
+        raise Declined("a norm of no elements")
     total = reduce.sum_(each(f.power, (size, float(ord)), wide), dim, keepdim)
     return in_type(each(f.power, (total, 1.0 / ord), wide), result)
 
@@ -138,17 +148,18 @@ def nansum(
     """Σ over dims of what is not NaN."""
     if not self.is_floating_point():
         return reduce.sum_(self, dim, keepdim, dtype=dtype)
-    kept = run(f.masked_fill, (self, _is_nan(self), 0.0), compute_type(self.dtype), self.dtype)
-    return reduce.sum_(kept, dim, keepdim, dtype=dtype)
-
-
-def _is_nan(x: torch.Tensor) -> torch.Tensor:
-    return run(f.isnan, (x,), compute_type(x.dtype), torch.bool)
+    result = dtype or self.dtype
+    if not result.is_floating_point:
+        raise Declined("sums of this type")
+    wide = wide_type(torch.promote_types(self.dtype, result))
+    return reduce.sum_of(unless_nan, self, dim, keepdim, result, wide)
 
 
 def count_nonzero(self: torch.Tensor, dim: Any) -> torch.Tensor:
     """How many elements are not 0."""
-    return reduce.sum_(run(f.ne, (self, 0), compute_type(self.dtype), torch.bool), dim)
+    if self.is_complex():
+        return reduce.sum_(apply(f.ne, (self, 0), Promotion.BOOL), dim)
+    return reduce.count_of(self, dim, False, torch.int64, torch.int64)
 
 
 def aminmax(self: torch.Tensor, *, dim: int | None = None, keepdim: bool = False) -> tuple[torch.Tensor, torch.Tensor]:

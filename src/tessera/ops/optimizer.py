@@ -20,7 +20,6 @@ torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD and torch.optim.Adagrad
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,7 +29,7 @@ import triton.language as tl
 
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
-from tessera.ops.foreach import Tensors, alike, chunk, chunks, element, element_type, put_element
+from tessera.ops.foreach import Tensors, alike, chunks, element_type, start
 from tessera.ops.generate import Operand, compute_type
 from tessera.ops.launch import launch
 
@@ -38,104 +37,148 @@ Found = torch.Tensor | None
 
 
 @triton.jit
-def scaled_gradient(
-    addresses, row, num, owner, at, mask, scale,
-    MAXIMIZE: tl.constexpr, ELEMENT: tl.constexpr, COMPUTE: tl.constexpr,
-):  # fmt: skip
+def scaled_gradient(grads, at, mask, scale, MAXIMIZE: tl.constexpr, COMPUTE: tl.constexpr):
     """The gradient, taken out of the loss scale if there is one; PyTorch keeps what it divided."""
-    g = element(addresses, row, num, owner, at, mask, ELEMENT, COMPUTE)
+    g = tl.load(grads + at, mask=mask).to(COMPUTE)
     if scale is not None:
         g = g / tl.load(scale).to(COMPUTE)
-        put_element(addresses, row, num, owner, at, g, mask, ELEMENT)
+        tl.store(grads + at, g.to(grads.dtype.element_ty), mask=mask)
     if MAXIMIZE:
         g = -g
     return g
 
 
 @triton.jit
+def steps(addresses, row, num, owner):
+    """How many steps the parameter has made, this one included."""
+    return tl.load(tl.load(addresses + row * num + owner).to(tl.pointer_type(tl.float32))).to(tl.float64)
+
+
+@triton.jit
+def part(overflowed, owners, starts, sizes, CHUNK: tl.constexpr):
+    """(tensor, first element, end) of this program; no elements where the gradients overflowed."""
+    program = tl.program_id(0)
+    owner = tl.load(owners + program)
+    begin = tl.load(starts + program)
+    end = tl.minimum(begin + CHUNK, tl.load(sizes + owner))
+    if overflowed is not None:
+        end = tl.where(tl.load(overflowed) == 1, begin, end)
+    return owner, begin, end
+
+
+@triton.jit
 def adam(
-    addresses, numbers, scale, owners, starts, sizes, num,
+    addresses, scale, overflowed, owners, starts, sizes, num,
     lr: tl.float64, beta1: tl.float64, beta2: tl.float64, decay: tl.float64, eps: tl.float64,
     DECOUPLED: tl.constexpr, AMSGRAD: tl.constexpr, MAXIMIZE: tl.constexpr, DECAYS: tl.constexpr,
-    ELEMENT: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
+    ELEMENT: tl.constexpr, COMPUTE: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Lists: parameters, gradients, m, v, and the largest v; numbers[t] = (c₁, √c₂). Grid: (chunks,)."""
-    owner, at, mask = chunk(owners, starts, sizes, BLOCK)
-    p = element(addresses, 0, num, owner, at, mask, ELEMENT, COMPUTE)
-    g = scaled_gradient(addresses, 1, num, owner, at, mask, scale, MAXIMIZE, ELEMENT, COMPUTE)
-    m = element(addresses, 2, num, owner, at, mask, ELEMENT, COMPUTE)
-    v = element(addresses, 3, num, owner, at, mask, ELEMENT, COMPUTE)
-    c1 = tl.load(numbers + owner * 2)
-    c2 = tl.load(numbers + owner * 2 + 1).to(COMPUTE)
-    if DECAYS:
-        if DECOUPLED:
-            p = p * (1.0 - lr * decay).to(COMPUTE)
-        else:
-            g = g + p * decay.to(COMPUTE)
-    m = m + (1.0 - beta1).to(COMPUTE) * (g - m)
-    v = v * beta2.to(COMPUTE) + (1.0 - beta2).to(COMPUTE) * g * g
-    put_element(addresses, 2, num, owner, at, m, mask, ELEMENT)
-    put_element(addresses, 3, num, owner, at, v, mask, ELEMENT)
+    """Lists: parameters, gradients, m, v, numbers of steps, and the largest v. Grid: (chunks,)."""
+    owner, begin, end = part(overflowed, owners, starts, sizes, CHUNK)
+    t = steps(addresses, 4, num, owner)
+    step = (lr / (1.0 - tl.exp(t * tl.log(beta1)))).to(COMPUTE)
+    c2 = tl.sqrt(1.0 - tl.exp(t * tl.log(beta2))).to(COMPUTE)
+    kept = (1.0 - lr * decay).to(COMPUTE)
+    weights = start(addresses, 0, num, owner, ELEMENT)
+    grads = start(addresses, 1, num, owner, ELEMENT)
+    means = start(addresses, 2, num, owner, ELEMENT)
+    squares = start(addresses, 3, num, owner, ELEMENT)
     if AMSGRAD:
-        v = tl.maximum(element(addresses, 4, num, owner, at, mask, ELEMENT, COMPUTE), v)
-        put_element(addresses, 4, num, owner, at, v, mask, ELEMENT)
-    step = (lr / c1).to(COMPUTE)
-    put_element(addresses, 0, num, owner, at, p - step * m / (tl.sqrt(v) / c2 + eps.to(COMPUTE)), mask, ELEMENT)
+        largest = start(addresses, 5, num, owner, ELEMENT)
+    for first in range(begin, end, BLOCK):
+        at = first + tl.arange(0, BLOCK)
+        mask = at < end
+        p = tl.load(weights + at, mask=mask).to(COMPUTE)
+        g = scaled_gradient(grads, at, mask, scale, MAXIMIZE, COMPUTE)
+        m = tl.load(means + at, mask=mask).to(COMPUTE)
+        v = tl.load(squares + at, mask=mask).to(COMPUTE)
+        if DECAYS:
+            if DECOUPLED:
+                p = p * kept
+            else:
+                g = g + p * decay.to(COMPUTE)
+        m = m + (1.0 - beta1).to(COMPUTE) * (g - m)
+        v = v * beta2.to(COMPUTE) + (1.0 - beta2).to(COMPUTE) * g * g
+        tl.store(means + at, m.to(ELEMENT), mask=mask)
+        tl.store(squares + at, v.to(ELEMENT), mask=mask)
+        if AMSGRAD:
+            v = tl.maximum(tl.load(largest + at, mask=mask).to(COMPUTE), v)
+            tl.store(largest + at, v.to(ELEMENT), mask=mask)
+        p = p - step * m / (tl.sqrt(v) / c2 + eps.to(COMPUTE))
+        tl.store(weights + at, p.to(ELEMENT), mask=mask)
 
 
 @triton.jit
 def sgd(
-    addresses, scale, owners, starts, sizes, num,
+    addresses, scale, overflowed, owners, starts, sizes, num,
     lr: tl.float64, momentum: tl.float64, dampening: tl.float64, decay: tl.float64,
     MOMENTUM: tl.constexpr, FIRST: tl.constexpr, NESTEROV: tl.constexpr, MAXIMIZE: tl.constexpr,
-    ELEMENT: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
+    ELEMENT: tl.constexpr, COMPUTE: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Lists: parameters, gradients, momentum. Grid: (chunks,)."""
-    owner, at, mask = chunk(owners, starts, sizes, BLOCK)
-    p = element(addresses, 0, num, owner, at, mask, ELEMENT, COMPUTE)
-    g = scaled_gradient(addresses, 1, num, owner, at, mask, scale, MAXIMIZE, ELEMENT, COMPUTE)
-    g = g + p * decay.to(COMPUTE)
+    owner, begin, end = part(overflowed, owners, starts, sizes, CHUNK)
+    weights = start(addresses, 0, num, owner, ELEMENT)
+    grads = start(addresses, 1, num, owner, ELEMENT)
     if MOMENTUM:
-        b = g
-        if not FIRST:
-            b = element(addresses, 2, num, owner, at, mask, ELEMENT, COMPUTE) * momentum.to(COMPUTE)
-            b = b + g * (1.0 - dampening).to(COMPUTE)
-        put_element(addresses, 2, num, owner, at, b, mask, ELEMENT)
-        if NESTEROV:
-            g = g + b * momentum.to(COMPUTE)
-        else:
-            g = b
-    put_element(addresses, 0, num, owner, at, p - lr.to(COMPUTE) * g, mask, ELEMENT)
+        momenta = start(addresses, 2, num, owner, ELEMENT)
+    for first in range(begin, end, BLOCK):
+        at = first + tl.arange(0, BLOCK)
+        mask = at < end
+        p = tl.load(weights + at, mask=mask).to(COMPUTE)
+        g = scaled_gradient(grads, at, mask, scale, MAXIMIZE, COMPUTE)
+        g = g + p * decay.to(COMPUTE)
+        if MOMENTUM:
+            b = g
+            if not FIRST:
+                b = tl.load(momenta + at, mask=mask).to(COMPUTE) * momentum.to(COMPUTE)
+                b = b + g * (1.0 - dampening).to(COMPUTE)
+            tl.store(momenta + at, b.to(ELEMENT), mask=mask)
+            if NESTEROV:
+                g = g + b * momentum.to(COMPUTE)
+            else:
+                g = b
+        p = p - lr.to(COMPUTE) * g
+        tl.store(weights + at, p.to(ELEMENT), mask=mask)
 
 
 @triton.jit
 def adagrad(
-    addresses, numbers, scale, owners, starts, sizes, num, decay: tl.float64, eps: tl.float64,
-    MAXIMIZE: tl.constexpr, ELEMENT: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
+    addresses, scale, overflowed, owners, starts, sizes, num,
+    lr: tl.float64, lr_decay: tl.float64, decay: tl.float64, eps: tl.float64,
+    MAXIMIZE: tl.constexpr, ELEMENT: tl.constexpr, COMPUTE: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Lists: parameters, gradients, sums of squares; numbers[t] is the step size. Grid: (chunks,)."""
-    owner, at, mask = chunk(owners, starts, sizes, BLOCK)
-    p = element(addresses, 0, num, owner, at, mask, ELEMENT, COMPUTE)
-    g = scaled_gradient(addresses, 1, num, owner, at, mask, scale, MAXIMIZE, ELEMENT, COMPUTE)
-    g = g + p * decay.to(COMPUTE)
-    s = element(addresses, 2, num, owner, at, mask, ELEMENT, COMPUTE) + g * g
-    put_element(addresses, 2, num, owner, at, s, mask, ELEMENT)
-    step = tl.load(numbers + owner).to(COMPUTE)
-    put_element(addresses, 0, num, owner, at, p - step * g / (tl.sqrt(s) + eps.to(COMPUTE)), mask, ELEMENT)
+    """Lists: parameters, gradients, sums of squares, numbers of steps. Grid: (chunks,)."""
+    owner, begin, end = part(overflowed, owners, starts, sizes, CHUNK)
+    step = (lr / (1.0 + (steps(addresses, 3, num, owner) - 1.0) * lr_decay)).to(COMPUTE)
+    weights = start(addresses, 0, num, owner, ELEMENT)
+    grads = start(addresses, 1, num, owner, ELEMENT)
+    sums = start(addresses, 2, num, owner, ELEMENT)
+    for first in range(begin, end, BLOCK):
+        at = first + tl.arange(0, BLOCK)
+        mask = at < end
+        p = tl.load(weights + at, mask=mask).to(COMPUTE)
+        g = scaled_gradient(grads, at, mask, scale, MAXIMIZE, COMPUTE)
+        g = g + p * decay.to(COMPUTE)
+        s = tl.load(sums + at, mask=mask).to(COMPUTE) + g * g
+        tl.store(sums + at, s.to(ELEMENT), mask=mask)
+        p = p - step * g / (tl.sqrt(s) + eps.to(COMPUTE))
+        tl.store(weights + at, p.to(ELEMENT), mask=mask)
 
 
-def _prepare(lists: Sequence[Tensors]) -> tuple[tuple[torch.Tensor, ...], dict[str, Any]]:
-    """(addresses, owners, starts, sizes) and the constants that every step has."""
-    if not lists[0] or not alike(lists):
+def _prepare(lists: Sequence[Tensors], *, num_steps: Tensors = (), more: Sequence[Tensors] = ()) -> tuple[Any, Any]:
+    """(addresses, owners, starts, sizes) and the constants that every step has.
+
+    `num_steps` is the list of the numbers of steps, which lies between the others and `more`.
+    """
+    first = lists[0][0] if lists[0] else None
+    if first is None or not alike([*lists, *more]):
         raise Declined("parameters and states of different types or layouts")
-    first = lists[0][0]
+    if any(t.dtype is not torch.float32 or t.numel() != 1 or t.device != first.device for t in num_steps):
+        raise Declined("numbers of steps that are not each a float32")
     row = tiles.of(first.device)
     constants = {"ELEMENT": element_type(first.dtype), "COMPUTE": compute_type(first.dtype)}
-    return chunks(lists, row.flat), constants | {"BLOCK": row.flat, "num_warps": row.num_warps}
-
-
-def _overflowed(found_inf: Found) -> bool:
-    return found_inf is not None and found_inf.item() == 1
+    tables = chunks([*lists, *([num_steps] if num_steps else []), *more], row.flat)
+    return tables, constants | {"CHUNK": row.flat, "BLOCK": row.step, "num_warps": row.num_warps}
 
 
 def _adam(decoupled: bool) -> Callable[..., None]:
@@ -146,15 +189,10 @@ def _adam(decoupled: bool) -> Callable[..., None]:
         state_steps: Tensors, *, lr: Operand, beta1: float, beta2: float, weight_decay: float, eps: float,
         amsgrad: bool, maximize: bool, grad_scale: Found = None, found_inf: Found = None,
     ) -> None:  # fmt: skip
-        lists = [self, grads, exp_avgs, exp_avg_sqs, *([max_exp_avg_sqs] if amsgrad else [])]
-        tables, constants = _prepare(lists)
-        if _overflowed(found_inf) or tables[1].numel() == 0:
-            return
-        times = [float(t.item()) for t in state_steps]
-        numbers = [(1.0 - beta1**t, math.sqrt(1.0 - beta2**t)) for t in times]
-        given = torch.tensor(numbers, dtype=torch.float64).to(self[0].device)
+        lists = [self, grads, exp_avgs, exp_avg_sqs]
+        tables, constants = _prepare(lists, num_steps=state_steps, more=[max_exp_avg_sqs] if amsgrad else [])
         launch(
-            adam, (tables[1].numel(),), tables[0], given, grad_scale, *tables[1:], len(self),
+            adam, (tables[1].numel(),), tables[0], grad_scale, found_inf, *tables[1:], len(self),
             float(lr), float(beta1), float(beta2), float(weight_decay), float(eps),
             DECOUPLED=decoupled, AMSGRAD=amsgrad, MAXIMIZE=maximize, DECAYS=weight_decay != 0, **constants,
         )  # fmt: skip
@@ -173,10 +211,8 @@ def sgd_(
 ) -> None:  # fmt: skip
     """One step of SGD, in place."""
     tables, constants = _prepare([self, grads, *([momentum_buffer_list] if momentum else [])])
-    if _overflowed(found_inf) or tables[1].numel() == 0:
-        return
     launch(
-        sgd, (tables[1].numel(),), tables[0], grad_scale, *tables[1:], len(self),
+        sgd, (tables[1].numel(),), tables[0], grad_scale, found_inf, *tables[1:], len(self),
         float(lr), float(momentum), float(dampening), float(weight_decay),
         MOMENTUM=momentum != 0, FIRST=is_first_step, NESTEROV=nesterov, MAXIMIZE=maximize, **constants,
     )  # fmt: skip
@@ -187,12 +223,8 @@ def adagrad_(
     weight_decay: float, eps: float, maximize: bool, grad_scale: Found = None, found_inf: Found = None,
 ) -> None:  # fmt: skip
     """One step of Adagrad, in place."""
-    tables, constants = _prepare([self, grads, state_sums])
-    if _overflowed(found_inf) or tables[1].numel() == 0:
-        return
-    steps = [float(lr) / (1.0 + (float(t.item()) - 1.0) * lr_decay) for t in state_steps]
-    given = torch.tensor(steps, dtype=torch.float64).to(self[0].device)
+    tables, constants = _prepare([self, grads, state_sums], num_steps=state_steps)
     launch(
-        adagrad, (tables[1].numel(),), tables[0], given, grad_scale, *tables[1:], len(self),
-        float(weight_decay), float(eps), MAXIMIZE=maximize, **constants,
+        adagrad, (tables[1].numel(),), tables[0], grad_scale, found_inf, *tables[1:], len(self),
+        float(lr), float(lr_decay), float(weight_decay), float(eps), MAXIMIZE=maximize, **constants,
     )  # fmt: skip

@@ -11,9 +11,9 @@ that PyTorch's TensorIterator gives it.
 Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, as far as PyTorch defines the
 operator for them. Operands are promoted as PyTorch promotes them; half types are computed in float32, and functions of
 floating numbers give integers the default floating type. Complex numbers have neg, add, sub, mul, div, reciprocal,
-square, exp, log, sin, cos, sgn, abs, equality, where, copies and fills; a complex result is computed part by part.
-Limits: no negative powers of integers, and of complex numbers only the powers 1 and 2; other functions of complex
-numbers are PyTorch's.
+powers, roots, exponentials, logarithms, the functions of angles and hyperbolas with their inverses, sigmoid, sgn, abs,
+equality, logical operators, where, copies and fills; a complex result is computed part by part.
+Limits: no negative powers of integers; other functions of complex numbers are PyTorch's.
 Source: the pages of torch.add and the other operators in PyTorch's reference; Hendrycks and Gimpel, "Gaussian Error
 Linear Units (GELUs)", 2016, arXiv:1606.08415; Elfwing, Uchibe and Doya, "Sigmoid-Weighted Linear Units for Neural
 Network Function Approximation in Reinforcement Learning", 2017, arXiv:1702.03118 (SiLU); tanh near 0: the rational
@@ -114,7 +114,7 @@ def only_floating(fn: Any) -> Entry:
     """An operator that PyTorch defines on floating types only."""
 
     def entry(*operands: Operand, out: torch.Tensor | None = None) -> torch.Tensor:
-        if any(isinstance(x, torch.Tensor) and not x.is_floating_point() for x in operands):
+        if any(isinstance(x, torch.Tensor) and not (x.is_floating_point() or x.is_complex()) for x in operands):
             raise Declined("defined for floating types only")
         return apply(fn, operands, Promotion.SAME, out)
 
@@ -160,7 +160,7 @@ def power(self: Operand, exponent: Operand, *, out: torch.Tensor | None = None) 
             return apply(f.square, (self,), Promotion.SAME, out)
         if not isinstance(exponent, torch.Tensor) and exponent == 1 and out is None:
             return run_parts((f.identity, f.identity), (self,), result)
-        raise Declined("a general power of complex numbers")
+        return apply(f.power, (self, exponent), Promotion.SAME, out)
     if not isinstance(exponent, torch.Tensor) and isinstance(self, torch.Tensor):
         special = _POWERS.get(exponent) or (_FLOAT_POWERS.get(exponent) if result.is_floating_point else None)
         if special is not None and result is not torch.bool:

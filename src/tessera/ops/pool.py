@@ -1,11 +1,13 @@
 """Maximum pooling with the places of the maxima, its gradient, and unpooling.
 
-Adaptive pooling has windows of its own, so their bounds are tables. Gradients and unpooling are writes by index in the
-plane (`scatter.py`).
+Windows of adaptive and of fractional pooling are not evenly spaced, so where they begin and how long they are is in
+tables; in fractional pooling each plane has tables of its own. Gradients and unpooling are writes by place.
 
 Formula:
-    forward:  y[c, o] = max_k x[c, o · stride - pad + k · dilation], place[c, o] = the first such element in the plane
+    forward:  y[c, o] = max_k x[c, o · stride - pad + k · dilation], place[c, o] = where that lies in the plane:
+              the first such element, of NaNs the last
     adaptive: window o of m covers ⌊o · n / m⌋ up to ⌈(o + 1) · n / m⌉
+    fractional: window o of m begins at ⌊(o + u) a⌋ - ⌊u a⌋, a = (n - k) / (m - 1), the last at n - k; u is random
     backward: dx[c, place[c, o]] += g[c, o];  unpooling: y[c, place[c, o]] = x[c, o], 0 elsewhere
 Shapes: x [N, C, …] or [C, …] with 2 or 3 dims behind the channels; results keep its layout.
 Types: float64, float32, float16, bfloat16, int64, int32, int16, int8 and uint8; places are int64. A NaN is the
@@ -25,49 +27,169 @@ import torch
 import triton
 import triton.language as tl
 
-from tessera.ops import scatter, tiles
+from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type
+from tessera.ops.index import checked
 from tessera.ops.launch import launch
-from tessera.ops.pointwise import zero_
-from tessera.ops.resample import pooled_size
+from tessera.ops.layout import layout_of
+from tessera.ops.pointwise import copy_
+from tessera.ops.resample import pooled_size, table
 
 
 @triton.jit
-def window(first, last, position, mask):
-    """Bounds of the windows at `position`."""
-    return tl.load(first + position, mask=mask, other=0), tl.load(last + position, mask=mask, other=0)
+def better(value, best):
+    """Whether a value takes the place of the best one before it; a NaN always does."""
+    return (value > best) | (value != value)
+
+
+@triton.jit
+def in_table(window, plane, num, OWN: tl.constexpr):
+    """Where a table tells of a window, one of `num`."""
+    return window + plane * num if OWN else window
 
 
 @triton.jit
 def maximum_pool(
-    x, y, places, first_0, last_0, first_1, last_1, first_2, last_2, numel, n0, n1, n2, m0, m1, m2,
-    step_0, step_1, step_2, most_0, most_1, most_2, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
+    x, y, places, first_0, first_1, first_2, count_0, count_1, count_2, num_rows, per_program,
+    n0, n1, n2, m0, m1, m2, step_0, step_1, step_2, most,
+    OWN: tl.constexpr, LOWEST: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """x is [planes, n0, n1, n2], y is [planes, m0, m1, m2]; windows run in steps. Grid: (cdiv(numel of y, BLOCK),)."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask = at < numel
-    plane = x + (at // m2 // m1 // m0) * n0 * n1 * n2
-    a0, b0 = window(first_0, last_0, (at // m2 // m1) % m0, mask)
-    a1, b1 = window(first_1, last_1, (at // m2) % m1, mask)
-    a2, b2 = window(first_2, last_2, at % m2, mask)
-    place = (a0 * n1 + a1) * n2 + a2
-    best = tl.load(plane + place, mask=mask, other=0).to(COMPUTE)
-    for i in range(most_0):
-        for j in range(most_1):
-            for k in range(most_2):
-                c0, c1, c2 = a0 + i * step_0, a1 + j * step_1, a2 + k * step_2
-                here = (c0 * n1 + c1) * n2 + c2
-                inside = mask & (c0 < b0) & (c1 < b1) & (c2 < b2)
-                v = tl.load(plane + here, mask=inside, other=0).to(COMPUTE)
-                better = inside & ((v > best) | ((v != v) & (best == best)))
-                best = tl.where(better, v, best)
-                place = tl.where(better, here, place)
-    tl.store(y + at, best.to(y.dtype.element_ty), mask=mask)
-    tl.store(places + at, place, mask=mask)
+    """x is [planes, n0, n1, n2], y is [planes, m0, m1, m2]; windows have at most `most` elements along n2.
+
+    OWN: each plane has windows of its own. Grid: (cdiv(num_rows, per_program),), a row being m2 windows.
+    """
+    begin = tl.program_id(0).to(tl.int64) * per_program
+    for row in range(begin, tl.minimum(begin + per_program, num_rows)):
+        which = row // m1 // m0
+        o1, o0 = in_table(row % m1, which, m1, OWN), in_table(row // m1 % m0, which, m0, OWN)
+        a1, a0 = tl.load(first_1 + o1), tl.load(first_0 + o0)
+        plane = x + which * n0 * n1 * n2
+        for p in range(0, m2, BLOCK):
+            lane = p + tl.arange(0, BLOCK)
+            o2 = in_table(lane, which, m2, OWN)
+            a2 = tl.load(first_2 + o2, mask=lane < m2, other=0)
+            inside = tl.load(count_2 + o2, mask=lane < m2, other=0)
+            best = tl.full([BLOCK], LOWEST, COMPUTE)
+            place = (a0 * n1 + a1) * n2 + a2
+            for i in range(tl.load(count_0 + o0)):
+                for j in range(tl.load(count_1 + o1)):
+                    begin_2 = ((a0 + i * step_0) * n1 + a1 + j * step_1) * n2
+                    for k in range(most):
+                        here = begin_2 + a2 + k * step_2
+                        v = tl.load(plane + here, mask=k < inside, other=LOWEST).to(COMPUTE)
+                        place = tl.where(better(v, best), here, place)
+                        best = tl.where(better(v, best), v, best)
+            tl.store(y + row * m2 + lane, best.to(y.dtype.element_ty), mask=lane < m2)
+            tl.store(places + row * m2 + lane, place.to(tl.int64), mask=lane < m2)
 
 
-# First element and end of each window of a dim, and the step between its elements.
+@triton.jit
+def maximum_pool_wide(
+    x, y, places, first_0, first_1, first_2, count_0, count_1, count_2, num_rows, per_program,
+    n0, n1, n2, m0, m1, m2, step_0, step_1, step_2,
+    OWN: tl.constexpr, LOWEST: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """As `maximum_pool`, of long windows: one after the other, BLOCK elements at a time."""
+    begin = tl.program_id(0).to(tl.int64) * per_program
+    for window in range(begin * m2, tl.minimum(begin + per_program, num_rows) * m2):
+        which = window // m2 // m1 // m0
+        o2, o1 = in_table(window % m2, which, m2, OWN), in_table(window // m2 % m1, which, m1, OWN)
+        o0 = in_table(window // m2 // m1 % m0, which, m0, OWN)
+        a2, a1, a0 = tl.load(first_2 + o2), tl.load(first_1 + o1), tl.load(first_0 + o0)
+        plane, count = x + which * n0 * n1 * n2, tl.load(count_2 + o2)
+        best = tl.full([BLOCK], LOWEST, COMPUTE)
+        place = tl.zeros([BLOCK], tl.int32) + ((a0 * n1 + a1) * n2 + a2)
+        for i in range(tl.load(count_0 + o0)):
+            for j in range(tl.load(count_1 + o1)):
+                begin_2 = ((a0 + i * step_0) * n1 + a1 + j * step_1) * n2 + a2
+                for k in range(0, count, BLOCK):
+                    at = k + tl.arange(0, BLOCK)
+                    here = begin_2 + at * step_2
+                    v = tl.load(plane + here, mask=at < count, other=LOWEST).to(COMPUTE)
+                    place = tl.where(better(v, best), here, place)
+                    best = tl.where(better(v, best), v, best)
+        unknown = best != best
+        top = tl.max(tl.where(unknown, LOWEST, best), 0)
+        last_unknown = tl.max(tl.where(unknown, place, -1), 0)
+        first_top = tl.min(tl.where(best == top, place, n0 * n1 * n2), 0)
+        found = tl.where(last_unknown >= 0, tl.sum(tl.where(unknown, best, 0), 0).to(COMPUTE), top)
+        tl.store(y + window, found.to(y.dtype.element_ty))
+        tl.store(places + window, tl.where(last_unknown >= 0, last_unknown, first_top).to(tl.int64))
+
+
+@triton.jit
+def maximum_pool_channels(
+    x, y, places, first_0, first_1, first_2, count_0, count_1, count_2, num_rows, per_program,
+    n0, n1, n2, m0, m1, m2, step_0, step_1, step_2, most, channels,
+    LOWEST: tl.constexpr, COMPUTE: tl.constexpr, PLACES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """As `maximum_pool`, x and y with their channels last."""
+    begin = tl.program_id(0).to(tl.int64) * per_program
+    for row in range(begin, tl.minimum(begin + per_program, num_rows)):
+        o1, o0 = row % m1, row // m1 % m0
+        a1, a0 = tl.load(first_1 + o1), tl.load(first_0 + o0)
+        volume = x + (row // m1 // m0) * n0 * n1 * n2 * channels
+        for p in range(0, m2, PLACES):
+            lane = p + tl.arange(0, PLACES)[:, None]
+            a2 = tl.load(first_2 + lane, mask=lane < m2, other=0)
+            inside = tl.load(count_2 + lane, mask=lane < m2, other=0)
+            for c in range(0, channels, BLOCK):
+                channel = c + tl.arange(0, BLOCK)[None, :]
+                best = tl.full([PLACES, BLOCK], LOWEST, COMPUTE)
+                place = tl.zeros([PLACES, BLOCK], tl.int32) + ((a0 * n1 + a1) * n2 + a2)
+                for i in range(tl.load(count_0 + o0)):
+                    for j in range(tl.load(count_1 + o1)):
+                        begin_2 = ((a0 + i * step_0) * n1 + a1 + j * step_1) * n2
+                        for k in range(most):
+                            here = begin_2 + a2 + k * step_2
+                            mask = (k < inside) & (channel < channels)
+                            v = tl.load(volume + here * channels + channel, mask=mask, other=LOWEST).to(COMPUTE)
+                            place = tl.where(better(v, best), here, place)
+                            best = tl.where(better(v, best), v, best)
+                to = (row * m2 + lane) * channels + channel
+                tl.store(y + to, best.to(y.dtype.element_ty), mask=(lane < m2) & (channel < channels))
+                tl.store(places + to, place.to(tl.int64), mask=(lane < m2) & (channel < channels))
+
+
+@triton.jit
+def to_places(
+    values, places, out, flag, num, size, channels,
+    ADD: tl.constexpr, EVEN: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Zeros, and each of values[planes, num, channels] to its place in out[planes, size, channels], in their order.
+
+    ADD: added up; EVEN: channels are a multiple of BLOCK. Grid: (planes, cdiv(channels, BLOCK)).
+    """
+    plane = tl.program_id(0).to(tl.int64)
+    first = tl.program_id(1) * BLOCK
+    lanes = first + tl.arange(0, BLOCK)[None, :]
+    for begin in range(0, size, ROWS):
+        row = begin + tl.arange(0, ROWS)[:, None]
+        zero = tl.zeros([ROWS, BLOCK], out.dtype.element_ty)
+        tl.store(out + (plane * size + row) * channels + lanes, zero, mask=(row < size) & (lanes < channels))
+    # A channel alone is walked by scalars.
+    channel = first if BLOCK == 1 else first + tl.arange(0, BLOCK)
+    to = out + plane * size * channels + channel
+    mask = None if EVEN else channel < channels
+    kept = channel * 0
+    for window in range(num):
+        at = (plane * num + window) * channels + channel
+        place = tl.load(places + at, mask=mask)
+        inside = place.to(tl.uint64) < size
+        kept += inside.to(tl.int32)
+        # What is outside goes to the first place instead of being masked: the caller raises.
+        here = to + tl.where(inside, place, 0) * channels
+        value = tl.load(values + at, mask=mask).to(out.dtype.element_ty)
+        if ADD:
+            value += tl.load(here, mask=mask)
+        tl.store(here, value, mask=mask)
+    wrong = ((kept != num) & (channel < channels)).to(tl.int32)
+    tl.store(flag, 1, mask=(wrong if BLOCK == 1 else tl.max(wrong, 0)) > 0)
+
+
+# First element of each window of a dim, how many it has, and the step between them. Windows that each plane has of its
+# own are rows of [planes, windows].
 Windows = tuple[np.ndarray, np.ndarray, int]
 
 
@@ -78,41 +200,63 @@ def _windows(n: int, kernel: int, stride: int, pad: int, dilation: int, ceil_mod
     start = np.arange(m) * stride - pad
     end = np.minimum(start + dilation * (kernel - 1) + 1, n)
     missed = np.where(start < 0, -(start // dilation), 0)
-    return start + missed * dilation, end, dilation
+    first = start + missed * dilation
+    return first, np.maximum(-(-(end - first) // dilation), 0), dilation
 
 
 def _parts(n: int, m: int) -> Windows:
-    return np.arange(m) * n // m, -(-(np.arange(1, m + 1) * n) // m), 1
+    first = np.arange(m) * n // m
+    return first, -(-(np.arange(1, m + 1) * n) // m) - first, 1
 
 
-def _pool(x: torch.Tensor, windows: list[Windows]) -> tuple[torch.Tensor, torch.Tensor]:
+# Windows from this length on are read along the window, shorter ones many windows at a time.
+_LONG = 8
+
+
+def _pool(x: torch.Tensor, windows: list[Windows], keeps_layout: bool) -> tuple[torch.Tensor, torch.Tensor]:
     num = len(windows)
     if x.dim() not in (num + 1, num + 2) or any(n == 0 for n in x.shape[1:]):
         raise Declined("an input of another rank, or of no elements")
     if x.dtype is torch.bool:
         raise Declined("not defined for booleans")
-    given, x, sizes = x, x.contiguous(), [len(first) for first, _, _ in windows]
-    y = torch.empty((*x.shape[: x.dim() - num], *sizes), dtype=x.dtype, device=x.device)
-    places = torch.empty(y.shape, dtype=torch.int64, device=x.device)
-    if y.numel() == 0:
-        return y, places
-    whole: Windows = (np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64), 1)
-    padded = [whole] * (3 - num) + windows
-    tables = [torch.from_numpy(t.astype(np.int64)).to(x.device) for first, last, _ in padded for t in (first, last)]
-    most = [int(np.max(-(-(last - first) // step), initial=0)) for first, last, step in padded]
-    row = tiles.of(x.device)
-    block = tiles.block(y.numel(), row.flat // 8)
-    launch(
-        maximum_pool, (triton.cdiv(y.numel(), block),), x, y, places, *tables, y.numel(),
-        *(1,) * (3 - num), *x.shape[x.dim() - num :], *(1,) * (3 - num), *sizes, *(step for _, _, step in padded),
-        *most, COMPUTE=compute_type(x.dtype), BLOCK=block, num_warps=row.num_warps,
-    )  # fmt: skip
-    return _as_laid_out(y, given), _as_laid_out(places, given)
+    if math.prod(x.shape[-num:]) >= 1 << 31:
+        raise Declined("planes of 2³¹ elements")
+    layout = layout_of(x) if keeps_layout else torch.contiguous_format
+    shape = (*x.shape[: x.dim() - num], *(first.shape[-1] for first, _, _ in windows))
+    y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+    places = torch.empty(shape, dtype=torch.int64, device=x.device, memory_format=layout)
+    if y.numel():
+        _launch(x.contiguous(memory_format=layout), y, places, windows, layout)
+    return y, places
 
 
-def _as_laid_out(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """`x` in channels-last memory where `like` is."""
-    return x.contiguous(memory_format=torch._prims_common.suggest_memory_format(like))
+def _launch(
+    x: torch.Tensor, y: torch.Tensor, places: torch.Tensor, windows: list[Windows], layout: torch.memory_format
+) -> None:
+    row, num, own = tiles.of(x.device), len(windows), windows[0][0].ndim > 1
+    whole = (len(windows[0][0]), 1) if own else (1,)
+    windows = [(np.zeros(whole), np.ones(whole), 1)] * (3 - num) + windows
+    most = [int(count.max()) for _, count, _ in windows]
+    channels = 1 if layout is torch.contiguous_format else x.shape[1]
+    length = y.shape[-1] * channels
+    num_rows = y.numel() // length
+    per_program = tiles.block(num_rows, max(1, row.flat // tiles.power_of_2(length * math.prod(most))))
+    sizes = [(1,) * (3 - num) + tuple(shape[-num:]) for shape in (x.shape, y.shape)]
+    tables = [table(values, np.int32, x) for values in (*(w[0] for w in windows), *(w[1] for w in windows))]
+    arguments = (x, y, places, *tables, num_rows, per_program, *sizes[0], *sizes[1], *(step for _, _, step in windows))
+    lowest = -math.inf if x.is_floating_point() else torch.iinfo(x.dtype).min
+    constants = {"LOWEST": lowest, "COMPUTE": compute_type(x.dtype), "num_warps": row.num_warps}
+    grid, limit = (triton.cdiv(num_rows, per_program),), row.row // 4
+    if layout is not torch.contiguous_format:
+        block = min(tiles.power_of_2(channels), limit)
+        lanes = min(tiles.power_of_2(y.shape[-1]), row.row // block)
+        launch(maximum_pool_channels, grid, *arguments, most[2], channels, **constants, PLACES=lanes, BLOCK=block)
+    elif most[2] >= _LONG:
+        block = min(tiles.power_of_2(most[2]), limit)
+        launch(maximum_pool_wide, grid, *arguments, **constants, OWN=own, BLOCK=block)
+    else:
+        block = min(tiles.power_of_2(y.shape[-1]), limit)
+        launch(maximum_pool, grid, *arguments, most[2], **constants, OWN=own, BLOCK=block)
 
 
 def _list(value: int | Sequence[int], num: int) -> list[int]:
@@ -135,7 +279,7 @@ def max_pool(num: int) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
         if min(kernel) <= 0 or min(strides) <= 0 or min(pads) < 0 or min(steps) <= 0 or self.dim() < num:
             raise Declined("a window that does not fit the input")
         each = zip(self.shape[-num:], kernel, strides, pads, steps, strict=True)
-        return _pool(self, [_windows(*sizes, ceil_mode) for sizes in each])
+        return _pool(self, [_windows(*sizes, ceil_mode) for sizes in each], keeps_layout=True)
 
     return entry
 
@@ -146,23 +290,79 @@ def adaptive_max_pool(num: int) -> Callable[..., tuple[torch.Tensor, torch.Tenso
     def entry(self: torch.Tensor, output_size: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         if len(output_size) != num or self.dim() < num or min(output_size) <= 0:
             raise Declined("sizes that do not fit the dims")
-        return _pool(self, [_parts(n, m) for n, m in zip(self.shape[-num:], output_size, strict=True)])
+        windows = [_parts(n, m) for n, m in zip(self.shape[-num:], output_size, strict=True)]
+        return _pool(self, windows, keeps_layout=num == 2)
 
     return entry
 
 
-def _planes(x: torch.Tensor, num: int) -> torch.Tensor:
-    return x.contiguous().view(-1, math.prod(x.shape[x.dim() - num :]))
+def fractional_max_pool(num: int) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    """(maxima, their places) of windows that random numbers [N, C, num] place, in each plane on their own."""
+
+    def entry(
+        self: torch.Tensor, kernel_size: Sequence[int], output_size: Sequence[int], random_samples: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        kernel, sizes = _list(kernel_size, num), _list(output_size, num)
+        if self.dim() not in (num + 1, num + 2) or random_samples.dtype is not self.dtype:
+            raise Declined("an input of another rank, or random numbers of another type")
+        places = self.shape[-num:]
+        if any(m <= 0 or k <= 0 or m + k - 1 > n for n, m, k in zip(places, sizes, kernel, strict=True)):
+            raise Declined("a window that does not fit the input")
+        planes = self.numel() // math.prod(places)
+        if random_samples.numel() != planes * num or not self.is_floating_point():
+            raise Declined("random numbers that do not fit the planes")
+        samples = random_samples.reshape(planes, num)
+        if not bool(((samples >= 0) & (samples < 1)).all()):
+            raise Declined("random numbers outside [0, 1)")
+        # In 2 dims the first number is that of the columns.
+        order = range(num)[::-1] if num == 2 else range(num)
+        each = zip(places, sizes, kernel, order, strict=True)
+        return _pool(self, [_fractional(n, m, k, samples[:, i : i + 1]) for n, m, k, i in each], False)
+
+    return entry
+
+
+def _fractional(n: int, m: int, kernel: int, u: torch.Tensor) -> Windows:
+    """Windows for each of u[planes, 1], in the arithmetic of its type."""
+    last = torch.full_like(u, n - kernel, dtype=torch.int64)
+    if m > 1:
+        step = torch.tensor((n - kernel) / (m - 1), dtype=u.dtype, device=u.device)
+        o = torch.arange(m - 1, dtype=u.dtype, device=u.device)
+        last = torch.cat([((o + u) * step).to(torch.int64) - (u * step).to(torch.int64), last], 1)
+    first: np.ndarray = last.cpu().numpy()
+    return first, np.full(first.shape, kernel), 1
+
+
+def fractional_max_pool_backward(num: int) -> Callable[..., torch.Tensor]:
+    """The gradient of fractional_max_pool, as that of max_pool."""
+
+    def entry(
+        grad_output: torch.Tensor, self: torch.Tensor, kernel_size: Sequence[int], output_size: Sequence[int],
+        indices: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        return _pool_gradient(grad_output, self, indices, num, apart=False, keeps_layout=False)
+
+    return entry
 
 
 def _by_place(values: torch.Tensor, places: torch.Tensor, out: torch.Tensor, num: int, add: bool) -> torch.Tensor:
-    """Each value to its place in its plane of `out`."""
+    """`out` with each value at its place in its plane, and zeros elsewhere."""
     if values.shape != places.shape or places.dtype is not torch.int64 or out.dim() not in (num + 1, num + 2):
         raise Declined("values and places that do not fit")
-    zero_(out, out=out)
-    if values.numel():
-        write = scatter.scatter_add_ if add else scatter.scatter_
-        write(_planes(out, num), 1, _planes(places, num), _planes(values, num))
+    if out.numel() == 0:
+        return out
+    layout = layout_of(out)
+    channels = 1 if layout is torch.contiguous_format else out.shape[1]
+    size, row = math.prod(out.shape[-num:]), tiles.of(out.device)
+    planes = out.numel() // size // channels
+    block = min(tiles.power_of_2(channels), row.row // 4)
+    given = (values.contiguous(memory_format=layout), places.contiguous(memory_format=layout), out)
+    with checked(size, out.device, error=RuntimeError) as flag:
+        launch(
+            to_places, (planes, triton.cdiv(channels, block)), *given, flag, values.numel() // (planes * channels),
+            size, channels, ADD=add, EVEN=channels % block == 0, ROWS=row.row // block, BLOCK=block,
+            num_warps=row.num_warps,
+        )  # fmt: skip
     return out
 
 
@@ -173,7 +373,10 @@ def max_pool_backward(num: int) -> Callable[..., torch.Tensor]:
         grad_output: torch.Tensor, self: torch.Tensor, kernel_size: Sequence[int], stride: Sequence[int],
         padding: Sequence[int], dilation: Sequence[int], ceil_mode: bool, indices: torch.Tensor,
     ) -> torch.Tensor:  # fmt: skip
-        return _pool_gradient(grad_output, self, indices, num)
+        kernel = _list(kernel_size, num)
+        each = zip(kernel, _list(stride, num) if len(stride) else kernel, _list(dilation, num), strict=True)
+        apart = all(step >= d * (k - 1) + 1 for k, step, d in each)
+        return _pool_gradient(grad_output, self, indices, num, apart, keeps_layout=True)
 
     return entry
 
@@ -182,17 +385,25 @@ def adaptive_max_pool_backward(num: int) -> Callable[..., torch.Tensor]:
     """The gradient of adaptive_max_pool, as that of max_pool."""
 
     def entry(grad_output: torch.Tensor, self: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        return _pool_gradient(grad_output, self, indices, num)
+        if grad_output.dim() != self.dim():
+            raise Declined("a gradient of another shape")
+        apart = all(m and n % m == 0 for n, m in zip(self.shape[-num:], grad_output.shape[-num:], strict=True))
+        return _pool_gradient(grad_output, self, indices, num, apart, keeps_layout=num == 2)
 
     return entry
 
 
-def _pool_gradient(grad: torch.Tensor, x: torch.Tensor, indices: torch.Tensor, num: int) -> torch.Tensor:
+def _pool_gradient(
+    grad: torch.Tensor, x: torch.Tensor, indices: torch.Tensor, num: int, apart: bool, keeps_layout: bool
+) -> torch.Tensor:
+    """`apart`: no element lies in two windows, so that nothing is summed."""
     if not x.is_floating_point() or grad.dtype is not x.dtype:
         raise Declined("operands of two types")
-    kind = torch.float64 if x.dtype is torch.float64 else torch.float32
-    dx = torch.empty(x.shape, dtype=kind, device=x.device)
-    return _as_laid_out(_by_place(grad.to(kind), indices, dx, num, add=True).to(x.dtype), x)
+    layout = layout_of(x) if keeps_layout else torch.contiguous_format
+    dx = torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=layout)
+    if apart or x.dtype in (torch.float32, torch.float64):
+        return _by_place(grad, indices, dx, num, add=not apart)
+    return copy_(dx, _by_place(grad, indices, torch.empty_like(dx, dtype=torch.float32), num, add=True), out=dx)
 
 
 def max_unpool(num: int) -> Callable[..., torch.Tensor]:
@@ -203,10 +414,9 @@ def max_unpool(num: int) -> Callable[..., torch.Tensor]:
     ) -> torch.Tensor:
         if len(output_size) != num or self.dim() not in (num + 1, num + 2):
             raise Declined("an input of another rank, or of no elements")
-        out = torch.empty((*self.shape[: self.dim() - num], *output_size), dtype=self.dtype, device=self.device)
-        limit = math.prod(output_size)
-        if indices.numel() and not bool(((indices >= 0) & (indices < limit)).all()):
-            raise Declined("places outside the output")
-        return _as_laid_out(_by_place(self, indices, out, num, add=False), self)
+        shape = (*self.shape[: self.dim() - num], *output_size)
+        layout = layout_of(self) if num == 2 else torch.contiguous_format
+        out = torch.empty(shape, dtype=self.dtype, device=self.device, memory_format=layout)
+        return _by_place(self, indices, out, num, add=False)
 
     return entry

@@ -8,9 +8,10 @@ Formula:
     uniform:     from + u · (to - from), u of as many bits as the type has digits;  Bernoulli: u < p, of 32 bits
     normal:      mean + std · sqrt(-2 log u₁) · (cos 2πu₂, sin 2πu₂);  log-normal: exp of that
     exponential: -log(u) / λ;  geometric: ⌈log u / log(1 - p)⌉;  Cauchy: median + σ · tan(π(u - ½))
-    whole:       low + (64 bits mod span);  permutation: the order of n random keys
+    whole:       low + (64 bits mod span);  permutation: n exchanges, or the order of n random keys
     multinomial: the largest x / e, e exponential; with replacement the first place where Σ x reaches u · Σ x
     dropout:     x / (1 - p) where a Bernoulli number of 1 - p is true, else 0
+    rrelu:       x where it is positive, else u · x, u of [lower, upper); not in training u is their mean
 Shapes: the tensor to fill, of any shape and strides; normal takes means and spreads that broadcast; multinomial
 weights [n] or [rows, n].
 Types: float64, float32, float16 and bfloat16; Bernoulli, geometric and whole numbers also integers and (but for
@@ -33,10 +34,11 @@ import triton.language as tl
 
 from tessera.ops import functions as f
 from tessera.ops import reduce, tiles
+from tessera.ops.activation import leaky_relu
 from tessera.ops.declined import Declined
 from tessera.ops.generate import Operand, compute_type, run
 from tessera.ops.launch import launch
-from tessera.ops.move import cumsum
+from tessera.ops.move import arange, cumsum
 from tessera.ops.pointwise import copy_
 from tessera.ops.search import searchsorted
 from tessera.ops.sort import sorted_rows, topk
@@ -107,6 +109,22 @@ def chance_of(first, second, p, unused, DIGITS: tl.constexpr):
         return fraction(first, DIGITS) < p, fraction(second, DIGITS) < p
     else:
         return first.to(tl.float64) * (1.0 / (1 << 32)) < p, second.to(tl.float64) * (1.0 / (1 << 32)) < p
+
+
+@triton.jit
+def bits_of(first, second, unused, unused_too, DIGITS: tl.constexpr):
+    return first.to(tl.int64), second.to(tl.int64)
+
+
+@triton.jit
+def exchange(out, bits, size):
+    """Each element of out changes places with one of those from it on; grid: (1,)."""
+    for i in range(size):
+        chosen = tl.load(bits + i).to(tl.uint64)
+        j = i + tl.umulhi(chosen, (size - i).to(tl.uint64)).to(tl.int64)
+        mine = tl.load(out + i)
+        tl.store(out + i, tl.load(out + j))
+        tl.store(out + j, mine)
 
 
 @triton.jit
@@ -188,9 +206,7 @@ def _written(self: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
     return self if drawn is self else copy_(self, drawn, out=self)
 
 
-def _draw(
-    self: torch.Tensor, fn: Any, a: float, b: float, generator: Any, digits: int | None = None
-) -> torch.Tensor:
+def _draw(self: torch.Tensor, fn: Any, a: float, b: float, generator: Any, digits: int | None = None) -> torch.Tensor:
     """Fill `self` with what `fn` makes of random bits."""
     if self.numel() == 0:
         return self
@@ -337,7 +353,7 @@ def random_(self: torch.Tensor, *, generator: Any = None) -> torch.Tensor:
 
 
 def randperm(n: int, *, generator: Any = None, out: torch.Tensor) -> torch.Tensor:
-    """The numbers below n in random order: the order of n random keys."""
+    """The numbers below n in random order: by exchanges one after the other on the CPU, by sorting on a GPU."""
     if n < 0 or out.dtype is torch.bool or n > 2 ** _DIGITS.get(out.dtype, 63) - 1:
         raise Declined("a permutation of this kind")
     if not out.is_floating_point() and n > torch.iinfo(out.dtype).max:
@@ -347,8 +363,13 @@ def randperm(n: int, *, generator: Any = None, out: torch.Tensor) -> torch.Tenso
     if n == 0:
         return out
     keys = torch.empty((1, n), dtype=torch.int64, device=out.device)
-    random_from_(keys, 0, _LARGEST_SPAN, generator=generator)
-    return copy_(out, sorted_rows(keys, n, False)[1].view(n), out=out)
+    _draw(keys, bits_of, 0.0, 0.0, generator, _DIGITS[torch.float64])
+    if not out.is_cpu:
+        return copy_(out, sorted_rows(keys, n, False)[1].view(n), out=out)
+    order = _contiguous(out)
+    arange(0, n, 1, out=order)
+    launch(exchange, (1,), order, keys, n, num_warps=tiles.of(out.device).num_warps)
+    return _written(out, order)
 
 
 def multinomial(
@@ -401,3 +422,41 @@ def native_dropout(input: torch.Tensor, p: float, train: bool | None) -> tuple[t
 @triton.jit
 def kept_and_scaled(x, mask, scale):
     return tl.where(mask != 0, x * scale, 0.0).to(x.dtype)
+
+
+def rrelu_with_noise_into(
+    self: torch.Tensor, noise: torch.Tensor, lower: float = 0.125, upper: float = 1.0 / 3.0, training: bool = False,
+    generator: Any = None, *, out: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """x where it is positive, else noise · x; in training noise is drawn anew, and is 1 where x is positive."""
+    _floating(self)
+    if noise.dtype is not self.dtype or noise.shape != self.shape or out.dtype is not self.dtype:
+        raise Declined("noise of another type or shape")
+    if not training:
+        return leaky_relu(self, (lower + upper) / 2, out=out)
+    uniform_(noise, lower, upper, generator=generator)
+    kind = compute_type(self.dtype)
+    run(noise_kept, (self, noise), kind, self.dtype, noise)
+    return run(f.mul, (self, noise), kind, self.dtype, out)
+
+
+def rrelu_with_noise(
+    self: torch.Tensor, noise: torch.Tensor, lower: float = 0.125, upper: float = 1.0 / 3.0, training: bool = False,
+    generator: Any = None,
+) -> torch.Tensor:  # fmt: skip
+    """`rrelu_with_noise_into` a new, contiguous tensor."""
+    out = torch.empty(self.shape, dtype=self.dtype, device=self.device)
+    return rrelu_with_noise_into(self, noise, lower, upper, training, generator, out=out)
+
+
+def rrelu_with_noise_(
+    self: torch.Tensor, noise: torch.Tensor, lower: float = 0.125, upper: float = 1.0 / 3.0, training: bool = False,
+    generator: Any = None,
+) -> torch.Tensor:  # fmt: skip
+    """`rrelu_with_noise_into` self."""
+    return rrelu_with_noise_into(self, noise, lower, upper, training, generator, out=self)
+
+
+@triton.jit
+def noise_kept(x, noise):
+    return tl.where(x <= 0, noise, 1.0).to(x.dtype)

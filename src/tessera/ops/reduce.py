@@ -11,8 +11,8 @@ Shapes: x of any shape, reduced over any dims (max.dim, argmax: one or all), whi
 Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool. Half types are summed in
 float32, integers in int64, which is also their result; any and all of uint8 give uint8; mean takes floating types. A
 NaN wins in max and min.
-Limits: of complex numbers sums and means alone. argmax and argmin of booleans are left to PyTorch; no extreme of no
-elements.
+Limits: of complex numbers sums, means, products, any and all alone. argmax and argmin of booleans are left to PyTorch;
+no extreme of no elements.
 Source: the pages of torch.sum, torch.mean, torch.prod, torch.amax, torch.any and torch.argmax
 """
 
@@ -27,8 +27,8 @@ import triton.language as tl
 
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
-from tessera.ops.functions import maximum, minimum, mul
-from tessera.ops.generate import compute_type
+from tessera.ops.functions import identity, maximum, minimum, mul, ne
+from tessera.ops.generate import Promotion, apply, compute_type, run_parts
 from tessera.ops.launch import launch
 from tessera.ops.pointwise import fill_
 
@@ -72,17 +72,28 @@ def fold(block, AXIS: tl.constexpr, KIND: tl.constexpr):
 
 
 @triton.jit
-def finish(total, divisor, out, MEAN: tl.constexpr):
+def begin(v, EACH: tl.constexpr, TRUTH: tl.constexpr, COMPUTE: tl.constexpr):
+    """What is combined of the elements `v`."""
+    v = (v != 0).to(COMPUTE) if TRUTH else v.to(COMPUTE)
+    if EACH is not None:
+        v = EACH(v)
+    return v
+
+
+@triton.jit
+def finish(total, divisor, out, LAST: tl.constexpr, MEAN: tl.constexpr):
     if MEAN:
         total = total / divisor
+    if LAST is not None:
+        total = LAST(total)
     return total.to(out.dtype.element_ty)
 
 
 @triton.jit
 def along_rows(
     x, out, num, kept, n, length, pieces, stride_outer, stride_kept, stride_n, initial, divisor,
-    KIND: tl.constexpr, TRUTH: tl.constexpr, MEAN: tl.constexpr, COMPUTE: tl.constexpr,
-    ROWS: tl.constexpr, COLS: tl.constexpr,
+    KIND: tl.constexpr, EACH: tl.constexpr, TRUTH: tl.constexpr, MEAN: tl.constexpr, LAST: tl.constexpr,
+    COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     """out[r, p] = KIND over the pth `length` of the n elements of row r = outer · kept + k.
 
@@ -98,17 +109,17 @@ def along_rows(
     for start in range(first, last, COLS):
         mask = in_rows & (cols < last - start)
         v = tl.load(x + starts + (start + cols) * stride_n, mask=mask)
-        v = (v != 0).to(COMPUTE) if TRUTH else v.to(COMPUTE)
+        v = begin(v, EACH, TRUTH, COMPUTE)
         total = combine(total, fold(tl.where(mask, v, tl.cast(initial, COMPUTE)), 1, KIND), KIND)
     place = rows * pieces + tl.program_id(1)
-    tl.store(out + place, finish(total, divisor, out, MEAN), mask=rows < num)
+    tl.store(out + place, finish(total, divisor, out, LAST, MEAN), mask=rows < num)
 
 
 @triton.jit
 def along_columns(
     x, out, kept, n, length, pieces, stride_outer, stride_kept, stride_n, initial, divisor,
-    KIND: tl.constexpr, TRUTH: tl.constexpr, MEAN: tl.constexpr, COMPUTE: tl.constexpr,
-    ROWS: tl.constexpr, COLS: tl.constexpr,
+    KIND: tl.constexpr, EACH: tl.constexpr, TRUTH: tl.constexpr, MEAN: tl.constexpr, LAST: tl.constexpr,
+    COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     """out[outer, k, p] = KIND over the pth `length` of n elements `stride_n` apart.
 
@@ -125,10 +136,10 @@ def along_columns(
         rows = start + tl.arange(0, ROWS).to(tl.int64)
         mask = (rows < last)[:, None] & in_cols
         v = tl.load(at + (rows * stride_n)[:, None], mask=mask)
-        v = (v != 0).to(COMPUTE) if TRUTH else v.to(COMPUTE)
+        v = begin(v, EACH, TRUTH, COMPUTE)
         total = combine(total, fold(tl.where(mask, v, tl.cast(initial, COMPUTE)), 0, KIND), KIND)
     place = (outer * kept + cols) * pieces + tl.program_id(1)
-    tl.store(out + place, finish(total, divisor, out, MEAN), mask=cols < kept)
+    tl.store(out + place, finish(total, divisor, out, LAST, MEAN), mask=cols < kept)
 
 
 @triton.jit
@@ -226,7 +237,10 @@ def _reduce(
     partial: torch.dtype,
     truth: bool = False,
     mean: bool = False,
+    each: Any = None,
+    last: Any = None,
 ) -> torch.Tensor:
+    """KIND over dims of `each` element (or of its truth), `last` of that; sums and the like are kept in `partial`."""
     dims = _dims(x, dim)
     compute_type(x.dtype)
     out = torch.empty(_result_shape(x, dims, keepdim), dtype=dtype, device=x.device)
@@ -249,7 +263,8 @@ def _reduce(
     target = out if pieces == 1 else torch.empty((outer * kept, pieces), dtype=partial, device=x.device)
     geometry = (length, pieces, stride_outer, stride_kept, stride_n, initial, n)
     constants = {
-        "KIND": kind, "TRUTH": truth, "MEAN": mean and pieces == 1, "COMPUTE": compute_type(partial),
+        "KIND": kind, "EACH": each, "TRUTH": truth, "MEAN": mean and pieces == 1, "LAST": last if pieces == 1 else None,
+        "COMPUTE": compute_type(partial),
         "ROWS": rows, "COLS": cols, "num_warps": row.num_warps,
     }  # fmt: skip
     if across:
@@ -261,12 +276,32 @@ def _reduce(
     if pieces > 1:
         cols = tiles.block(pieces, row.row)
         rows = tiles.block(outer * kept, row.row // cols)
-        constants |= {"TRUTH": False, "MEAN": mean, "ROWS": rows, "COLS": cols}
+        constants |= {"EACH": None, "TRUTH": False, "MEAN": mean, "LAST": last, "ROWS": rows, "COLS": cols}
         launch(
             along_rows, (triton.cdiv(outer * kept, rows),), target, out, outer * kept, 1, pieces,
             pieces, 1, pieces, 0, 1, initial, n, **constants,
         )  # fmt: skip
     return out
+
+
+def sum_of(
+    each: Any, self: torch.Tensor, dim: Any, keepdim: bool, dtype: torch.dtype, wide: torch.dtype, last: Any = None
+) -> torch.Tensor:
+    """Σ each(x) over dims, and `last` of it, computed in `wide`."""
+    return _reduce(self, dim, keepdim, dtype, SUM.value, 0, wide, each=each, last=last)
+
+
+def count_of(self: torch.Tensor, dim: Any, keepdim: bool, dtype: torch.dtype, wide: torch.dtype) -> torch.Tensor:
+    """How many elements over dims are not 0, counted in `wide`."""
+    return _reduce(self, dim, keepdim, dtype, SUM.value, 0, wide, truth=True)
+
+
+def best_of(
+    each: Any, self: torch.Tensor, dim: Any, keepdim: bool, dtype: torch.dtype, wide: torch.dtype, largest: bool
+) -> torch.Tensor:
+    """The largest or smallest each(x) over dims, computed in `wide`."""
+    kind = MAX.value if largest else MIN.value
+    return _reduce(self, dim, keepdim, dtype, kind, _worst(wide, largest), wide, each=each)
 
 
 def _pieces(n: int, programs: int, elements: int, step: int) -> tuple[int, int]:
@@ -306,12 +341,14 @@ def prod(
 def _combined(
     self: torch.Tensor, dim: Any, keepdim: bool, dtype: torch.dtype | None, kind: int, initial: int
 ) -> torch.Tensor:
-    if self.is_complex() and dtype in (None, self.dtype) and kind == SUM.value:
-        return _of_complex(self, dim, keepdim, mean=False)
+    if self.is_complex() and dtype in (None, self.dtype):
+        return _of_complex(self, dim, keepdim, mean=False) if kind == SUM.value else _multiplied(self, dim, keepdim)
     result = dtype or (self.dtype if self.is_floating_point() else torch.int64)
     if self.is_complex() or result.is_complex or result is torch.bool:
         raise Declined("sums of this type")
-    wide = torch.promote_types(self.dtype, result) if result.is_floating_point else result
+    # Short integers are summed in int32 and cut off behind: the sum is the same modulo the size of the type.
+    whole = torch.int64 if result is torch.int64 else torch.int32
+    wide = torch.promote_types(self.dtype, result) if result.is_floating_point else whole
     if not result.is_floating_point and self.is_floating_point():
         raise Declined("sums of this type")
     return _reduce(self, dim, keepdim, result, kind, initial, _summed_in(wide))
@@ -324,6 +361,27 @@ def _of_complex(self: torch.Tensor, dim: Any, keepdim: bool, mean: bool) -> torc
         return self.clone()
     partial = _summed_in(pair.dtype)
     return torch.view_as_complex(_reduce(pair, list(dims), keepdim, pair.dtype, SUM.value, 0, partial, mean=mean))
+
+
+def _multiplied(self: torch.Tensor, dim: Any, keepdim: bool) -> torch.Tensor:
+    """The product of complex numbers: halves are multiplied with each other until one number is left, in float64."""
+    dims = _dims(self, dim)
+    kept = [d for d in range(self.dim()) if d not in dims]
+    shape = _result_shape(self, dims, keepdim)
+    x = self.permute(*dims, *kept).reshape(-1, *(self.shape[d] for d in kept)) if dims else self.unsqueeze(0)
+    odd: torch.Tensor | None = None
+    if self.numel() == 0:
+        out = torch.empty(shape, dtype=self.dtype, device=self.device)
+        return fill_(out, 1, out=out)
+    if x.dtype is not torch.complex128:
+        x = run_parts((identity, identity), (x,), torch.complex128)
+    while x.shape[0] > 1:
+        half = x.shape[0] // 2
+        if x.shape[0] % 2:
+            odd = x[-1] if odd is None else apply(mul, (odd, x[-1]), Promotion.SAME)
+        x = apply(mul, (x[:half], x[half : 2 * half]), Promotion.SAME)
+    whole = torch.empty(x.shape[1:], dtype=self.dtype, device=self.device)
+    return apply(mul, (x[0], 1 if odd is None else odd), Promotion.SAME, whole).view(shape)
 
 
 def mean(
@@ -342,6 +400,7 @@ def mean(
 
 def _truth(self: torch.Tensor, dim: Any, keepdim: bool, kind: int, initial: int) -> torch.Tensor:
     result = torch.uint8 if self.dtype is torch.uint8 else torch.bool
+    self = apply(ne, (self, 0), Promotion.BOOL) if self.is_complex() else self
     return _reduce(self, dim, keepdim, result, kind, initial, torch.int32, truth=True)
 
 

@@ -16,6 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
+from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type
 from tessera.ops.launch import launch
@@ -24,15 +25,15 @@ from tessera.ops.rows import row_starts, view
 
 
 @triton.jit
-def later_if_larger(a, a_place, b, b_place):
-    later = (b != b) | ((a == a) & (b >= a))
-    return tl.where(later, b, a), tl.where(later, b_place, a_place)
+def larger(a, b):
+    """The larger of two; a NaN is above all."""
+    return tl.where((b > a) | (b != b), b, a)
 
 
 @triton.jit
-def later_if_smaller(a, a_place, b, b_place):
-    later = (b != b) | ((a == a) & (b <= a))
-    return tl.where(later, b, a), tl.where(later, b_place, a_place)
+def smaller(a, b):
+    """The smaller of two; a NaN is below all."""
+    return tl.where((b < a) | (b != b), b, a)
 
 
 @triton.jit
@@ -46,24 +47,24 @@ def running(
     cols = tl.arange(0, COLS)[None, :]
     in_rows = (rows < num)[:, None]
     best = tl.load(x + starts, mask=in_rows, other=0).to(COMPUTE)
-    place = tl.zeros([ROWS, 1], tl.int64)
+    place = tl.zeros([ROWS, 1], tl.int32).to(n.dtype)
     for start in range(0, n, COLS):
-        at = start + cols + tl.zeros([ROWS, 1], tl.int64)
-        # Lanes beyond the row repeat its last element, which changes no extreme.
-        inside = tl.minimum(at, n - 1)
-        v = tl.load(x + starts + inside * inner, mask=in_rows, other=0).to(COMPUTE)
-        if LARGEST:
-            v, p = tl.associative_scan((v, inside), 1, later_if_larger)
-            v, p = later_if_larger(best, place, v, p)
-        else:
-            v, p = tl.associative_scan((v, inside), 1, later_if_smaller)
-            v, p = later_if_smaller(best, place, v, p)
+        at = start + cols
+        # Lanes beyond the row come behind all others, so that no extreme knows of them.
         mask = in_rows & (at < n)
-        tl.store(values + starts + at * inner, v.to(values.dtype.element_ty), mask=mask)
-        tl.store(places + starts + at * inner, p, mask=mask)
-        last = at == start + COLS - 1
-        best = tl.sum(tl.where(last, v, 0), axis=1)[:, None].to(COMPUTE)
-        place = tl.sum(tl.where(last, p, 0), axis=1)[:, None]
+        to = starts + at.to(tl.int64) * inner
+        v = tl.load(x + to, mask=mask, other=0).to(COMPUTE)
+        if LARGEST:
+            so_far = larger(best, tl.associative_scan(v, 1, larger))
+        else:
+            so_far = smaller(best, tl.associative_scan(v, 1, smaller))
+        # An extreme stands where it was met last: at the last place so far that holds it, or a NaN.
+        met = tl.where((v == so_far) | (v != v), at, place)
+        p = tl.associative_scan(met, 1, larger)
+        tl.store(values + to, so_far.to(values.dtype.element_ty), mask=mask)
+        tl.store(places + to, p.to(tl.int64), mask=mask)
+        best = tl.sum(tl.where(cols == COLS - 1, so_far, 0), axis=1)[:, None].to(COMPUTE)
+        place = tl.max(p, axis=1)[:, None]
 
 
 def running_extreme(largest: bool) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor, int], None]:
@@ -84,7 +85,7 @@ def running_extreme(largest: bool) -> Callable[[torch.Tensor, torch.Tensor, torc
             copy_(indices, places, out=indices)
             return
         x = self.contiguous()
-        compute, rows = compute_type(x.dtype), view(x, dim, longest=0)
+        compute, rows = compute_type(x.dtype), view(x, dim, longest=tiles.of(x.device).row)
         launch(
             running, rows.grid, x, values, indices, rows.num, rows.n, rows.inner, LARGEST=largest,
             COMPUTE=compute, ROWS=rows.block_rows, COLS=rows.block_cols, num_warps=rows.num_warps,

@@ -2,16 +2,18 @@
 
 A program owns a block of places along the other dims and walks the indices itself, in order, so that equal indices
 never race and the result does not depend on the number of threads. All operators here differ only in the strides they
-give to it.
+give to it: `write_slices` where one index stands for the whole block, or the block is one place; `write_places` where
+each place has indices of its own.
 
 Formula:
     out[…, i[j], …] ← out[…, i[j], …] ∘ src[…, j, …] for j in order
     ∘ takes src, or adds, multiplies, takes the larger or the smaller; mean: the sum divided by how many there are
 Shapes: scatter: index and src of the rank of self, index nowhere larger than src; index_add and its like: index [L],
 src with L slices; index_put: index tensors that broadcast, or masks.
-Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool, src of the type of self; indices
-int64 or int32 (put: int64). Each step rounds to the type of self.
-Limits: up to 5 dims once those of size 1 are left out; no output whose elements share memory.
+Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8, bool and complex numbers, src of the type
+of self; indices int64 or int32 (put: int64). Each step rounds to the type of self.
+Limits: up to 5 dims (of complex numbers 4) once those are joined that all operands walk with one step; no output whose
+elements share memory; complex numbers are written and added up alone.
 Source: the pages of torch.Tensor.scatter_, torch.Tensor.scatter_reduce_, torch.Tensor.index_add_,
 torch.Tensor.index_copy_ and torch.Tensor.index_put_
 """
@@ -30,10 +32,12 @@ from tessera.ops import functions_integer as integer
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.functions import maximum, minimum
-from tessera.ops.generate import Operand, compute_type, run, storage_type
-from tessera.ops.index import checked, without_masks, wrapped
+from tessera.ops.generate import Operand, Promotion, apply, compute_type, run, storage_type
+from tessera.ops.index import checked, outside, without_masks
 from tessera.ops.launch import launch
-from tessera.ops.pointwise import clamp_min, fill_
+from tessera.ops.layout import plan
+from tessera.ops.pointwise import clamp_min, copy_, fill_, number_fits
+from tessera.ops.pointwise_kernels import place
 
 MOST_OTHER_DIMS = 4
 SET, ADD, MUL, MAX, MIN = (tl.constexpr(kind) for kind in range(5))
@@ -55,30 +59,95 @@ def combined(old, new, KIND: tl.constexpr):
 
 
 @triton.jit
-def scatter(
-    out, index, src, flag, num, n, size, d1, d2, d3,
-    o0, o1, o2, o3, i0, i1, i2, i3, s0, s1, s2, s3, o_step, i_step, s_step,
-    KIND: tl.constexpr, COMPUTE: tl.constexpr, WRAP: tl.constexpr, BLOCK: tl.constexpr,
+def put_to(to, value, mask, KIND: tl.constexpr):
+    """What stands at `to` after `value`, which has the type that is computed in."""
+    if KIND != SET:
+        value = combined(tl.load(to, mask=mask).to(value.dtype), value, KIND)
+    return value.to(to.dtype.element_ty)
+
+
+@triton.jit
+def write_slices(
+    out, index, src, flag, num_cols, num_outer, per_program, n, size, size_1, size_2,
+    o_0, o_1, o_2, o_3, i_0, i_1, i_2, i_3, s_0, s_1, s_2, s_3, o_step, i_step, s_step,
+    KIND: tl.constexpr, COMPUTE: tl.constexpr, WRAP: tl.constexpr, ALIKE: tl.constexpr, OUTER: tl.constexpr,
+    COLS: tl.constexpr,
 ):  # fmt: skip
-    """`num` places along the other dims [d0, d1, d2, d3], `n` indices at each; grid: (cdiv(num, BLOCK),)."""
+    """`n` indices, each the same for `num_cols` places o_0 apart, over a loop nest outside of `num_outer` = size_1 ·
+    size_2 · (the rest).
+
+    ALIKE: src has one value for all places of an index. Grid: (cdiv(num_outer, per_program), cdiv(num_cols, COLS)).
+    """
+    # A single place is walked by scalar code.
+    cols = 0 if COLS == 1 else tl.program_id(1).to(tl.int64) * COLS + tl.arange(0, COLS)
+    mask = True if COLS == 1 else cols < num_cols
+    first = tl.program_id(0).to(tl.int64) * per_program
+    for outer in tl.range(first, tl.minimum(first + per_program, num_outer)):
+        to = out + place(outer, size_1, size_2, o_1, o_2, o_3, OUTER) + cols * o_0
+        which = index + place(outer, size_1, size_2, i_1, i_2, i_3, OUTER)
+        given = src + place(outer, size_1, size_2, s_1, s_2, s_3, OUTER)
+        if not ALIKE:
+            given += cols * s_0
+        for j in tl.range(n):
+            i = tl.load(which + j.to(tl.int64) * i_step).to(tl.int64)
+            if WRAP:
+                i = tl.where(i < 0, i + size, i)
+            if not outside(i, size):
+                if ALIKE:
+                    value = tl.load(given + j.to(tl.int64) * s_step)
+                else:
+                    value = tl.load(given + j.to(tl.int64) * s_step, mask=mask)
+                at = to + i * o_step
+                tl.store(at, put_to(at, value.to(COMPUTE), mask, KIND), mask=mask)
+            else:
+                tl.store(flag, 1)
+
+
+@triton.jit
+def write_places(
+    out, index, src, flag, num_cols, num_outer, per_program, n, size, size_1, size_2,
+    o_0, o_1, o_2, o_3, i_0, i_1, i_2, i_3, s_0, s_1, s_2, s_3, o_step, i_step, s_step,
+    KIND: tl.constexpr, COMPUTE: tl.constexpr, WRAP: tl.constexpr, ALIKE: tl.constexpr, OUTER: tl.constexpr,
+    COLS: tl.constexpr,
+):  # fmt: skip
+    """As `write_slices`, where each of the `num_cols` places has indices of its own."""
+    cols = tl.program_id(1).to(tl.int64) * COLS + tl.arange(0, COLS)
+    mask = cols < num_cols
+    first = tl.program_id(0).to(tl.int64) * per_program
+    for outer in tl.range(first, tl.minimum(first + per_program, num_outer)):
+        to = out + place(outer, size_1, size_2, o_1, o_2, o_3, OUTER) + cols * o_0
+        which = index + place(outer, size_1, size_2, i_1, i_2, i_3, OUTER) + cols * i_0
+        given = src + place(outer, size_1, size_2, s_1, s_2, s_3, OUTER)
+        if not ALIKE:
+            given += cols * s_0
+        for j in tl.range(n):
+            i = tl.load(which + j.to(tl.int64) * i_step, mask=mask, other=0).to(tl.int64)
+            if WRAP:
+                i = tl.where(i < 0, i + size, i)
+            bad = tl.max((mask & outside(i, size)).to(tl.int32), axis=0)
+            tl.store(flag, bad, mask=bad != 0)
+            if ALIKE:
+                value = tl.load(given + j.to(tl.int64) * s_step)
+            else:
+                value = tl.load(given + j.to(tl.int64) * s_step, mask=mask)
+            inside = mask & (outside(i, size) == 0)
+            at = to + i * o_step
+            tl.store(at, put_to(at, value.to(COMPUTE), inside, KIND), mask=inside)
+
+
+@triton.jit
+def add_offsets(index, total, flag, n, size, stride, FIRST: tl.constexpr, BLOCK: tl.constexpr):
+    """total[j] += index[j] · stride, where a negative index counts from the end; grid: (cdiv(n, BLOCK),)."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask = at < num
-    c3 = at % d3
-    c2 = (at // d3) % d2
-    c1 = (at // d3 // d2) % d1
-    c0 = at // d3 // d2 // d1
-    to = out + c0 * o0 + c1 * o1 + c2 * o2 + c3 * o3
-    which = index + c0 * i0 + c1 * i1 + c2 * i2 + c3 * i3
-    given = src + c0 * s0 + c1 * s1 + c2 * s2 + c3 * s3
-    for _ in range(n):
-        i = tl.load(which, mask=mask, other=0).to(tl.int64)
-        place, inside = wrapped(i, size, mask, flag, WRAP)
-        value = tl.load(given, mask=inside).to(COMPUTE)
-        if KIND != SET:
-            value = combined(tl.load(to + place * o_step, mask=inside).to(COMPUTE), value, KIND)
-        tl.store(to + place * o_step, value.to(out.dtype.element_ty), mask=inside)
-        which += i_step
-        given += s_step
+    mask = at < n
+    i = tl.load(index + at, mask=mask, other=0).to(tl.int64)
+    i = tl.where(i < 0, i + size, i)
+    bad = tl.max((mask & outside(i, size)).to(tl.int32), axis=0)
+    tl.store(flag, bad, mask=bad != 0)
+    offset = i * stride
+    if not FIRST:
+        offset += tl.load(total + at, mask=mask)
+    tl.store(total + at, offset, mask=mask)
 
 
 def _own(out: torch.Tensor) -> None:
@@ -94,25 +163,44 @@ def _launch(
     along: tuple[int, int, int, int, int],
     kind: int,
     error: type[Exception],
+    wrap: bool = False,
 ) -> None:
     """`others`: (size, strides of out, index, src) of each other dim; `along`: (n, size, strides) of the indexed."""
-    others = tuple(dim for dim in others if dim[0] != 1)
-    if len(others) > MOST_OTHER_DIMS:
-        raise Declined(f"more than {MOST_OTHER_DIMS + 1} dims")
+    if out.is_complex():
+        if kind not in (SET.value, ADD.value):
+            raise Declined("products of complex numbers by index")
+        # A complex number is a row of two: one dim more, in which the same index serves both.
+        others = (*((m, 2 * o, i, 2 * s) for m, o, i, s in others), (2, 1, 0, 1))
+        n, size, o, i, s = along
+        along = (n, size, 2 * o, i, 2 * s)
+        out, src = torch.view_as_real(out), torch.view_as_real(src)
     n, size, *steps = along
-    num = math.prod(dim[0] for dim in others)
-    if num == 0 or n == 0:
+    shape = tuple(dim[0] for dim in others)
+    if n == 0 or 0 in shape:
         return
-    padded = ((1, 0, 0, 0),) * (MOST_OTHER_DIMS - len(others)) + others
-    strides = [dim[k] for k in (1, 2, 3) for dim in padded]
-    row = tiles.of(out.device)
-    block = tiles.block(num, row.flat // 8)
+    first, second, third = ((shape, tuple(dim[k] for dim in others)) for k in (1, 2, 3))
+    loop = plan((second, third), first)
+    of_index, of_src, of_out = loop.strides
+    sizes, row = loop.sizes, tiles.of(out.device)
+    if sizes and steps[0] < of_out[0] and row.one_walks:
+        # The dim that is indexed is the inner one.
+        sizes, of_out, of_index, of_src = (1, *sizes), (0, *of_out), (0, *of_index), (0, *of_src)
+    if len(sizes) > MOST_OTHER_DIMS:
+        raise Declined(f"more than {MOST_OTHER_DIMS + 1} dims that no two of can be walked as one")
+    missing = MOST_OTHER_DIMS - len(sizes)
+    num_cols, *outer = sizes + (1,) * missing
+    strides = [s for one in (of_out, of_index, of_src) for s in one + (0,) * missing]
+    cols = tiles.block(num_cols, row.row // 4)
+    num_outer = math.prod(outer)
+    per_program = max(1, row.flat // (cols * n))
     compute = storage_type(out.dtype) if kind == SET.value else compute_type(out.dtype)
-    with checked(size, out.device, error=error) as flag:
+    with checked(size, out.device, wrap, error) as flag:
         launch(
-            scatter, (triton.cdiv(num, block),), out, index, src, flag, num, n, size,
-            *(dim[0] for dim in padded[1:]), *strides, *steps,
-            KIND=kind, COMPUTE=compute, WRAP=False, BLOCK=block, num_warps=row.num_warps,
+            write_slices if strides[MOST_OTHER_DIMS] == 0 else write_places,
+            (triton.cdiv(num_outer, per_program), triton.cdiv(num_cols, cols)), out, index, src, flag,
+            num_cols, num_outer, per_program, n, size, *outer[:2], *strides, *steps,
+            KIND=kind, COMPUTE=compute, WRAP=wrap, ALIKE=strides[2 * MOST_OTHER_DIMS] == 0,
+            OUTER=math.prod(outer[1:]) > 1, COLS=cols, num_warps=row.num_warps,
         )  # fmt: skip
 
 
@@ -126,8 +214,8 @@ def one(value: Operand, like: torch.Tensor) -> torch.Tensor:
         if value.dtype is not like.dtype or value.dim():
             raise Declined("a value of another type")
         return value
-    if isinstance(value, complex):
-        raise Declined("no kernel for complex types")
+    if isinstance(value, complex) and not like.is_complex():
+        raise Declined("a complex number for a result that is not")
     one = torch.empty((), dtype=like.dtype, device=like.device)
     return fill_(one, value, out=one)
 
@@ -226,7 +314,7 @@ def scatter_reduce_(
     self: torch.Tensor, dim: int, index: torch.Tensor, src: torch.Tensor, reduce: str, *, include_self: bool = True
 ) -> torch.Tensor:
     """As scatter_, with the values reduced, from what is there (include_self) or from nothing."""
-    if self.dtype is torch.bool or src.dim() != index.dim():
+    if self.dtype is torch.bool or self.is_complex() or src.dim() != index.dim():
         raise Declined("a reduction of this kind")
     if reduce == "mean":
         return _averaged(self, include_self, lambda to, of, kind: _scatter(to, dim, index, of, kind), src)
@@ -237,7 +325,9 @@ def scatter_reduce_(
     return _scatter(self, dim, index, src, _REDUCTIONS[reduce])
 
 
-def _along(self: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor, kind: int) -> torch.Tensor:
+def _along(
+    self: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor, kind: int, wrap: bool = False
+) -> torch.Tensor:
     """Slices of `source` along `dim` at the places that a vector of indices names."""
     out, index = _at_least_1d(self), _at_least_1d(index)
     rank = out.dim()
@@ -253,7 +343,7 @@ def _along(self: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tens
     _own(out)
     others = tuple((shape[d], out.stride(d), 0, source.stride(d)) for d in range(rank) if d != dim)
     along = (index.shape[0], out.shape[dim], out.stride(dim), index.stride(0), source.stride(dim))
-    _launch(out, index, source, others, along, kind, IndexError)
+    _launch(out, index, source, others, along, kind, IndexError, wrap)
     return self
 
 
@@ -262,9 +352,10 @@ def index_add_(
 ) -> torch.Tensor:
     """self[index[i]] += alpha · source[i] for dim 0."""
     if alpha != 1:
-        if self.dtype is not source.dtype or (isinstance(alpha, float) and not self.is_floating_point()):
+        if self.dtype is not source.dtype:
             raise Declined("a factor of another type")
-        source = run(f.mul, (source, alpha), compute_type(source.dtype), source.dtype)
+        number_fits(alpha, self.dtype)
+        source = apply(f.mul, (source, alpha), Promotion.SAME)
     return _along(self, dim, index, source, ADD.value)
 
 
@@ -274,22 +365,21 @@ def index_copy_(self: torch.Tensor, dim: int, index: torch.Tensor, source: torch
 
 
 def index_fill_(self: torch.Tensor, dim: int, index: torch.Tensor, value: Operand) -> torch.Tensor:
-    """self[index[i]] = value for dim 0; negative indices, which count from the end, are left to PyTorch."""
+    """self[index[i]] = value for dim 0; negative indices count from the end."""
     rank = max(self.dim(), 1)
-    if not -rank <= dim < rank or index.dim() > 1 or (isinstance(value, float) and not self.is_floating_point()):
+    if not -rank <= dim < rank or index.dim() > 1:
         raise Declined("a fill of this kind")
-    if index.numel() and bool((index < 0).any()):
-        raise Declined("indices that count from the end")
+    number_fits(value, self.dtype)
     index, size = _at_least_1d(index), _at_least_1d(self).shape
     shape = (*size[: dim % rank], index.shape[0], *size[dim % rank + 1 :])
-    return _along(self, dim, index, one(value, self).expand(shape), SET.value)
+    return _along(self, dim, index, one(value, self).expand(shape), SET.value, wrap=True)
 
 
 def index_reduce_(
     self: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor, reduce: str, *, include_self: bool = True
 ) -> torch.Tensor:
     """As index_add_, with the slices multiplied or their extremes taken."""
-    if self.dtype is torch.bool:
+    if self.dtype is torch.bool or self.is_complex():
         raise Declined("a reduction of this kind")
     if reduce == "mean":
         return _averaged(self, include_self, lambda to, of, kind: _along(to, dim, index, of, kind), source)
@@ -300,19 +390,17 @@ def index_reduce_(
     return _along(self, dim, index, source, _REDUCTIONS[reduce])
 
 
-def _places(self: torch.Tensor, indices: list[torch.Tensor], dims: list[int]) -> torch.Tensor:
-    """The offset in elements that each index tuple names, checked; negative indices count from the end."""
-    total: torch.Tensor | None = None
-    for t, d in zip(indices, dims, strict=True):
-        size = self.shape[d]
-        if t.numel() and (int(t.min()) < -size or int(t.max()) >= size):
-            raise IndexError(
-                f"index out of range: dim {d} has {size} elements, so an index must lie in [{-size}, {size}); "
-                "compare the index tensor's minimum and maximum with that"
-            )
-        part = torch.where(t < 0, t + size, t) * self.stride(d)
-        total = part if total is None else total + part
-    assert total is not None, "an index_put without indices was declined before"
+def _offsets(self: torch.Tensor, indices: list[torch.Tensor], dims: list[int]) -> torch.Tensor:
+    """The offset in elements that each tuple of indices names, checked; negative indices count from the end."""
+    n, row = indices[0].numel(), tiles.of(self.device)
+    total = torch.empty((n,), dtype=torch.int64, device=self.device)
+    block = tiles.block(n, row.row)
+    for number, (t, d) in enumerate(zip(indices, dims, strict=True)):
+        with checked(self.shape[d], self.device, wrap=True) as flag:
+            launch(
+                add_offsets, (triton.cdiv(n, block),), t.contiguous(), total, flag, n, self.shape[d], self.stride(d),
+                FIRST=number == 0, BLOCK=block, num_warps=row.num_warps,
+            )  # fmt: skip
     return total
 
 
@@ -345,17 +433,20 @@ def index_put_(
         spread = values.expand(shape)
     except RuntimeError as error:
         raise Declined("shapes do not broadcast") from error
-    places = _places(self, [t.contiguous() for t in wide], dims).reshape(-1)
-    source = spread.reshape(*shape[: len(lead)], -1, *shape[len(lead) + len(middle) :]) if math.prod(shape) else spread
-    if math.prod(shape) == 0:
+    if 0 in shape:
         return self
+    source = spread.reshape(*shape[: len(lead)], -1, *shape[len(lead) + len(middle) :])
+    if len(dims) == 1:
+        places, extent, step = wide[0].reshape(-1), self.shape[dims[0]], self.stride(dims[0])
+    else:
+        places, step = _offsets(self, list(wide), dims), 1
+        extent = 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.stride(), strict=True))
     own = [*range(len(lead)), *range(len(lead) + 1, source.dim())]
     others = tuple(
         (self.shape[d], self.stride(d), 0, source.stride(k)) for d, k in zip([*lead, *rest], own, strict=True)
     )
-    extent = 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.stride(), strict=True))
-    along = (places.shape[0], extent, 1, 1, source.stride(len(lead)))
-    _launch(self, places, source, others, along, ADD.value if accumulate else SET.value, IndexError)
+    along = (places.shape[0], extent, step, places.stride(0), source.stride(len(lead)))
+    _launch(self, places, source, others, along, ADD.value if accumulate else SET.value, IndexError, wrap=True)
     return self
 
 
@@ -374,8 +465,10 @@ def unfold_backward(
     """The gradient of windows along `dim`: each element sums those of the windows that it stands in."""
     out = torch.empty(input_sizes, dtype=grad_in.dtype, device=grad_in.device)
     fill_(out, 0, out=out)
-    if not input_sizes or grad_in.numel() == 0:
-        raise Declined("windows of no elements")
+    if grad_in.numel() == 0:
+        return out
+    if not input_sizes:
+        return copy_(out, grad_in.view(()), out=out)
     dim %= len(input_sizes)
     windows = grad_in.shape[dim]
     places = torch.arange(windows, device=out.device).view(-1, 1) * step + torch.arange(size, device=out.device)

@@ -1,4 +1,4 @@
-"""Places in sorted rows, by binary search: searchsorted and bucketize; and the places that repeats make.
+"""Places in sorted rows, by binary search: searchsorted and bucketize; and repeats, written in runs.
 
 Formula:
     left:  y[r, i] = how many elements of row r are less than x[r, i]
@@ -22,8 +22,11 @@ from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import Operand, compute_type
 from tessera.ops.launch import launch
-from tessera.ops.move import arange, cumsum
+from tessera.ops.move import cumsum
 from tessera.ops.reduce import amin
+
+# Places of one repeated element that are written at once; most are repeated a few times.
+_REPEATED = 8
 
 
 @triton.jit
@@ -51,6 +54,19 @@ def find(
         less = ((w <= v) | (v != v)) if RIGHT else ((w < v) | ((v != v) & (w == w)))
         before = tl.where(inside & less, probe, before)
     tl.store(out + row * n + at, before.to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def write_repeats(ends, out, num, EACH: tl.constexpr, BLOCK: tl.constexpr):
+    """out[j] = i from ends[i - 1] to before ends[i], for `num` i, EACH of them a program; grid: (cdiv(num, EACH),)."""
+    first = tl.program_id(0).to(tl.int64) * EACH
+    start = tl.load(ends + first - 1, mask=first > 0, other=0)
+    for i in tl.range(first, tl.minimum(first + EACH, num)):
+        end = tl.load(ends + i)
+        for at in range(start, end, BLOCK):
+            places = at + tl.arange(0, BLOCK)
+            tl.store(out + places, i.to(out.dtype.element_ty), mask=places < end)
+        start = end
 
 
 def searchsorted(
@@ -93,6 +109,16 @@ def searchsorted(
     return out
 
 
+def write_runs(ends: torch.Tensor, out: torch.Tensor) -> None:
+    """out[j] = i for j from ends[i - 1] to before ends[i]."""
+    row = tiles.of(out.device)
+    each = tiles.block(ends.numel(), row.row)
+    launch(
+        write_repeats, (triton.cdiv(ends.numel(), each),), ends, out, ends.numel(), EACH=each, BLOCK=_REPEATED,
+        num_warps=row.num_warps,
+    )  # fmt: skip
+
+
 def repeat_interleave(repeats: torch.Tensor, *, output_size: int | None = None) -> torch.Tensor:
     """0 as often as repeats[0], 1 as often as repeats[1], …, in the type of repeats, int32 or int64."""
     if repeats.dtype not in (torch.int32, torch.int64) or repeats.dim() != 1:
@@ -105,9 +131,9 @@ def repeat_interleave(repeats: torch.Tensor, *, output_size: int | None = None) 
     total = int(ends[-1])
     if output_size not in (None, total):
         raise Declined("an output of another size")
-    places = torch.empty((total,), dtype=torch.int64, device=repeats.device)
-    arange(0, total, 1, out=places)
-    return searchsorted(ends, places, out_int32=repeats.dtype is torch.int32, right=True)
+    out = torch.empty((total,), dtype=repeats.dtype, device=repeats.device)
+    write_runs(ends, out)
+    return out
 
 
 def bucketize(

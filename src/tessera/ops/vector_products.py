@@ -3,7 +3,7 @@
 Formula:
     mv:    y[m] = Σ_k A[m, k] · v[k];   addmv: beta · y₀ + alpha · A v
     addr:  out[m, n] = beta · out₀[m, n] + alpha · u[m] · v[n]
-    dot:   Σ_k u[k] · v[k];   trace: Σ_i A[i, i]
+    dot:   Σ_k u[k] · v[k];   vdot: Σ_k conj(u[k]) · v[k];   trace: Σ_i A[i, i]
     cross: y[i] = a[i + 1] · b[i + 2] - a[i + 2] · b[i + 1], places modulo 3
 Shapes: A [M, K]; vectors [K], [M], [N]; what is added broadcasts to the result. cross: vectors of 3 elements along one
 dim; the other dims broadcast.
@@ -19,6 +19,7 @@ import torch
 
 from tessera.ops import functions_math as f
 from tessera.ops import matmul, reduce
+from tessera.ops.complex_numbers import conj_physical, resolved
 from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type, run
 from tessera.ops.layout import broadcast_shape
@@ -62,11 +63,16 @@ def dot(self: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return matmul.mm(self.unsqueeze(0), other.unsqueeze(1)).view(())
 
 
+def vdot(self: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Σ conj(self) · other of two vectors."""
+    return dot(conj_physical(resolved(self)) if self.is_complex() else self, other)
+
+
 def cross(self: torch.Tensor, other: torch.Tensor, *, dim: int = -1) -> torch.Tensor:
     """The cross product of vectors of 3 elements along dim, of one type; the other dims are broadcast."""
     if self.dtype is not other.dtype or self.dim() != other.dim() or not -self.dim() <= dim < self.dim():
         raise Declined("vectors that do not fit each other")
-    if self.shape[dim] != 3 or other.shape[dim] != 3 or self.dtype is torch.bool:
+    if self.shape[dim] != 3 or other.shape[dim] != 3 or self.dtype is torch.bool or self.is_complex():
         raise Declined("vectors that do not have 3 elements, or booleans")
     shape = broadcast_shape((tuple(self.shape), tuple(other.shape)))
     out = torch.empty(shape, dtype=self.dtype, device=self.device)

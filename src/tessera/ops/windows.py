@@ -14,7 +14,6 @@ HAL inria-00112631; the pages of torch.nn.functional.unfold and torch.nn.functio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import triton
@@ -28,37 +27,43 @@ from tessera.ops.launch import launch
 
 @triton.jit
 def columns_of_image(
-    x, y, numel, h, w, kh, kw, dh, dw, ph, pw, sh, sw, oh, ow, BLOCK: tl.constexpr,
+    x, y, h, w, kh, kw, dh, dw, ph, pw, sh, sw, oh, ow, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """x is [planes, h, w], y is [planes, kh, kw, oh, ow], both contiguous; grid: (cdiv(numel of y, BLOCK),)."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask = at < numel
-    window = at // ow // oh
-    row = ((at // ow) % oh) * sh - ph + ((window // kw) % kh) * dh
-    col = (at % ow) * sw - pw + (window % kw) * dw
-    inside = mask & (row >= 0) & (row < h) & (col >= 0) & (col < w)
-    value = tl.load(x + (window // kw // kh) * h * w + row * w + col, mask=inside, other=0)
-    tl.store(y + at, value, mask=mask)
+    """x is [planes, h, w], y is [planes, kh, kw, oh, ow], both contiguous; grid: (planes * kh * kw,)."""
+    window = tl.program_id(0).to(tl.int64)
+    top, left = (window // kw) % kh * dh - ph, (window % kw) * dw - pw
+    plane, to = x + (window // kw // kh) * h * w, y + window * oh * ow
+    for o in range(oh):
+        row = o * sh + top
+        for begin in range(0, ow, BLOCK):
+            p = begin + tl.arange(0, BLOCK)
+            col = p * sw + left
+            inside = (row >= 0) & (row < h) & (p < ow) & (col >= 0) & (col < w)
+            value = tl.load(plane + row * w + col, mask=inside, other=0)
+            tl.store(to + o * ow + p, value, mask=p < ow)
 
 
 @triton.jit
 def image_of_columns(
-    x, y, numel, h, w, kh, kw, dh, dw, ph, pw, sh, sw, oh, ow, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
+    x, y, num_rows, per_program, h, w, kh, kw, dh, dw, ph, pw, sh, sw, oh, ow,
+    COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """x is [planes, kh, kw, oh, ow], y is [planes, h, w], both contiguous; grid: (cdiv(numel of y, BLOCK),)."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask = at < numel
-    plane = x + (at // w // h) * kh * kw * oh * ow
-    total = tl.zeros([BLOCK], COMPUTE)
-    for i in range(kh):
-        row = (at // w) % h + ph - i * dh
-        in_row = mask & (row >= 0) & (row % sh == 0) & (row // sh < oh)
-        for j in range(kw):
-            col = at % w + pw - j * dw
-            inside = in_row & (col >= 0) & (col % sw == 0) & (col // sw < ow)
-            place = ((i * kw + j) * oh + row // sh) * ow + col // sw
-            total += tl.load(plane + place, mask=inside, other=0).to(COMPUTE)
-    tl.store(y + at, total.to(y.dtype.element_ty), mask=mask)
+    """x is [planes, kh, kw, oh, ow], y is [planes, h, w], both contiguous; grid: (cdiv(num_rows, per_program),)."""
+    begin = tl.program_id(0).to(tl.int64) * per_program
+    for pixels in range(begin, tl.minimum(begin + per_program, num_rows)):
+        plane = x + (pixels // h) * kh * kw * oh * ow
+        for c in range(0, w, BLOCK):
+            at = c + tl.arange(0, BLOCK)
+            total = tl.zeros([BLOCK], COMPUTE)
+            for i in range(kh):
+                row = pixels % h + ph - i * dh
+                if (row >= 0) & (row % sh == 0) & (row // sh < oh):
+                    for j in range(kw):
+                        col = at + (pw - j * dw)
+                        inside = (at < w) & (col >= 0) & (col % sw == 0) & (col // sw < ow)
+                        place = ((i * kw + j) * oh + row // sh) * ow + col // sw
+                        total += tl.load(plane + place, mask=inside, other=0).to(COMPUTE)
+            tl.store(y + pixels * w + at, total.to(y.dtype.element_ty), mask=at < w)
 
 
 Pair = Sequence[int]
@@ -76,17 +81,6 @@ def _windows(sizes: Pair, kernel: Pair, dilation: Pair, padding: Pair, stride: P
     return oh, ow
 
 
-def _launch(kernel: Any, x: torch.Tensor, y: torch.Tensor, geometry: tuple[int, ...], **constants: Any) -> None:
-    if y.numel() == 0:
-        return
-    row = tiles.of(x.device)
-    block = tiles.block(y.numel(), row.flat // 8)
-    launch(
-        kernel, (triton.cdiv(y.numel(), block),), x, y, y.numel(), *geometry,
-        **constants, BLOCK=block, num_warps=row.num_warps,
-    )  # fmt: skip
-
-
 def im2col(self: torch.Tensor, kernel_size: Pair, dilation: Pair, padding: Pair, stride: Pair) -> torch.Tensor:
     """The windows of self[N, C, H, W] (or without N) as columns [N, C · KH · KW, OH · OW]."""
     if self.dim() not in (3, 4) or 0 in self.shape[-3:]:
@@ -96,8 +90,12 @@ def im2col(self: torch.Tensor, kernel_size: Pair, dilation: Pair, padding: Pair,
     oh, ow = _windows((h, w), kernel_size, dilation, padding, stride)
     kh, kw = kernel_size
     y = torch.empty((*lead, channels * kh * kw, oh * ow), dtype=self.dtype, device=self.device)
-    geometry = (h, w, kh, kw, *dilation, *padding, *stride, oh, ow)
-    _launch(columns_of_image, self.contiguous(), y, geometry)
+    if y.numel():
+        row = tiles.of(self.device)
+        launch(
+            columns_of_image, (y.numel() // (oh * ow),), self.contiguous(), y, h, w, kh, kw, *dilation, *padding,
+            *stride, oh, ow, BLOCK=min(tiles.power_of_2(ow), row.row // 2), num_warps=row.num_warps,
+        )  # fmt: skip
     return y
 
 
@@ -115,6 +113,13 @@ def col2im(
     if rows % (kh * kw) or cols != oh * ow:
         raise Declined("columns that do not fit the windows")
     y = torch.empty((*lead, rows // (kh * kw), *output_size), dtype=self.dtype, device=self.device)
-    geometry = (*output_size, kh, kw, *dilation, *padding, *stride, oh, ow)
-    _launch(image_of_columns, self.contiguous(), y, geometry, COMPUTE=compute_type(self.dtype))
+    if y.numel():
+        row, width = tiles.of(self.device), output_size[1]
+        num_rows = y.numel() // width
+        per_program = tiles.block(num_rows, max(1, row.flat // tiles.power_of_2(width * kh * kw)))
+        launch(
+            image_of_columns, (triton.cdiv(num_rows, per_program),), self.contiguous(), y, num_rows, per_program,
+            *output_size, kh, kw, *dilation, *padding, *stride, oh, ow, COMPUTE=compute_type(self.dtype),
+            BLOCK=min(tiles.power_of_2(width), row.row // 2), num_warps=row.num_warps,
+        )  # fmt: skip
     return y

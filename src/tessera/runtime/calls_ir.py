@@ -10,7 +10,8 @@ Out: `tessera_use`, which is told the pool, `tessera_divert`, which switches the
 A chain's record is made of 64-bit words: a header of `HEADER` words (launches, pointers, most argument words of one
 launch, whether any has more than one program), then for each launch `LAUNCH` words (function, x, y, z, argument words,
 patches), the argument words, and three words a patch: argument, pointer, offset in bytes. A launch without patches
-reads its arguments in the record; else in a copy on the stack, so that threads share nothing.
+reads its arguments in the record; else in a copy on the stack, so that threads share nothing. The pointer behind the
+last one is that copy: words behind the arguments are a table that the kernel is given the address of.
 
 Where a launch is to be seen by Python first, as a capture needs, all chains and launchers are *diverted*: they call
 their slow function, which launches one by one through `pool.launch`. The interpreter's lock is given up while kernels
@@ -171,8 +172,12 @@ entry:
   %parallel.at = getelementptr i64, ptr %record, i64 3
   %parallel.word = load i64, ptr %parallel.at
   %first = getelementptr i64, ptr %record, i64 <header>
-  %pointers = alloca i64, i64 %expected, align 16
+  %places = add i64 %expected, 1
+  %pointers = alloca i64, i64 %places, align 16
   %copy = alloca i64, i64 %most, align 16
+  %copy.int = ptrtoint ptr %copy to i64
+  %copy.at = getelementptr i64, ptr %pointers, i64 %expected
+  store i64 %copy.int, ptr %copy.at
   %straight = icmp eq i64 %diverted, 0
   %right = icmp eq i64 %count, %expected
   %here = and i1 %straight, %right

@@ -10,6 +10,7 @@ An eager operator is a chain whose pointers are its tensors; a captured graph is
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,11 @@ Chain = Callable[..., None]
 
 @dataclass(frozen=True, kw_only=True)
 class Patch:
-    """Argument `slot` is pointer number `source` of the chain, `offset` bytes further on."""
+    """Argument `slot` is pointer number `source` of the chain, `offset` bytes further on.
+
+    The pointer behind the chain's last one is the memory of the packed arguments themselves: what is packed behind the
+    arguments is a table of the launch.
+    """
 
     slot: int
     source: int
@@ -48,7 +53,7 @@ class Launch:
 
 def make_chain(launches: Sequence[Launch], num_pointers: int = 0, keep: Any = None) -> Chain:
     """The function that runs `launches`; it keeps `keep` alive, which should be what holds the kernels' code."""
-    assert all(p.source < num_pointers for one in launches for p in one.patches), "a patch names no pointer"
+    assert all(p.source <= num_pointers for one in launches for p in one.patches), "a patch names no pointer"
     state = (_record(launches, num_pointers), _one_by_one(tuple(launches), num_pointers), keep)
     return bind(entries().chain, state)
 
@@ -73,13 +78,16 @@ def _one_by_one(launches: tuple[Launch, ...], num_pointers: int) -> Chain:
     def run(*pointers: int) -> None:
         assert len(pointers) == num_pointers, f"a chain of {num_pointers} pointers was given {len(pointers)}"
         for one in launches:
-            launch(one.address, _patched(one, pointers), *one.grid)
+            packed = _patched(one, pointers)
+            launch(one.address, packed.raw, *one.grid)
 
     return run
 
 
-def _patched(one: Launch, pointers: tuple[int, ...]) -> PackedArgs:
-    packed = bytearray(one.packed)
+def _patched(one: Launch, pointers: tuple[int, ...]) -> ctypes.Array[ctypes.c_char]:
+    """The arguments, in memory that holds the table while the launch runs."""
+    packed = ctypes.create_string_buffer(one.packed, len(one.packed))
+    sources = (*pointers, ctypes.addressof(packed))
     for patch in one.patches:
-        struct.pack_into("<Q", packed, 8 * patch.slot, pointers[patch.source] + patch.offset)
-    return bytes(packed)
+        struct.pack_into("<Q", packed, 8 * patch.slot, sources[patch.source] + patch.offset)
+    return packed

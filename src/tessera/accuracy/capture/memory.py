@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -14,8 +15,7 @@ from tessera.accuracy.capture.records import Edge
 from tessera.accuracy.capture.value import Value, value_of
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A tensor without its data: enough to look at the same memory again while its storage lives."""
 
     storage: int
@@ -100,7 +100,7 @@ class Memory:
         """The measure of the same numbers in the same order, if they were measured in another shape."""
         if tensor.layout != torch.strided or not tensor.is_contiguous() or not tensor.numel():
             return None
-        plain = replace(place, shape=(tensor.numel(),), stride=(1,))
+        plain = place._replace(shape=(tensor.numel(),), stride=(1,))
         known = self._known.get(plain)
         if known is not None and known[0] == version:
             return replace(known[1], shape=place.shape, stride=place.stride)

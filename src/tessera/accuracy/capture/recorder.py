@@ -14,7 +14,6 @@ from typing import Protocol
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves, tree_map
 
 from tessera.accuracy.call import floating_tensors
 from tessera.accuracy.capture.memory import Memory
@@ -106,9 +105,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _inputs(self, args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[Edge, ...]:
         with _disable_current_modes():
-            return tuple(
-                self._memory.edge(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)
-            )
+            return tuple([self._memory.edge(tensor) for tensor in (*tensors_of(args), *tensors_of(kwargs))])
 
     def _note(
         self,
@@ -153,7 +150,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result: object,
     ) -> tuple[list[Value], list[Value]]:
         """Records of the outputs (with what was written in place), and of whole buffers behind what was written."""
-        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        outputs = list(tensors_of(result))
         if is_pure_view(func):
             return [self._memory.viewed(index, tensor) for tensor in outputs], []
         changed = mutated(func, args, kwargs)
@@ -219,6 +216,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return hook
 
 
+def tensors_of(tree: object) -> Iterator[torch.Tensor]:
+    """The tensors among the arguments or results of an operator, which nest in lists and nothing else."""
+    if isinstance(tree, torch.Tensor):
+        yield tree
+    elif isinstance(tree, (list, tuple)):
+        for value in tree:
+            yield from tensors_of(value)
+    elif isinstance(tree, Mapping):
+        yield from tensors_of(tuple(tree.values()))
+
+
 def mutated(func: torch._ops.OpOverload, args: Sequence[object], kwargs: Mapping[str, object]) -> list[torch.Tensor]:
     """The tensors that the operator writes to, by its schema, or by what is known where the schema does not say it."""
     found = [leaf for place in _unsaid(func, args) if isinstance(leaf := args[place], torch.Tensor)]
@@ -227,7 +235,7 @@ def mutated(func: torch._ops.OpOverload, args: Sequence[object], kwargs: Mapping
     for position, argument in enumerate(func._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             given = args[position] if position < len(args) else kwargs.get(argument.name)
-            found += [leaf for leaf in tree_leaves(given) if isinstance(leaf, torch.Tensor)]
+            found += tensors_of(given)
     return found
 
 
@@ -249,11 +257,12 @@ def describe_arguments(
     number = iter(range(1_000_000))
 
     def spell(value: object) -> object:
-        return _Word(f"%{next(number)}") if isinstance(value, torch.Tensor) else value
+        if isinstance(value, torch.Tensor):
+            return _Word(f"%{next(number)}")
+        return type(value)(map(spell, value)) if isinstance(value, (list, tuple)) else value
 
-    names = [argument.name for argument in func._schema.arguments]
-    given = [*zip(names, args, strict=False), *kwargs.items()]
-    return tuple((name, repr(tree_map(spell, value))) for name, value in given)
+    named = zip((argument.name for argument in func._schema.arguments), args, strict=False)
+    return tuple([(name, repr(spell(value))) for name, value in (*named, *kwargs.items())])
 
 
 class _Word(str):

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from tessera.accuracy.capture.chunks import BUCKETS
 from tessera.accuracy.capture.records import Edge, Final, ModuleCall, Op, Trace
-from tessera.accuracy.capture.value import BUCKETS, Spread, Value
+from tessera.accuracy.capture.value import Spread, Value
 from tessera.core.errors import MissingDependency, UsageError
 
 FORMAT = 3

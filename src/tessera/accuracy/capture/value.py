@@ -13,29 +13,32 @@ Farach-Colton, "Finding frequent items in data streams", 2002; as a norm estimat
 
 from __future__ import annotations
 
-import ctypes
 import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 import torch
 
-# A prime: the columns of no usual tensor line up with it, so that a fault in one column meets all buckets.
-BUCKETS = 61
-_SEED = 20260101
-# Elements that are measured at a time: they stay in a core's cache from one pass to the next, and so few that PyTorch
-# does not wake its other threads, which costs more than they help. The bytes of a chunk are whole words in every type.
-_CHUNK = 536 * BUCKETS
-# Chunk k takes its signs from this many times k on, modulo a prime below the chunk's size, so that no two chunks near
-# each other have the same signs in the same buckets.
-_STEP, _OFFSETS = 521, 32693
+from tessera.accuracy.capture.chunks import (
+    BUCKETS,
+    CHUNK,
+    OFFSETS,
+    WORD_BYTES,
+    Chunks,
+    bytes_of,
+    check_of,
+    signed_sums,
+    signs,
+)
+from tessera.accuracy.capture.measure import measured
+
 # Larger numbers, such as masks at the end of float64, count as this: their sums must not overflow.
 _LARGEST = 1e150
 # Sums of squares between these are right in float32.
 _SAFE_POWER = (1e-24, 1e30)
+_HOST = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,37 +97,22 @@ class Value:
         return f"{self.dtype}{list(self.shape)}"
 
 
-@lru_cache(maxsize=2)
-def _signs(dtype: torch.dtype) -> torch.Tensor:
-    """Random signs, as many as the last offset and a chunk need.
-
-    Not drawn by PyTorch: while a candidate's kernels are in the place of PyTorch's, they would be drawn by those.
-    """
-    drawn = np.random.Generator(np.random.PCG64(_SEED)).integers(2, size=_OFFSETS + _CHUNK, dtype=np.int8)
-    return torch.from_numpy(drawn * 2 - 1).to(dtype)
-
-
-@lru_cache(maxsize=1)
-def _weights() -> np.ndarray:
-    """Odd random numbers of 64 bits: a sum of words weighed with them changes whenever one word does."""
-    drawn = np.random.Generator(np.random.PCG64(_SEED)).integers(1 << 63, size=_CHUNK, dtype=np.int64)
-    return drawn | 1
-
-
 def value_of(tensor: torch.Tensor) -> Value:
     """Measure a tensor of any type on any device. Call it where no dispatch mode is active."""
     plain = tensor.detach()
-    sums = _Sums(_flat(plain))
+    flat = _flat(plain)
+    chunks = measured(flat)
+    cleaned = [_clean(flat, chunks, number) for number in _unsafe(chunks)]
     return Value(
         dtype=str(plain.dtype).removeprefix("torch."),
         shape=tuple(plain.shape),
         stride=tuple(plain.stride()) if plain.layout == torch.strided else (),
-        digest=sums.digest(),
-        sketch=sums.sketch(),
-        norm=sums.norm,
-        largest=sums.largest,
-        nans=sums.nans,
-        infs=sums.infs,
+        digest=_digest(flat, chunks),
+        sketch=_sketch(chunks),
+        norm=_norm(chunks),
+        largest=float(chunks.largest.max(initial=0.0)) if flat.dtype == torch.float64 else math.nan,
+        nans=sum(nans for nans, _ in cleaned),
+        infs=sum(infs for _, infs in cleaned),
     )
 
 
@@ -134,101 +122,58 @@ def _flat(tensor: torch.Tensor) -> torch.Tensor:
         tensor = tensor.dequantize()
     if tensor.layout != torch.strided:
         tensor = tensor.to_dense()
-    flat = tensor.resolve_conj().resolve_neg().contiguous().flatten().cpu()
+    flat = tensor.resolve_conj().resolve_neg().contiguous().flatten()
     flat = torch.view_as_real(flat).flatten() if flat.is_complex() else flat
     # A single element counts as contiguous whatever its stride is.
     return flat.as_strided(flat.shape, (1,)) if flat.numel() == 1 else flat
 
 
-class _Sums:
-    """What is measured, chunk by chunk, so that a chunk is read from memory once and widened alone."""
+def _unsafe(chunks: Chunks) -> list[int]:
+    """Which chunks hold numbers whose squares are not safe in float32, or what is no number."""
+    low, high = _SAFE_POWER
+    # Chunks of zeros are right as they are.
+    rows = enumerate(zip(chunks.power.tolist(), chunks.largest.tolist(), strict=True))
+    return [number for number, (power, largest) in rows if not (low < power < high or power == largest == 0)]
 
-    def __init__(self, flat: torch.Tensor) -> None:
-        self.norm = 0.0
-        self.largest = 0.0 if flat.dtype == torch.float64 else math.nan
-        self.nans = self.infs = 0
-        # Shorter types have no numbers that float32 does not hold; whole numbers may need float64.
-        self._wide = torch.float32 if flat.is_floating_point() and flat.dtype != torch.float64 else torch.float64
-        # The rounding of sums in float32 is far below that of shorter types, and would drown that of float32.
-        self._summed = torch.float64 if flat.dtype == torch.float32 else self._wide
-        self._parts: list[torch.Tensor] = []
-        self._checks: list[int] = []
-        # Room for one chunk: new memory for each would cost as much as the sums.
-        self._room = torch.empty(min(_CHUNK, flat.numel()), dtype=self._wide)
-        data = _bytes(flat)
-        for start in range(0, flat.numel(), _CHUNK):
-            chunk = flat[start : start + _CHUNK]
-            size = flat.element_size()
-            self._checks.append(_check(data[start * size : (start + chunk.numel()) * size]))
-            self._add(chunk.to(self._wide))
 
-    def _add(self, wide: torch.Tensor) -> None:
-        part = self._bucketed(wide)
-        # Not a dot product: libraries of linear algebra wake their threads for it, however small it is.
-        norm = math.sqrt(power) if (power := float(self._room[: wide.numel()].square_().sum())) >= 0 else math.nan
-        if not _SAFE_POWER[0] < power < _SAFE_POWER[1]:
-            wide, norm = self._cleaned(wide.double())
-            part = _buckets(wide * self._signs(torch.float64)[: wide.numel()], torch.float64)
-        self.norm = math.hypot(self.norm, norm)
-        if not math.isnan(self.largest):
-            low, high = torch.aminmax(wide)
-            self.largest = max(self.largest, -float(low), float(high))
-        self._parts.append(part)
+def _clean(flat: torch.Tensor, chunks: Chunks, number: int) -> tuple[int, int]:
+    """Measure a chunk again, of very small or large numbers or what is no number, in float64 and without the latter.
 
-    def _cleaned(self, wide: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """A chunk of very small or large numbers, or what is no number, without the latter; and its norm."""
-        norm = float(wide.square().sum().sqrt())
-        if norm < _LARGEST:
-            return wide, norm
-        self.nans += int(wide.isnan().sum())
-        self.infs += int(wide.isinf().sum())
+    Returns how many are not a number and how many infinite.
+    """
+    wide = flat[number * CHUNK : (number + 1) * CHUNK].cpu().double()
+    nans = infs = 0
+    power = float(wide.square().sum())
+    if not power < _LARGEST**2:
+        nans, infs = int(wide.isnan().sum()), int(wide.isinf().sum())
         wide = wide.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp(-_LARGEST, _LARGEST)
-        return wide, float(torch.linalg.vector_norm(wide))
-
-    def _bucketed(self, wide: torch.Tensor) -> torch.Tensor:
-        """The sums by bucket; leaves the signed numbers in the room for a chunk."""
-        signed = torch.mul(wide, self._signs(self._wide)[: wide.numel()], out=self._room[: wide.numel()])
-        return _buckets(signed, self._summed)
-
-    def _signs(self, dtype: torch.dtype) -> torch.Tensor:
-        return _signs(dtype)[len(self._parts) * _STEP % _OFFSETS :]
-
-    def sketch(self) -> np.ndarray:
-        """The buckets of all chunks together, each chunk with a sign of its own."""
-        if len(self._parts) < 2:
-            return self._parts[0].numpy() if self._parts else np.zeros(BUCKETS)
-        signs = _signs(torch.float64)[torch.arange(len(self._parts)) % _OFFSETS]
-        return (torch.stack(self._parts) * signs[:, None]).sum(0).numpy()
-
-    def digest(self) -> int:
-        """The checksum of the chunks' checksums."""
-        checks = self._checks
-        return checks[0] if len(checks) == 1 else _check(np.array(checks, dtype=np.int64).view(np.uint8))
+        power = float(torch.linalg.vector_norm(wide)) ** 2
+    chunks.power[number] = power
+    chunks.largest[number] = float(wide.abs().max())
+    chunks.sums[number] = signed_sums(wide, number, torch.float64)
+    return nans, infs
 
 
-def _bytes(flat: torch.Tensor) -> np.ndarray:
-    """The bytes of a contiguous tensor, while it lives. `numpy()` would forbid its owner to resize or free it."""
-    if not flat.numel():
-        return np.empty(0, np.uint8)
-    memory = memoryview((ctypes.c_uint8 * flat.nbytes).from_address(flat.data_ptr()))
-    return np.frombuffer(memory, dtype=np.uint8)
+def _norm(chunks: Chunks) -> float:
+    return math.hypot(*np.sqrt(chunks.power).tolist())
 
 
-def _buckets(signed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    left = signed.numel() % BUCKETS
-    total = signed[: signed.numel() - left].view(-1, BUCKETS).sum(0, dtype=dtype).double()
-    if left:
-        total[:left] += signed[signed.numel() - left :]
-    return total
+def _sketch(chunks: Chunks) -> np.ndarray:
+    """The buckets of all chunks together, each chunk with a sign of its own."""
+    count = len(chunks.sums)
+    if count < 2:
+        return chunks.sums[0].copy() if count else np.zeros(BUCKETS)
+    each = signs(torch.float64, _HOST).numpy()[:OFFSETS]
+    sketch: np.ndarray = (each[:count] if count <= OFFSETS else np.resize(each, count)) @ chunks.sums
+    return sketch
 
 
-def _check(data: np.ndarray) -> int:
-    """The sum of the words of eight bytes, each weighed by its place, and a checksum of the bytes behind the last."""
-    words = data[: data.size - data.size % 8].view(np.int64)
-    rest = zlib.crc32(data[words.nbytes :].data) if words.nbytes < data.size else 0
-    return rest ^ int(
-        np.dot(words, np.resize(_weights(), words.size) if words.size > _CHUNK else _weights()[: words.size])
-    )
+def _digest(flat: torch.Tensor, chunks: Chunks) -> int:
+    """The checksum of the chunks' checksums, the last one with that of the bytes behind the last word."""
+    checks = chunks.check.copy()
+    if behind := flat.nbytes % WORD_BYTES:
+        checks[-1] ^= zlib.crc32(bytes_of(flat.view(torch.uint8)[-behind:].cpu()).data)
+    return int(checks[0]) if len(checks) == 1 else check_of(checks.view(np.uint8))
 
 
 def distance(a: Value, b: Value) -> float:
@@ -242,7 +187,7 @@ def scalar_of(value: Value) -> float:
     """The number that a tensor of one element holds: its sketch is that number with the sign of the first place."""
     if value.nans or value.infs:
         return math.nan if value.nans else math.inf
-    return float(value.sketch[0]) * float(_signs(torch.float64)[0])
+    return float(value.sketch[0]) * float(signs(torch.float64, _HOST)[0])
 
 
 def _length(vector: np.ndarray) -> float:

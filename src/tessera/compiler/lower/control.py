@@ -156,7 +156,7 @@ def enter(
         if isinstance(arg.type, BlockType):
             buffer = low.scratch(arg)
             if arg not in unwritten:
-                low.fill(buffer, init)
+                low.keep(buffer, init)
             low.buffers[arg] = buffer
         else:
             slots.scalars.append((arg, low.scalar(init)))
@@ -187,7 +187,7 @@ def carry(low: FunctionLowering, yielded: Sequence[Value], args: Sequence[Value]
         elif value is not arg and low.buffers.get(value) != low.buffers[arg]:
             moves.append((value, arg))
     for value, arg in _in_place_first(low, moves):
-        low.fill(low.buffers[arg], value)
+        low.keep(low.buffers[arg], value)
     return scalars
 
 
@@ -224,7 +224,11 @@ def _visits(low: FunctionLowering, value: Value) -> list[reach.Visit]:
 def publish(low: FunctionLowering, args: Sequence[Value], results: Sequence[Value]) -> None:
     """After a loop its results are what it last carried."""
     for arg, result in zip(args, results, strict=True):
-        if isinstance(arg.type, BlockType):
-            low.buffers[result] = low.buffers[arg]
-        else:
+        if not isinstance(arg.type, BlockType):
             low.scalars[result] = low.scalars[arg]
+        elif low.in_registers(arg):
+            # What follows may reach into the block by index, which registers do not allow.
+            low.buffers[result] = low.scratch(result)
+            low.keep(low.buffers[result], arg)
+        else:
+            low.buffers[result] = low.buffers[arg]

@@ -67,28 +67,75 @@ def _compare_floats(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
 
 
 def _divide(name: str) -> Row:
-    """Integer division. Vectors of up to 32 bits divide in double, which is exact there and many times faster.
+    """Integer division. Vectors divide in double, which is many times faster than one element after the other.
 
     A division by zero, or of the smallest number by −1, has no defined result, but must not end the process, as the
     processor's own instruction would: lanes behind a mask often hold a zero.
-
-    For |a|, |b| < 2³² a quotient that is no integer differs from the next one by at least 2⁻³² of itself, far more than
-    double's rounding, so that truncation gives the integer quotient.
     """
     signed, remainder = name[0] == "s", name.endswith("rem")
 
     def row(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
         a, d = args
-        if not to.lanes or to.bits > 32 or d.const is not None:
+        if not to.lanes or d.const is not None:
             return b.binary(name, a, _harmless(b, a, d, signed))
-        wide = to.with_scalar("double")
-        extend, back = ("sitofp", "fptosi") if signed else ("uitofp", "fptoui")
-        # The intermediate i64 keeps −2³¹ / −1 and the range of unsigned numbers defined.
-        quotient = b.fdiv(b.cast(extend, a, wide), b.cast(extend, d, wide))
-        whole = b.intrinsic(f"{back}.sat", to, [quotient], [to, wide])
-        return b.sub(a, b.mul(whole, d)) if remainder else whole
+        divide = _divide_long if to.bits > 32 else _divide_short
+        return divide(b, a, d, signed, remainder)
 
     return row
+
+
+# Four roundings to double change a quotient by less.
+_ABOVE_ONE, _BELOW_ONE = 1.0 + 2.0**-50, 1.0 - 2.0**-50
+
+
+def _divide_short(b: Builder, a: V, d: V, signed: bool, remainder: bool) -> V:
+    """Division of vectors of up to 32 bits, by a quotient in double that is never too small.
+
+    A quotient |a / d| that is no integer is smaller than the next one by 1 / |d|; one that is too large by |a / d|·2⁻⁴⁹
+    does not reach it for |a| < 2³². So truncation gives the integer quotient.
+    """
+    wide, (extend, back) = a.type.with_scalar("double"), ("sitofp", "fptosi") if signed else ("uitofp", "fptoui")
+    reciprocal = b.fdiv(float_const(_ABOVE_ONE, wide), b.cast(extend, d, wide))
+    whole = b.cast(back, b.binary("fmul", b.cast(extend, a, wide), reciprocal), a.type)
+    return b.sub(a, b.mul(whole, d)) if remainder else whole
+
+
+def _divide_long(b: Builder, a: V, d: V, signed: bool, remainder: bool) -> V:
+    """Division of vectors of 64 bits, by estimates in double that are never too large.
+
+    With n = |a| and m = |d|: an estimate e of n / m, rounded down, leaves n − e·m, which is not negative and below
+    n·2⁻⁴⁹ + 2m. So a second estimate, of what the first one leaves, leaves less than 2m, and one comparison is left.
+    Being too small, an estimate is below 2⁶⁴ for the largest n as well; what a division by zero gives is not defined.
+    The reciprocal is the same in all trips of a loop where the divisor is.
+    """
+    to, wide = a.type, a.type.with_scalar("double")
+    n, m = (_magnitude(b, a), _magnitude(b, d)) if signed else (a, d)
+    reciprocal = b.fdiv(float_const(_BELOW_ONE, wide), b.cast("uitofp", m, wide))
+
+    def estimate(rest: V) -> tuple[V, V]:
+        product = b.binary("fmul", b.cast("uitofp", rest, wide), reciprocal)
+        whole = b.cast("fptoui", product, to)
+        return whole, b.sub(rest, b.mul(whole, m))
+
+    first, rest = estimate(n)
+    second, rest = estimate(rest)
+    over = b.icmp("uge", rest, m)
+    if remainder:
+        found = b.select(over, b.sub(rest, m), rest)
+        return _with_sign(b, found, a) if signed else found
+    found = b.add(b.add(first, second), b.cast("zext", over, to))
+    return _with_sign(b, found, b.binary("xor", a, d)) if signed else found
+
+
+def _magnitude(b: Builder, value: V) -> V:
+    """The absolute value as an unsigned number, which holds that of the smallest number as well."""
+    return b.intrinsic("abs", value.type, [value, V(LType("i1"), "false")])
+
+
+def _with_sign(b: Builder, magnitude: V, like: V) -> V:
+    """The number of that magnitude with the sign that `like` has."""
+    sign = b.binary("ashr", like, int_const(like.type.bits - 1, like.type))
+    return b.sub(b.binary("xor", magnitude, sign), sign)
 
 
 def _harmless(b: Builder, a: V, d: V, signed: bool) -> V:
@@ -109,8 +156,7 @@ def _round_division(upward: bool) -> Row:
 
     def row(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
         a, d = args
-        d = _harmless(b, a, d, signed=True)
-        quotient, rest = b.binary("sdiv", a, d), b.binary("srem", a, d)
+        quotient, rest = (_divide(name)(b, op, args, to) for name in ("sdiv", "srem"))
         inexact = b.icmp("ne", rest, int_const(0, to))
         differ = b.icmp("slt", b.binary("xor", a, d), int_const(0, to))
         adjust = b.binary("and", inexact, b.binary("xor", differ, int_const(1, differ.type)) if upward else differ)

@@ -13,6 +13,8 @@ _HALVES = ("half", "bfloat")
 
 TRUE = int_const(1, I1)
 _LINE_BYTES = 64
+# Distances of lanes in elements at which whole vectors are read and elements picked from them.
+_FEW_APART = (-1, 2, 3, 4)
 
 
 def _as_bits(b: Builder, lanes: Lanes) -> Lanes:
@@ -44,7 +46,15 @@ def load(b: Builder, pointer: Lanes, mask: Lanes | None, other: Lanes | None, ty
         if mask is None:
             return Vector(b.load(vector, pointer.base, align))
         return Vector(_load_contiguous(b, pointer.base, to_vector(b, mask, width), passed, align))
+    if isinstance(pointer, Ramp) and pointer.step.const == -size_bytes(type):
+        return _load_backwards(b, pointer, mask, other, type, width)
+    apart = _elements_apart(pointer, type, width)
+    if apart and mask is None:
+        assert isinstance(pointer, Ramp)
+        return Vector(_load_apart(b, pointer.base, vector, apart))
     lanes = to_vector(b, mask, width) if mask is not None else _all(width)
+    if apart and isinstance(mask, Vector):
+        return Vector(_load_apart_masked(b, pointer, lanes, passed, apart))
     return Vector(_gather(b, to_vector(b, pointer, width), lanes, passed, align))
 
 
@@ -74,6 +84,23 @@ def store(b: Builder, value: Lanes, pointer: Lanes, mask: Lanes | None, width: i
     _masked(b, "masked.scatter", data, to_vector(b, pointer, width), lanes, align)
 
 
+def _load_backwards(
+    b: Builder, pointer: Ramp, mask: Lanes | None, other: Lanes | None, type: LType, width: int
+) -> Vector:
+    """A contiguous load of the vector that ends at `pointer`, turned round."""
+
+    def turned(lanes: Lanes | None) -> Lanes | None:
+        if not isinstance(lanes, Vector):
+            return lanes
+        return Vector(b.shuffle(lanes.value, None, range(width)[::-1]))
+
+    begin = b.offset(pointer.base, int_const(1 - width, I64), size_bytes(type))
+    forwards = Ramp(begin, int_const(size_bytes(type), I64))
+    found = turned(load(b, forwards, turned(mask), turned(other), type, width))
+    assert isinstance(found, Vector)
+    return found
+
+
 def _load_contiguous(b: Builder, pointer: V, mask: V, passed: V, align: int) -> V:
     """A masked load, as a plain one where the whole vector is read: prefetchers do not follow masked loads (half the
     bandwidth of memory was measured), and chips without mask registers take them apart."""
@@ -86,6 +113,54 @@ def _load_contiguous(b: Builder, pointer: V, mask: V, passed: V, align: int) -> 
     b.branch(after)
     b.label(after)
     return b.emit(passed.type, f"phi {passed.type} [ {plain.ref}, %{whole} ], [ {masked.ref}, %{part} ]")
+
+
+def _elements_apart(pointer: Lanes, type: LType, width: int) -> int:
+    """How many elements lie from one lane's to the next one's, where that is few, or −1 backwards; else 0."""
+    if not isinstance(pointer, Ramp) or pointer.step.const is None or width < 2:
+        return 0
+    apart, rest = divmod(pointer.step.const, size_bytes(type))
+    return apart if rest == 0 and apart in _FEW_APART else 0
+
+
+def _load_apart(b: Builder, base: V, vector: LType, apart: int) -> V:
+    """Elements that lie `apart` elements from each other, picked from whole vectors.
+
+    Nothing is read before the first or behind the last of them, and what lies between two of them is on the pages that
+    they are on.
+    """
+    width, size = vector.lanes, size_bytes(vector)
+    if apart < 0:
+        first = b.offset(base, int_const(1 - width, I64), size)
+        return b.shuffle(b.load(vector, first, size), None, range(width - 1, -1, -1))
+    # The last vector ends with the last element.
+    starts = [min(part * width, apart * (width - 1) + 1 - width) for part in range(apart)]
+    parts = [b.load(vector, b.offset(base, int_const(start, I64), size), size) for start in starts]
+    found = parts[0]
+    for part in range(1, apart):
+        # Before this vector is looked at, lanes of earlier ones are in their places, but in the first vector itself.
+        def lane(at: int, part: int = part) -> int:
+            owner = apart * at // width
+            if owner == part:
+                return width + apart * at - starts[part]
+            return apart * at if owner == 0 and part == 1 else at
+
+        found = b.shuffle(found, parts[part], [lane(at) for at in range(width)])
+    return found
+
+
+def _load_apart_masked(b: Builder, pointer: Lanes, mask: V, passed: V, apart: int) -> V:
+    """As `_load_apart` where all lanes are read, else lane by lane."""
+    assert isinstance(pointer, Ramp)
+    whole, part, after = _whole_or_part(b, mask, "picked")
+    b.label(whole)
+    plain = _load_apart(b, pointer.base, passed.type, apart)
+    b.branch(after)
+    b.label(part)
+    gathered = _gather(b, to_vector(b, pointer, passed.type.lanes), mask, passed, size_bytes(passed.type))
+    b.branch(after)
+    b.label(after)
+    return b.emit(passed.type, f"phi {passed.type} [ {plain.ref}, %{whole} ], [ {gathered.ref}, %{part} ]")
 
 
 def _store_contiguous(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from tessera.ir.types import BlockType, element_of, shape_of
 
 # Expressions up to this many operations are worth several vectors a trip.
 _LIGHT, _MEDIUM = 16, 48
+# A block of up to so many vectors can be held in registers, and so many operations are worth being written out.
+_REGISTERS, _WRITTEN_OUT = 16, 512
 # How much more it matters how something is read at every element than how a row or a column is.
 _EVERY_ELEMENT = 8
 
@@ -32,6 +35,13 @@ class Plan:
     vector_dim: int | None
     width: int
     unroll: int
+    operations: int = 0
+
+    @property
+    def is_small(self) -> bool:
+        """Does all of it, written out, fit into the registers, as far as the number of its vectors tells?"""
+        vectors = math.prod(self.shape) // max(self.width, 1)
+        return self.vector_dim is not None and vectors <= _REGISTERS and vectors * self.operations <= _WRITTEN_OUT
 
     def chunk(self, dim: int) -> int:
         """Elements of `dim` in one trip."""
@@ -82,7 +92,7 @@ class Sweeper(Evaluator):
         best = max(long, key=lambda dim: (min(shape[dim], 4), scores[dim], dim))
         width = min(self.target.lanes, shape[best])
         unroll = 4 if operations <= _LIGHT else 2 if operations <= _MEDIUM else 1
-        return Plan(shape, best, width, max(1, min(unroll, shape[best] // width)))
+        return Plan(shape, best, width, max(1, min(unroll, shape[best] // width)), operations)
 
     def _scores(self, shape: tuple[int, ...], values: Sequence[Value]) -> tuple[list[int], int]:
         """For each dimension how well memory accesses run along it, and the number of operations evaluated.
@@ -124,6 +134,31 @@ class Sweeper(Evaluator):
             return
         with self.walking(plan, reads):
             self._walk(plan, [], reads, body)
+
+    def keep(self, buffer: Buffer, value: Value) -> None:
+        """Write every element of `value` into scratch that a loop carries: without a loop where it is small, so that
+        LLVM sees the same vectors in every trip of the loop around it, and holds them in registers."""
+        plan = self.plan(shape_of(value.type), [value])
+        if not plan.is_small or self._is_better_flat(plan, [value]):
+            self.fill(buffer, value, plan)
+            return
+
+        def written_out() -> None:
+            for places in itertools.product(*(range(0, plan.shape[dim], self._pace(plan, dim)) for dim in plan.order)):
+                self.at(self.full_index(plan, [Uniform(int_const(place, I64)) for place in places], 0))
+                buffers.write(self.b, buffer, self.trip, self.evaluate(value, self.trip), self.width)
+
+        with self.walking(plan, [value]):
+            self.whole_or_part(value, (_ZERO,) * len(plan.shape), written_out)
+
+    def in_registers(self, value: Value) -> bool:
+        """May LLVM hold a block of several rows that `keep` writes in registers? One of a single row needs no care."""
+        shape = shape_of(value.type)
+        return sum(size > 1 for size in shape) > 1 and self.plan(shape, [value]).is_small
+
+    @staticmethod
+    def _pace(plan: Plan, dim: int) -> int:
+        return plan.width if dim == plan.vector_dim else 1
 
     @contextmanager
     def walking(self, plan: Plan, reads: Sequence[Value], reduced: bool = False) -> Iterator[None]:

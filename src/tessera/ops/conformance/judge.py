@@ -79,7 +79,8 @@ class Trial:
         """The largest error of PyTorch's floating results, 0 where nothing measures it."""
         if self.reference is None or self.theirs.error or self.random:
             return 0.0
-        pairs = [(a, b) for a, b in zip(*self._both(), strict=False) if a.is_floating_point() and a.shape == b.shape]
+        both = zip(*(map(_parts, side) for side in self._both()), strict=False)
+        pairs = [(a, b) for a, b in both if a.is_floating_point() and a.shape == b.shape]
         return max((hold(mine, exact).torch_loss.error for mine, exact in pairs if mine.numel()), default=0.0)
 
     def _both(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -130,6 +131,7 @@ class Trial:
     ) -> bool:
         if vendor.dtype in (torch.float64, torch.complex128):
             return self._magnified(i, mine, vendor)
+        mine, vendor, reference = _parts(mine), _parts(vendor), _parts(reference)
         if not vendor.is_floating_point() or vendor.layout is not torch.strided or vendor.shape != reference.shape:
             return False
         standard = hold(vendor, reference)
@@ -144,7 +146,7 @@ class Trial:
         reference = results_of(self.sample, *in_double(moved))
         if theirs.error is not None or reference.error is not None:
             return None
-        pair = theirs.tensors[i], reference.tensors[i]
+        pair = _parts(theirs.tensors[i]), _parts(reference.tensors[i])
         return hold(*pair).torch_loss if pair[0].shape == pair[1].shape else None
 
     def _magnified(self, i: int, mine: torch.Tensor, vendor: torch.Tensor) -> bool:
@@ -184,6 +186,11 @@ def _draws(name: str) -> bool:
     return torch.Tag.nondeterministic_seeded in operator.tags
 
 
+def _parts(x: torch.Tensor) -> torch.Tensor:
+    """Complex numbers as pairs of real ones."""
+    return torch.view_as_real(x.resolve_conj()) if x.is_complex() and x.layout is torch.strided else x
+
+
 def tensors(value: Any) -> list[torch.Tensor]:
     return [leaf for leaf in tree_flatten(value)[0] if isinstance(leaf, torch.Tensor)]
 
@@ -194,6 +201,10 @@ def in_double(value: Any) -> Any:
     def widen(leaf: Any) -> Any:
         if isinstance(leaf, torch.Tensor) and leaf.is_floating_point():
             return leaf.detach().double().requires_grad_(leaf.requires_grad)
+        if isinstance(leaf, torch.Tensor) and leaf.is_complex():
+            return leaf.detach().to(torch.complex128).requires_grad_(leaf.requires_grad)
+        if isinstance(leaf, torch.dtype) and leaf.is_complex:
+            return torch.complex128
         return torch.float64 if isinstance(leaf, torch.dtype) and leaf.is_floating_point else leaf
 
     return tree_map(widen, value)
@@ -204,11 +215,15 @@ def nudged(value: Any, num_eps: float, turn: int) -> Any:
     signs = torch.Generator().manual_seed(turn)
 
     def nudge(leaf: Any) -> Any:
-        if not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point() or leaf.layout is not torch.strided:
+        if not isinstance(leaf, torch.Tensor) or leaf.layout is not torch.strided:
             return leaf
-        ways = torch.randint(0, 2, leaf.shape, generator=signs, dtype=torch.float64).mul_(2).sub_(1)
-        moved = leaf.detach().double() * (1 + ways * (num_eps * torch.finfo(leaf.dtype).eps))
-        return moved.to(leaf.dtype).requires_grad_(leaf.requires_grad)
+        given = _parts(leaf.detach())
+        if not given.is_floating_point():
+            return leaf
+        ways = torch.randint(0, 2, given.shape, generator=signs, dtype=torch.float64).mul_(2).sub_(1)
+        moved = (given.double() * (1 + ways * (num_eps * torch.finfo(given.dtype).eps))).to(given.dtype)
+        moved = torch.view_as_complex(moved.contiguous()) if leaf.is_complex() else moved
+        return moved.requires_grad_(leaf.requires_grad)
 
     return tree_map(nudge, value)
 

@@ -25,6 +25,8 @@ DTYPES = (
     torch.float64, torch.float32, torch.float16, torch.bfloat16,
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
 )  # fmt: skip
+# Run where they are asked for by name.
+COMPLEX = (torch.complex64, torch.complex128)
 # PyTorch's own kernels of these write outside an `out` whose batch dims are not in order: the result is wrong, and the
 # process ends later, in whatever comes next.
 OVERWRITING = frozenset({"tril", "triu"})
@@ -63,13 +65,16 @@ def database() -> dict[str, Any]:
 def cases(only: tuple[str, ...] = (), dtypes: tuple[str, ...] = (), tenth: bool = False) -> list[Case]:
     """The cases of the database; `only` are names of entries (with or without the variant), `tenth` is a fixed tenth.
 
+    `dtypes` are the types to run, all real ones where none is named.
+
     Of a case in the tenth only a few samples are run: what a sample costs is the compiling of its kernels, and the next
     ones tell little that is new.
 
     Errors: `UsageError` for a name or a type that is not there.
     """
-    known = {dtype_name(d): d for d in DTYPES}
+    known = {dtype_name(d): d for d in (*DTYPES, *COMPLEX)}
     _check_known("--dtype", dtypes, [*known, ERRORS])
+    dtypes = dtypes or (*map(dtype_name, DTYPES), ERRORS)
     _check_known("--only", only, [*database(), *(name.partition("/")[0] for name in database())])
     found = []
     for name, op in database().items():
@@ -77,7 +82,7 @@ def cases(only: tuple[str, ...] = (), dtypes: tuple[str, ...] = (), tenth: bool 
             continue
         supported = [Case(name, n) for n, d in known.items() if d in op.supported_dtypes("cpu")]
         supported += [Case(name, ERRORS)] if op.error_inputs_func is not None else []
-        found += [case for case in supported if not dtypes or case.dtype in dtypes]
+        found += [case for case in supported if case.dtype in dtypes]
     return [replace(c, most=MOST_OF_TENTH) for c in found if zlib.crc32(str(c).encode()) % 10 == 0] if tenth else found
 
 

@@ -1,0 +1,67 @@
+"""Reads and writes by index where the innermost dims are short, strided, shared or many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+import tessera
+
+x = torch.randn(6, 5, 4, 3)
+square = torch.randn(40, 70)
+places = torch.randint(70, (40, 70))
+column = torch.tensor([3, -1, 0, 3])
+ends = torch.randperm(40)
+
+CALLS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "gather, transposed": lambda y: y.t().gather(0, places.t()),
+    "gather of a part": lambda y: y[:, ::2].gather(1, places[:20, :30] % 35),
+    "an index beside a slice": lambda y: x.permute(3, 1, 0, 2)[:, column, ::2],
+    "two indices apart": lambda y: x[column, :, column % 4],
+    "rows and columns": lambda y: y[ends[:, None], places[0]],
+    "slices inside": lambda y: x.index_select(2, column % 4),
+    "scatter along rows": lambda y: y.scatter(1, places, square),
+    "scatter along columns": lambda y: y.scatter(0, places % 40, square.double().float()),
+    "scatter, transposed": lambda y: y.t().clone().scatter(0, places.t(), 2.5),
+    "sums in the last dim": lambda y: x.index_add(3, torch.tensor([2, 2, 0]), x),
+    "sums in a middle dim": lambda y: x.index_add(1, torch.tensor([4, 4, 0]), x[:, :3], alpha=2),
+    "fills from the end": lambda y: y.index_fill(0, column, 1.5),
+    "puts two indices": lambda y: y.index_put((ends[:, None], places[0][:9]), torch.ones(()), accumulate=True),
+    "puts a row": lambda y: y.index_put((column,), square[0], accumulate=True),
+    "long and no repeats": lambda y: torch.repeat_interleave(torch.tensor([0, 2000, 1, 0, 9])),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_indices_in_any_layout(name: str) -> None:
+    expected = CALLS[name](square.clone())
+    with tessera.use("always"):
+        found = CALLS[name](square.clone())
+    torch.testing.assert_close(found, expected)
+
+
+def test_sums_along_a_row_are_the_same_for_any_number_of_threads() -> None:
+    threads, found = torch.get_num_threads(), []
+    index, values = torch.randint(50, (300, 4000)), torch.randn(300, 4000)
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            with tessera.use("always"):
+                found.append(torch.zeros(300, 50).scatter_add_(1, index, values))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*found)
+
+
+def test_one_of_several_indices_outside_is_named() -> None:
+    with tessera.use("always"), pytest.raises(IndexError, match=r"has 70 elements, .* in \[-70, 70\)"):
+        square.clone().index_put_((ends, torch.full((40,), 70)), torch.zeros(40))
+
+
+def test_writes_outside_are_left_out() -> None:
+    y = torch.zeros(3, 4)
+    with tessera.use("always"), pytest.raises(IndexError, match=r"the indexed dim has 3 elements"):
+        y.index_add_(0, torch.tensor([1, 3]), torch.ones(2, 4))
+    assert y.sum() == 4

@@ -33,6 +33,7 @@ CALLS: dict[str, Case] = {
     "conv2d of groups": (nn.conv2d, (image, torch.randn(32, 6, 3, 3)), {"groups": 2, "padding": 2}),
     "conv2d of single channels": (nn.conv2d, (image, depthwise), {"groups": 12, "padding": 1}),
     "conv2d in channels-last": (nn.conv2d, (image.to(memory_format=torch.channels_last), weights), {"padding": 1}),
+    "conv2d of patches": (nn.conv2d, (image, torch.randn(16, 12, 4, 2)), {"stride": (4, 2)}),
     "conv1d": (nn.conv1d, (rows[None], torch.randn(9, 20, 5)), {"padding": 2}),
     "conv3d": (nn.conv3d, (volume, cube), {"padding": (0, 1, 1)}),
     "conv_transpose2d": (

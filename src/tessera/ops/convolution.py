@@ -30,30 +30,35 @@ import triton
 import triton.language as tl
 
 from tessera.ops import reduce, tiles
-from tessera.ops.convolution_plan import Image, Pass, Shape, strided, table_of, transposed
+from tessera.ops.convolution_plan import (
+    LEAST_COLUMNS,
+    Image,
+    Pass,
+    Shape,
+    places_of,
+    steps_of,
+    strided,
+    table_of,
+    tile_of,
+    transposed,
+)
 from tessera.ops.declined import Declined
 from tessera.ops.launch import launch
 from tessera.ops.layout import is_channels_last
 
-# Columns of a tile are at least as many, if there are: they fill a vector.
-LEAST_COLUMNS = 16
-# Places are cut into at least as many programs, down to two vectors each.
-LEAST_PROGRAMS = 8
 # Tiles of places that one part of the gradient by a weight sums, and the most parts.
 TILES_OF_PART, MOST_PARTS = 16, 16
 # Taps of one channel that are summed in registers.
 MOST_TAPS = 9
-# What a step of a product costs beyond its work, in rows, columns or depth.
-STEP_COST = 8
 _TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 @triton.jit
-def clear(to, inside, begin, end, BE: tl.constexpr):
-    """Zeros in the columns [begin, end) of the lines at `to`."""
-    for start in range(begin, end, BE):
-        cols = tl.arange(0, BE)[None, :]
-        tl.store(to[:, None] + (start + cols), 0.0, mask=inside[:, None] & (cols < end - start))
+def clear(to, size, BE: tl.constexpr):
+    """Zeros in the first `size` elements at `to`."""
+    for start in range(0, size, BE):
+        cols = start + tl.arange(0, BE)
+        tl.store(to + cols, 0.0, mask=cols < size)
 
 
 @triton.jit
@@ -66,26 +71,30 @@ def spread(
     grid: (cdiv(lines, R), N · C · r0 · r1 · r2).
     """
     plane = tl.program_id(1)
-    line = tl.program_id(0) * R + tl.arange(0, R)
-    i2 = plane % r2 - p2
-    i1 = (line % q1) * s1 + (plane // r2) % r1 - p1
-    i0 = (line // q1) * s0 + (plane // r2 // r1) % r0 - p0
+    begin = plane % r2 - p2
+    begin_1 = (plane // r2) % r1 - p1
+    begin_0 = (plane // r2 // r1) % r0 - p0
     channel = (plane // r2 // r1 // r0).to(tl.int64)
     # The columns [first, last) are inside of x.
-    first = tl.minimum(tl.cdiv(tl.maximum(-i2, 0), s2), q2)
-    last = tl.maximum(tl.minimum(tl.cdiv(tl.maximum(n2 - i2, 0), s2), q2), first)
-    held = line < lines
-    inside = held & (i0 >= 0) & (i0 < n0) & (i1 >= 0) & (i1 < n1)
-    begin = x + (channel // channels) * x_n + (channel % channels) * x_c + i0.to(tl.int64) * x_0
-    begin += i1.to(tl.int64) * x_1 + (first * s2 + i2).to(tl.int64) * x_2
-    to = image + (plane.to(tl.int64) * lines + line) * q2
-    clear(to, held, 0, first, BE)
-    for start in range(0, last - first, BW):
-        cols = tl.arange(0, BW)[None, :]
-        within = cols < last - first - start
-        value = tl.load(begin[:, None] + (start + cols) * s2 * x_2, mask=inside[:, None] & within, other=0.0)
-        tl.store(to[:, None] + (first + start + cols), value, mask=held[:, None] & within)
-    clear(to, held, last, q2, BE)
+    first = tl.minimum(tl.cdiv(tl.maximum(-begin, 0), s2), q2)
+    last = tl.maximum(tl.minimum(tl.cdiv(tl.maximum(n2 - begin, 0), s2), q2), first)
+    x_at = x + (channel // channels) * x_n + (channel % channels) * x_c + (first * s2 + begin).to(tl.int64) * x_2
+    for line in range(tl.program_id(0) * R, tl.minimum((tl.program_id(0) + 1) * R, lines)):
+        i0 = (line // q1) * s0 + begin_0
+        i1 = (line % q1) * s1 + begin_1
+        to = image + (plane.to(tl.int64) * lines + line) * q2
+        if (i0 >= 0) & (i0 < n0) & (i1 >= 0) & (i1 < n1):
+            clear(to, first, BE)
+            for start in range(0, last - first, BW):
+                cols = start + tl.arange(0, BW)
+                within = cols < last - first
+                value = tl.load(
+                    x_at + i0.to(tl.int64) * x_0 + i1.to(tl.int64) * x_1 + cols * s2 * x_2, mask=within, other=0.0
+                )
+                tl.store(to + first + cols, value, mask=within)
+            clear(to + last, q2 - last, BE)
+        else:
+            clear(to, q2, BE)
 
 
 @triton.jit
@@ -263,35 +272,6 @@ def _sums_in(dtype: torch.dtype) -> tl.dtype:
     return tl.float64 if dtype is torch.float64 else tl.float32
 
 
-def _tile(lines: int, columns: int, most: int) -> tuple[int, int]:
-    """Lines and columns of a tile of about `most` places that leaves the fewest of its places unused."""
-    best, least = (1, 1), 0
-    width = min(most, LEAST_COLUMNS)
-    while width <= most:
-        height = max(1, min(most // width, tiles.power_of_2(lines)))
-        used = -(-lines // height) * height * -(-columns // width) * width
-        if not least or used <= least:
-            best, least = (height, width), used
-        if width >= columns:
-            break
-        width *= 2
-    return best
-
-
-def _places_of(row: tiles.Tiles, places: int) -> int:
-    """Places of a product's tile: as many as there may be, while there are programs enough."""
-    most = row.mm[1]
-    while most > max(row.min_dot, 2 * LEAST_COLUMNS) and places < LEAST_PROGRAMS * most:
-        most //= 2
-    return most
-
-
-def _steps(size: int, least: int, most: int) -> int:
-    """How many of `size` to take at a time, a power of 2: the rest of the last step is lost, and each step costs."""
-    steps = [1 << bits for bits in range(least.bit_length() - 1, most.bit_length())]
-    return min(steps, key=lambda step: -(-size // step) * (step + STEP_COST))
-
-
 def _laid_out(x: torch.Tensor, image: Image | None) -> torch.Tensor:
     """`x` [N, C, n0, n1, n2] as a plan reads it."""
     if image is None:
@@ -332,7 +312,7 @@ def _multiply(
         outputs, depth, lines, m0, m1, m2, channels * step.channel, x_n, x_0, x_1, y_n, y_c, *y_steps,
     )  # fmt: skip
     if channels == 1:
-        height, width = _tile(lines, m2, row.row)
+        height, width = tile_of(lines, m2, row.row)
         taps = max(count for count in range(1, MOST_TAPS + 1) if depth % count == 0)
         programs = triton.cdiv(lines, height) * triton.cdiv(m2, width)
         launch(
@@ -340,9 +320,9 @@ def _multiply(
             ACC=acc, R=height, BW=width, TAPS=taps, num_warps=row.num_warps,
         )  # fmt: skip
         return
-    bm, bn = _steps(outputs, row.min_dot, row.mm[0]), _places_of(row, lines * m2 * groups)
-    bk = _steps(depth, max(row.min_dot, min(LEAST_COLUMNS, tiles.power_of_2(depth))), row.mm[2])
-    height, width = _tile(lines, m2, bn)
+    bm, bn = steps_of(outputs, row.min_dot, row.mm[0]), places_of(row, lines * m2 * groups)
+    bk = steps_of(depth, max(row.min_dot, min(LEAST_COLUMNS, tiles.power_of_2(depth))), row.mm[2])
+    height, width = tile_of(lines, m2, bn)
     grid = (triton.cdiv(lines, height) * triton.cdiv(m2, width), triton.cdiv(outputs, bm), groups)
     launch(
         product, grid, x, w, table, bias, to, *numbers,
@@ -356,6 +336,9 @@ def _run(
     """Into y. The weight is [outputs, channels / groups, …], or [channels, outputs / groups, …] where transposed."""
     x5, y5, w5 = _wide(x), _wide(y), _wide(w)
     w6 = w5.view(shape.groups, w5.shape[0] // shape.groups, *w5.shape[1:])
+    if is_transposed and _apart(x5, w5, y5, shape):
+        _run_apart(x5, w6, bias, y5)
+        return y
     plan_of = transposed if is_transposed else strided
     plan = plan_of(tuple(x5.shape), x5.stride(), _sizes(w5), _sizes(y5), shape)
     x5 = _laid_out(x5, plan.image)
@@ -364,6 +347,32 @@ def _run(
         part = w6.transpose(1, 2)[..., t0, t1, t2] if is_transposed else w6
         _multiply(x5, part.contiguous(), bias, y5, step, shape.stride if is_transposed else (1, 1, 1))
     return y
+
+
+def _apart(x: torch.Tensor, w: torch.Tensor, y: torch.Tensor, shape: Shape) -> bool:
+    """Whether the windows of a transposed convolution neither meet nor leave anything between them."""
+    if any(shape.pad) or max(shape.dilation) > 1 or _sizes(w) != shape.stride or max(shape.stride) == 1:
+        return False
+    return all(n * k <= m for n, k, m in zip(_sizes(x), _sizes(w), _sizes(y), strict=True))
+
+
+def _run_apart(x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None, y: torch.Tensor) -> None:
+    """Windows that stand apart: each element of a window is an output of its own, which is then moved to its place."""
+    groups, channels, outputs, k0, k1, k2 = w.shape
+    whole = Shape((1, 1, 1), (0, 0, 0), (1, 1, 1), groups)
+    taps = k0 * k1 * k2
+    plan = strided(tuple(x.shape), x.stride(), (1, 1, 1), _sizes(x), whole)
+    matrix = w.flatten(2).transpose(1, 2).contiguous().view(groups, outputs * taps, channels)
+    found = torch.empty((x.shape[0], groups * outputs * taps, *x.shape[2:]), dtype=x.dtype, device=x.device)
+    if bias is not None:
+        bias = bias[:, None].expand(-1, taps).contiguous()
+    _multiply(_laid_out(x, plan.image), matrix, bias, found, plan.passes[0], (1, 1, 1))
+    found = found.view(x.shape[0], groups * outputs, k0, k1, k2, *x.shape[2:])
+    n0, n1, n2 = _sizes(x)
+    if y.numel() > found.numel():
+        y.copy_(torch.zeros_like(y[:, :, :1, :1, :1]) if bias is None else bias[:, :1, None, None])
+    to = y[..., : n0 * k0, : n1 * k1, : n2 * k2].unflatten(2, (n0, k0)).unflatten(4, (n1, k1)).unflatten(6, (n2, k2))
+    to.copy_(found.permute(0, 1, 5, 2, 6, 3, 7, 4))
 
 
 def convolution(
@@ -414,9 +423,9 @@ def _by_weight(g: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, shape: Sh
     lines = g5.shape[0] * m0 * m1
     row, acc = tiles.of(g.device), _sums_in(g.dtype)
     if channels == 1:
-        height, width = _tile(lines, m2, row.row)
+        height, width = tile_of(lines, m2, row.row)
     else:
-        height, width = 1, _steps(m2, min(LEAST_COLUMNS, tiles.power_of_2(m2)), row.mm[2])
+        height, width = 1, steps_of(m2, min(LEAST_COLUMNS, tiles.power_of_2(m2)), row.mm[2])
     num_tiles = triton.cdiv(lines, height) * triton.cdiv(m2, width)
     num_parts = min(MOST_PARTS, triton.cdiv(num_tiles, TILES_OF_PART))
     each = triton.cdiv(num_tiles, num_parts)
@@ -434,7 +443,7 @@ def _by_weight(g: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, shape: Sh
             ACC=acc, R=height, BW=width, num_warps=row.num_warps,
         )  # fmt: skip
     else:
-        bm, bn = (_steps(size, row.min_dot, most) for size, most in zip((depth, outputs), row.mm[:2], strict=True))
+        bm, bn = (steps_of(size, row.min_dot, most) for size, most in zip((depth, outputs), row.mm[:2], strict=True))
         grid = (triton.cdiv(depth, bm) * triton.cdiv(outputs, bn), num_parts, shape.groups)
         launch(
             weight_gradient, grid, x5, g5, table, parts, *numbers,

@@ -18,6 +18,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from tessera.ops import tiles
+
+# Columns of a tile are at least as many, if there are: they fill a vector.
+LEAST_COLUMNS = 16
+# Places are cut into at least as many programs, down to two vectors each.
+LEAST_PROGRAMS = 8
+# What a step of a product costs beyond its work, in rows, columns or depth.
+STEP_COST = 8
+
 Three = tuple[int, int, int]
 Five = tuple[int, ...]  # N, C, and 3 dims
 
@@ -146,3 +155,32 @@ def table_of(channels: int, channel: int, table: tuple[tuple[int, ...], ...], de
     total = functools.reduce(np.add.outer, per_dim).reshape(-1)
     small = total.size == 0 or int(total.max()) < 2**31
     return torch.from_numpy(total.astype(np.int32 if small else np.int64)).to(device)
+
+
+def tile_of(lines: int, columns: int, most: int) -> tuple[int, int]:
+    """Lines and columns of a tile of about `most` places that leaves the fewest of its places unused."""
+    best, least = (1, 1), 0
+    width = min(most, LEAST_COLUMNS)
+    while width <= most:
+        height = max(1, min(most // width, tiles.power_of_2(lines)))
+        used = -(-lines // height) * height * -(-columns // width) * width
+        if not least or used <= least:
+            best, least = (height, width), used
+        if width >= columns:
+            break
+        width *= 2
+    return best
+
+
+def places_of(row: tiles.Tiles, places: int) -> int:
+    """Places of a product's tile: as many as there may be, while there are programs enough."""
+    most = row.mm[1]
+    while most > max(row.min_dot, 2 * LEAST_COLUMNS) and places < LEAST_PROGRAMS * most:
+        most //= 2
+    return most
+
+
+def steps_of(size: int, least: int, most: int) -> int:
+    """How many of `size` to take at a time, a power of 2: the rest of the last step is lost, and each step costs."""
+    steps = [1 << bits for bits in range(least.bit_length() - 1, most.bit_length())]
+    return min(steps, key=lambda step: -(-size // step) * (step + STEP_COST))

@@ -65,8 +65,12 @@ MODULES = [importlib.import_module(f"tessera.ops.{m.name}") for m in pkgutil.ite
 
 
 def is_kernel(function: Any) -> bool:
-    """A kernel gives nothing back; helpers and scalar functions return a value."""
-    return isinstance(function, JITFunction) and "return " not in function.src
+    """A kernel gives nothing back and is no part of another; helpers and scalar functions mostly return a value."""
+    if not isinstance(function, JITFunction) or "return " in function.src:
+        return False
+    word = re.compile(rf"(?<![\w.]){function.__name__}\(")
+    others = vars(importlib.import_module(function.__module__)).values()
+    return not any(isinstance(f, JITFunction) and f is not function and word.search(f.src) for f in others)
 
 
 KERNELS = {f for module in MODULES for f in vars(module).values() if is_kernel(f)}

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from tessera.aten.classify import Place, place_of
-from tessera.bench import samples_image, samples_list, samples_norm, samples_rows
+from tessera.bench import samples_factors, samples_image, samples_list, samples_norm, samples_rows
 from tessera.bench.maker import Call, Maker, NoSample
 from tessera.ops.catalogue import ROWS
 from tessera.ops.table import VARIANTS, Variant
@@ -137,6 +137,7 @@ def _filled(variant: Variant, m: Maker, layout: str) -> Call:
 _FAMILIES: tuple[tuple[str, Callable[[Maker], Call | list[Call]]], ...] = (
     *samples_rows.FAMILIES,
     *samples_image.FAMILIES,
+    *samples_factors.FAMILIES,
     *samples_norm.FAMILIES,
     *samples_list.FAMILIES,
 )

@@ -75,6 +75,18 @@ def _largest(m: Maker) -> Call:
     return call(torch.ones_like(made), x, window, window, [0] * dims, [1] * dims, False, places)
 
 
+def _fractional(m: Maker) -> Call:
+    """To half as many places a dim."""
+    dims = _dims(m)
+    x = m.x(*_shape(m, dims))
+    window, size = [2] * dims, [max(1, side // 2) for side in x.shape[2:]]
+    drawn = torch.rand(*x.shape[:2], dims, dtype=m.dtype)
+    if not m.operator.endswith("backward"):
+        return call(x, window, size, drawn)
+    made, places = _forward(m.operator)(x, window, size, drawn)
+    return call(torch.ones_like(made), x, window, size, places)
+
+
 def _unpooled(m: Maker) -> Call:
     dims = _dims(m)
     shape = _shape(m, dims)
@@ -150,6 +162,7 @@ FAMILIES: tuple[Family, ...] = (
     ("_adaptive_avg_pool* adaptive_max_pool*", _to_fixed),
     ("upsample_* _upsample_*", _resampled),
     ("max_pool*", _largest),
+    ("fractional_max_pool*", _fractional),
     ("max_unpool*", _unpooled),
     ("grid_sampler_*", _sampled),
     ("im2col col2im", _windows),

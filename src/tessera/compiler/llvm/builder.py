@@ -332,6 +332,15 @@ class Builder:
         suffix = "".join(f".{type.mangled}" for type in (overloads if overloads is not None else [result]))
         return self.call(f"llvm.{name}{suffix}", result, operands, flags)
 
+    def rounded(self, name: str, value: V) -> V:
+        """A rounding to whole numbers by its LLVM name.
+
+        A fence keeps LLVM from rounding in half precision what was widened to float: it has no vectors for that, and
+        would take them apart.
+        """
+        fenced = self.intrinsic("arithmetic.fence", value.type, [value]) if value.type.scalar == "float" else value
+        return self.intrinsic(name, value.type, [fenced])
+
     def call(self, symbol: str, result: LType | None, operands: Sequence[V], flags: str = "") -> V:
         """Call a function by symbol, declaring it once. A `None` result is void (the returned value is then
         unusable). flags: LLVM's fast-math flags."""

@@ -42,6 +42,10 @@ def _intrinsic(name: str) -> Row:
     return in_float(lambda b, args: b.intrinsic(name, args[0].type, args))
 
 
+def _rounded(name: str) -> Row:
+    return in_float(lambda b, args: b.rounded(name, args[0]))
+
+
 def _nan_wins(b: Builder, args: Sequence[V], name: str) -> V:
     """The `maximum` or the `minimum` of two, or the NaN if there is one.
 
@@ -259,8 +263,8 @@ ROWS: dict[str, Row] = {
     "maxnumf": _intrinsic("maxnum"), "minnumf": _intrinsic("minnum"),
     "maximumf": in_float(lambda b, args: _nan_wins(b, args, "maximum")),
     "minimumf": in_float(lambda b, args: _nan_wins(b, args, "minimum")),
-    "floor": _intrinsic("floor"), "ceil": _intrinsic("ceil"), "trunc": _intrinsic("trunc"),
-    "roundeven": _intrinsic("roundeven"), "round": _intrinsic("round"), "copysign": _intrinsic("copysign"),
+    "floor": _rounded("floor"), "ceil": _rounded("ceil"), "trunc": _rounded("trunc"),
+    "roundeven": _rounded("roundeven"), "round": _rounded("round"), "copysign": _intrinsic("copysign"),
     "sqrt": in_float(_sqrt), "precise_sqrt": in_float(_sqrt), "rsqrt": in_float(_rsqrt),
     "powf": _maths("pow"),
     **{name: _maths(name) for name in (

@@ -30,7 +30,7 @@ def from_integer(scalar: str, signed: bool) -> Function:
 
 
 def _rounded(intrinsic: str) -> Function:
-    return lambda x: x.call(intrinsic)
+    return lambda x: Num(x.b, x.b.rounded(intrinsic, x.v))
 
 
 def reinterpret(scalar: str) -> Function:

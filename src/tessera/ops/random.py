@@ -1,9 +1,9 @@
 """Random numbers: uniform, normal, Bernoulli, exponential, geometric, Cauchy and whole numbers, permutations, dropout.
 
 A call draws one 64-bit seed from PyTorch's generator, which moves it on as any draw does. From the seed and the place
-of an element Philox 4x32-10 makes the bits, so that a tensor is the same for any number of threads and on any chip, but for
-permutations: GPUs sort random keys, CPUs exchange elements in turn.
-The numbers have PyTorch's distributions, not its values.
+of an element Philox 4x32-10 makes the bits, so that a tensor is the same for any number of threads and on any chip, but
+for permutations: GPUs sort random keys, CPUs exchange elements in turn. The numbers have PyTorch's distributions, not
+its values.
 
 Formula:
     uniform:     from + u · (to - from), u of as many bits as the type has digits;  Bernoulli: u < p, of 32 bits

@@ -72,7 +72,7 @@ def test_parts_of_a_docstring() -> None:
 
 def test_reasons_and_block_sizes_are_read_from_the_source() -> None:
     assert "attention with dropout" in source.reasons("attention")
-    assert "more than 5 dims or 3 index tensors" in source.reasons("index")
+    assert "more than 3 index tensors" in source.reasons("index")
     assert source.block_sizes("softmax", frozenset()) == ["row", "longest_row", "streamed_bytes"]
 
 

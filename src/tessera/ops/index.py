@@ -24,7 +24,6 @@ import functools
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
 import triton
@@ -124,18 +123,17 @@ def add_rows(g, index, out, num, width, padding, COLS: tl.constexpr):
 
 
 @functools.cache
-def _flag(device: torch.device) -> tuple[torch.Tensor, Callable[[], Any]]:
-    """A flag, and the shortest way to read it."""
-    flag = torch.tensor([0], dtype=torch.int32, device=device)
-    return flag, flag.numpy().item if flag.is_cpu else flag.item
+def _flag(device: torch.device) -> torch.Tensor:
+    return torch.tensor([0], dtype=torch.int32, device=device)
 
 
 def flagged(device: torch.device, error: Callable[[], Exception]) -> AbstractContextManager[torch.Tensor]:
     """The flag for the launches inside; `error()` is raised behind them when a kernel raised it."""
-    flag, read = _flag(device)
+    flag = _flag(device)
 
     def check() -> None:
-        if read():
+        # Read through PyTorch, so that a capture sees that values are looked at here.
+        if flag.item():
             zero_(flag, out=flag)
             raise error()
 

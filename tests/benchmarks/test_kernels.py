@@ -17,8 +17,8 @@ from tessera.ops.declined import Declined
 # Small stand-ins for the shapes of the table, by number of dims, so that every kernel of every family is run here. The
 # tutorial's attention has no masks: its length, the second of three, must be a multiple of 64.
 _SMALL = {1: (257,), 2: (24, 40), 3: (40, 64, 32), 4: (2, 3, 24, 16)}
-# PyTorch packs 4-bit weights of multiples of 16 rows, 128 weights share a scale; its product with 8-bit weights is wrong
-# for widths that are no multiple of a vector.
+# PyTorch packs 4-bit weights of multiples of 16 rows, 128 weights share a scale; its product with 8-bit weights is
+# wrong for widths that are no multiple of a vector.
 _SMALL_OF = {"decode_int4": (32, 256), "decode_int8": (24, 256)}
 
 

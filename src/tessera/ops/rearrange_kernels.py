@@ -73,6 +73,13 @@ def number(out, fill, whole):
 
 
 @triton.jit
+def entered(here, inside, c, length, shift, step, MODE: tl.constexpr):
+    """`here` moved to where place `c` of one dim comes from, and whether that is inside of the input as well."""
+    at = source(c, length, shift, MODE)
+    return here + at * step, inside & (at >= 0) & (at < length)
+
+
+@triton.jit
 def rearrange(
     x, out, fill: tl.float64, whole: tl.int64, num_rows, num_chunks, rows_each, pitch,
     size, length, shift, step, size_1, length_1, shift_1, step_1, size_2, length_2, shift_2, step_2,
@@ -107,21 +114,13 @@ def rearrange(
         here = x
         inside = True
         if OUTER > 0:
-            at = source(c1, length_1, shift_1, MODE)
-            here += at * step_1
-            inside = inside & (at >= 0) & (at < length_1)
+            here, inside = entered(here, inside, c1, length_1, shift_1, step_1, MODE)
         if OUTER > 1:
-            at = source(c2, length_2, shift_2, MODE)
-            here += at * step_2
-            inside = inside & (at >= 0) & (at < length_2)
+            here, inside = entered(here, inside, c2, length_2, shift_2, step_2, MODE)
         if OUTER > 2:
-            at = source(c3, length_3, shift_3, MODE)
-            here += at * step_3
-            inside = inside & (at >= 0) & (at < length_3)
+            here, inside = entered(here, inside, c3, length_3, shift_3, step_3, MODE)
         if OUTER > 3:
-            at = source(c4, length_4, shift_4, MODE)
-            here += at * step_4
-            inside = inside & (at >= 0) & (at < length_4)
+            here, inside = entered(here, inside, c4, length_4, shift_4, step_4, MODE)
         there = out + row * pitch + begin
         if MODE == FILLED:
             value = number(out, fill, whole)

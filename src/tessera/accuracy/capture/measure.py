@@ -96,7 +96,7 @@ def _launched(flat: torch.Tensor) -> Chunks:
     flat = flat.clone() if flat.data_ptr() % WORD_BYTES else flat
     shown = flat.view(torch.uint8) if flat.dtype == torch.bool else flat
     size, count, device = flat.element_size(), flat.numel(), flat.device
-    out = torch.empty((-(-count // CHUNK), 64), dtype=torch.float64, device=device)
+    out = torch.empty((-(-count // CHUNK), _WIDTH.value), dtype=torch.float64, device=device)
     with _current(device):
         measure_kernel[(len(out),)](
             shown, signs(widened(flat.dtype), device), _weights(device), out, count, count * size // WORD_BYTES,
@@ -104,7 +104,10 @@ def _launched(flat: torch.Tensor) -> Chunks:
         )  # fmt: skip
     rows = (out if out.is_cpu else out.cpu()).numpy()
     return Chunks(
-        sums=rows[:, :BUCKETS], power=rows[:, 61], largest=rows[:, 62], check=rows[:, 63].view(np.int64)
+        sums=rows[:, :BUCKETS],
+        power=rows[:, _POWER.value],
+        largest=rows[:, _LARGEST.value],
+        check=rows[:, _CHECK.value].view(np.int64),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import threading
 from collections.abc import Callable, Iterator
@@ -357,3 +358,18 @@ def test_launches_of_other_threads_are_not_recorded() -> None:
         thread.join()
     graph.replay()
     assert (mine.item(), other.item(), graph.num_launches) == (2, 1, 1)
+
+
+def test_the_addresses_of_lists_live_as_long_as_the_graph() -> None:
+    x, y = ([torch.randn(3) for _ in range(400)] for _ in range(2))
+    expected = [a + 5 * b for a, b in zip(x, y, strict=True)]
+    with tessera.use("always"):
+        for _ in range(3):
+            torch._foreach_add_(x, y)
+        with tessera.capture() as graph:
+            torch._foreach_add_(x, y)
+        gc.collect()
+        # What was only borrowed by the capture is written over.
+        rubbish = [ctypes.create_string_buffer(size) for size in range(6000, 14000, 8) for _ in range(3)]
+        graph.replay()
+    assert len(rubbish) and all(torch.allclose(a, b, atol=1e-5) for a, b in zip(x, expected, strict=True))

@@ -19,7 +19,7 @@ from typing import Any
 from tessera.runtime.arguments import PackedArgs
 from tessera.runtime.calls_ir import HEADER, LAUNCH
 from tessera.runtime.native import bind
-from tessera.runtime.pool import entries, launch
+from tessera.runtime.pool import entries, launch, listener
 
 Chain = Callable[..., None]
 
@@ -79,9 +79,21 @@ def _one_by_one(launches: tuple[Launch, ...], num_pointers: int) -> Chain:
         assert len(pointers) == num_pointers, f"a chain of {num_pointers} pointers was given {len(pointers)}"
         for one in launches:
             packed = _patched(one, pointers)
+            if (who := listener()) is not None:
+                who.given((_Table(packed),))
             launch(one.address, packed.raw, *one.grid)
 
     return run
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Arguments that a launch may be given the address of: who records the launch keeps them."""
+
+    packed: ctypes.Array[ctypes.c_char]
+
+    def data_ptr(self) -> int:
+        return ctypes.addressof(self.packed)
 
 
 def _patched(one: Launch, pointers: tuple[int, ...]) -> ctypes.Array[ctypes.c_char]:

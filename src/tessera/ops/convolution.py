@@ -43,7 +43,7 @@ from tessera.ops.convolution_plan import (
     transposed,
 )
 from tessera.ops.declined import Declined
-from tessera.ops.launch import launch
+from tessera.ops.launch import fixed, launch
 from tessera.ops.layout import is_channels_last
 
 # Tiles of places that one part of the gradient by a weight sums, and the most parts.
@@ -295,7 +295,7 @@ def _multiply(
     """The places of one pass; x as the plan reads it, w [groups, outputs, channels, taps], y [N, O, …] whole."""
     groups, outputs, channels = w.shape[:3]
     depth = w.numel() // (groups * outputs)
-    table = table_of(channels, step.channel, step.table, x.device)
+    table = fixed(table_of(channels, step.channel, step.table, x.device))
     y_n, y_c, *y_steps = y.stride()
     b0, b1, b2 = step.start
     to = y[..., b0:, b1:, b2:]
@@ -413,7 +413,7 @@ def _by_weight(g: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, shape: Sh
     plan = strided(tuple(x5.shape), x5.stride(), _sizes(w5), _sizes(g5), shape)
     (step,) = plan.passes
     x5 = _laid_out(x5, plan.image)
-    table = table_of(channels, step.channel, step.table, x.device)
+    table = fixed(table_of(channels, step.channel, step.table, x.device))
     depth, (m0, m1, m2) = table.numel(), step.places
     x_n, x_0, x_1 = step.x_steps
     if x_1 == m2:

@@ -63,8 +63,8 @@ def clear(to, size, BE: tl.constexpr):
 
 @triton.jit
 def spread(
-    x, image, lines, channels, n0, n1, n2, r0, r1, r2, q0, q1, q2, s0, s1, s2, p0, p1, p2, x_n, x_c, x_0, x_1, x_2,
-    R: tl.constexpr, BW: tl.constexpr, BE: tl.constexpr,
+    x, image, lines, channels, n0, n1, n2, r0, r1, r2, q0, q1, q2, s0, s1, p0, p1, p2, x_n, x_c, x_0, x_1, x_2,
+    s2: tl.constexpr, R: tl.constexpr, BW: tl.constexpr, BE: tl.constexpr,
 ):  # fmt: skip
     """image[n, c, r, q] = x[n, c, q · s + r - p], 0 outside; R of the lines of q2 of one (n, c, r) a program.
 
@@ -283,8 +283,8 @@ def _laid_out(x: torch.Tensor, image: Image | None) -> torch.Tensor:
     height = min(tiles.power_of_2(lines), max(1, row.flat // tiles.power_of_2(columns)))
     launch(
         spread, (triton.cdiv(lines, height), copy.numel() // (lines * columns)), x, copy, lines, x.shape[1],
-        *x.shape[2:], *image.remainders, *image.sizes, *image.stride, *image.pad, *x.stride(),
-        R=height, BW=width, BE=min(LEAST_COLUMNS, width), num_warps=row.num_warps,
+        *x.shape[2:], *image.remainders, *image.sizes, *image.stride[:2], *image.pad, *x.stride(),
+        s2=image.stride[2], R=height, BW=width, BE=min(LEAST_COLUMNS, width), num_warps=row.num_warps,
     )  # fmt: skip
     return copy
 

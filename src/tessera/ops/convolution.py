@@ -4,7 +4,7 @@ A window's element (c, k) of all places is a row of a matrix that is never store
 the first place, and its places follow one another in memory. For that the input is copied once where it is padded or
 its columns do not follow one another: padded, and one image for each remainder of the stride, so that places with a
 stride between them become neighbours. The weight is the other matrix as it lies.
-`product` multiplies outputs by places; `scaled` serves groups of one channel, where there is no matrix to speak of;
+`product` multiplies outputs by places, and so does `outer`, without copies of either; `scaled` serves groups of one channel, where there is no matrix to speak of;
 `weight_gradient` sums over places, split into parts by the shape alone, so that threads change no result.
 
 Formula:
@@ -23,6 +23,7 @@ the pages of torch.nn.functional.conv2d and torch.nn.functional.conv_transpose2d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -38,6 +39,7 @@ from tessera.ops.convolution_plan import (
     places_of,
     steps_of,
     strided,
+    sums_of,
     table_of,
     tile_of,
     transposed,
@@ -63,11 +65,12 @@ def clear(to, size, BE: tl.constexpr):
 
 @triton.jit
 def spread(
-    x, image, lines, channels, n0, n1, n2, r0, r1, r2, q0, q1, q2, s0, s1, p0, p1, p2, x_n, x_c, x_0, x_1, x_2,
+    x, image, step, lines, channels, n0, n1, n2, r0, r1, r2, q0, q1, q2, s0, s1, p0, p1, p2, x_n, x_c, x_0, x_1, x_2,
     s2: tl.constexpr, R: tl.constexpr, BW: tl.constexpr, BE: tl.constexpr,
 ):  # fmt: skip
     """image[n, c, r, q] = x[n, c, q · s + r - p], 0 outside; R of the lines of q2 of one (n, c, r) a program.
 
+    step: from channel to channel of the image.
     grid: (cdiv(lines, R), N · C · r0 · r1 · r2).
     """
     plane = tl.program_id(1)
@@ -75,6 +78,7 @@ def spread(
     begin_1 = (plane // r2) % r1 - p1
     begin_0 = (plane // r2 // r1) % r0 - p0
     channel = (plane // r2 // r1 // r0).to(tl.int64)
+    image_at = image + channel * step + (plane % (r0 * r1 * r2)).to(tl.int64) * lines * q2
     # The columns [first, last) are inside of x.
     first = tl.minimum(tl.cdiv(tl.maximum(-begin, 0), s2), q2)
     last = tl.maximum(tl.minimum(tl.cdiv(tl.maximum(n2 - begin, 0), s2), q2), first)
@@ -82,7 +86,7 @@ def spread(
     for line in range(tl.program_id(0) * R, tl.minimum((tl.program_id(0) + 1) * R, lines)):
         i0 = (line // q1) * s0 + begin_0
         i1 = (line % q1) * s1 + begin_1
-        to = image + (plane.to(tl.int64) * lines + line) * q2
+        to = image_at + line.to(tl.int64) * q2
         if (i0 >= 0) & (i0 < n0) & (i1 >= 0) & (i1 < n1):
             clear(to, first, BE)
             for start in range(0, last - first, BW):
@@ -136,6 +140,41 @@ def product(
     to = y + ((group * outputs + out) * y_c)[:, None, None] + to[None, :, :]
     value = tl.reshape(acc, [BM, R, BW]).to(y.dtype.element_ty)
     tl.store(to, value, mask=(out < outputs)[:, None, None] & inside[None, :, :])
+
+
+@triton.jit
+def outer(
+    x, w, table, bias, y, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, y_n, y_c, y_0, y_1, y_2,
+    ACC: tl.constexpr, BM: tl.constexpr, BW: tl.constexpr, FULL: tl.constexpr,
+):  # fmt: skip
+    """`product` where sums [BM outputs, BW places] of one line stay in registers, all outputs of a group a program.
+
+    FULL: a line is not shorter than BW. Its last places then are BW as well, some of which others compute too.
+    grid: (lines · cdiv(m2, BW), groups).
+    """
+    tiles_w = tl.cdiv(m2, BW)
+    group = tl.program_id(1).to(tl.int64)
+    line, start = tl.program_id(0) // tiles_w, (tl.program_id(0) % tiles_w) * BW
+    if FULL:
+        start = tl.minimum(start, m2 - BW)
+    cols = start + tl.arange(0, BW)
+    inside = cols < m2
+    from_x = x + group * x_g + begins(line, m0, m1, x_n, x_0, x_1) + cols
+    to = y + begins(line, m0, m1, y_n, y_0, y_1) + cols.to(tl.int64) * y_2
+    for first in range(0, outputs, BM):
+        out = first + tl.arange(0, BM)
+        from_w = w + (group * outputs + tl.minimum(out, outputs - 1)) * depth
+        acc = tl.zeros([BM, BW], ACC)
+        for k in range(depth):
+            at = from_x + tl.load(table + k)
+            b = tl.load(at) if FULL else tl.load(at, mask=inside, other=0.0)
+            a = tl.broadcast_to(tl.load(from_w + k).to(ACC)[:, None], [BM, BW])
+            acc = tl.fma(a, tl.broadcast_to(b.to(ACC)[None, :], [BM, BW]), acc)
+        if bias is not None:
+            acc += tl.load(bias + group * outputs + out, mask=out < outputs, other=0.0).to(ACC)[:, None]
+        y_at = to[None, :] + ((group * outputs + out) * y_c)[:, None]
+        stored = (out < outputs)[:, None] if FULL else (out < outputs)[:, None] & inside[None, :]
+        tl.store(y_at, acc.to(y.dtype.element_ty), mask=stored)
 
 
 @triton.jit
@@ -276,13 +315,14 @@ def _laid_out(x: torch.Tensor, image: Image | None) -> torch.Tensor:
     """`x` [N, C, n0, n1, n2] as a plan reads it."""
     if image is None:
         return x
-    copy = torch.empty((*x.shape[:2], *image.remainders, *image.sizes), dtype=x.dtype, device=x.device)
+    copy = torch.empty((*x.shape[:2], image.step), dtype=x.dtype, device=x.device)
     row = tiles.of(x.device)
     columns, lines = image.sizes[2], image.sizes[0] * image.sizes[1]
     width = min(tiles.power_of_2(columns), row.row // 8)
     height = min(tiles.power_of_2(lines), max(1, row.flat // tiles.power_of_2(columns)))
     launch(
-        spread, (triton.cdiv(lines, height), copy.numel() // (lines * columns)), x, copy, lines, x.shape[1],
+        spread, (triton.cdiv(lines, height), math.prod((*x.shape[:2], *image.remainders))),
+        x, copy, image.step, lines, x.shape[1],
         *x.shape[2:], *image.remainders, *image.sizes, *image.stride[:2], *image.pad, *x.stride(),
         s2=image.stride[2], R=height, BW=width, BE=min(LEAST_COLUMNS, width), num_warps=row.num_warps,
     )  # fmt: skip
@@ -318,6 +358,13 @@ def _multiply(
         launch(
             scaled, (programs, outputs * groups), x, w, table, bias, to, *numbers,
             ACC=acc, R=height, BW=width, TAPS=taps, num_warps=row.num_warps,
+        )  # fmt: skip
+        return
+    height, width = sums_of(row, x.dtype)
+    if height and 2 * m2 > triton.cdiv(m2, width) * width:
+        launch(
+            outer, (lines * triton.cdiv(m2, width), groups), x, w, table, bias, to, *numbers,
+            ACC=acc, BM=height, BW=width, FULL=m2 >= width, num_warps=row.num_warps,
         )  # fmt: skip
         return
     bm, bn = steps_of(outputs, row.min_dot, row.mm[0]), places_of(row, lines * m2 * groups)

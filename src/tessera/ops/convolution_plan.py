@@ -26,6 +26,8 @@ LEAST_COLUMNS = 16
 LEAST_PROGRAMS = 8
 # What a step of a product costs beyond its work, in rows, columns or depth.
 STEP_COST = 8
+# Planes of a copy from this many elements on begin an odd multiple of so many apart.
+LONG_PLANE, SPREAD = 1024, 32
 
 Three = tuple[int, int, int]
 Five = tuple[int, ...]  # N, C, and 3 dims
@@ -43,12 +45,21 @@ class Shape:
 
 @dataclass(frozen=True)
 class Image:
-    """A copy [N, C, remainders by `stride` along each dim, `sizes`], that begins `pad` elements before the input."""
+    """A copy [N, C, remainders by `stride` along each dim, `sizes`], that begins `pad` elements before the input.
+
+    step: from channel to channel.
+    """
 
     pad: tuple[int, ...]
     stride: tuple[int, ...]
     remainders: tuple[int, ...]
     sizes: tuple[int, ...]
+
+    @property
+    def step(self) -> int:
+        """Where planes are long, not a multiple of what a cache's sets span: all channels' places would meet in one."""
+        size = math.prod((*self.remainders, *self.sizes))
+        return size if size < LONG_PLANE else (-(-size // SPREAD) | 1) * SPREAD
 
 
 @dataclass(frozen=True)
@@ -93,12 +104,12 @@ def strided(x: Five, steps: Five, kernel: Three, places: Three, shape: Shape) ->
     per_dim = list(zip(reach, shape.stride, places, strict=True))
     remainders = tuple(min(s, at[-1] + 1) for at, s, _ in per_dim)
     sizes = tuple(m + at[-1] // s for at, s, m in per_dim)
-    n, channel, *dims = _dense((*x[:2], *remainders, *sizes))
+    image = Image(shape.pad, shape.stride, remainders, sizes)
+    dims = _dense((*remainders, *sizes))
     table = tuple(
         tuple(at % s * dims[d] + at // s * dims[3 + d] for at in taps) for d, (taps, s, _) in enumerate(per_dim)
     )
-    image = Image(shape.pad, shape.stride, remainders, sizes)
-    return Plan(image, (Pass(places, (0, 0, 0), whole, table, (n, *dims[3:5]), channel),))
+    return Plan(image, (Pass(places, (0, 0, 0), whole, table, (x[1] * image.step, *dims[3:5]), image.step),))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -115,7 +126,7 @@ def transposed(x: Five, steps: Five, kernel: Three, places: Three, shape: Shape)
     if any(first) or tuple(last) != x[2:] or steps[4] != 1:
         sizes = tuple(end - begin for begin, end in zip(first, last, strict=True))
         image = Image(tuple(-begin for begin in first), (1, 1, 1), (1, 1, 1), sizes)
-        steps = _dense((*x[:2], *sizes))
+        steps = (x[1] * image.step, image.step, *_dense(sizes))
     passes = []
     for parts in itertools.product(*dims):
         table = tuple(
@@ -170,6 +181,14 @@ def tile_of(lines: int, columns: int, most: int) -> tuple[int, int]:
             break
         width *= 2
     return best
+
+
+def sums_of(row: tiles.Tiles, dtype: torch.dtype) -> tuple[int, int]:
+    """Outputs and places whose sums are held in registers; none where the chip's dot is faster."""
+    height, width = row.outer
+    if dtype is torch.bfloat16:
+        return 0, 0
+    return height, width // (2 if dtype is torch.float64 else 1)
 
 
 def places_of(row: tiles.Tiles, places: int) -> int:

@@ -23,7 +23,8 @@ class Tiles:
     `step`: elements that a kernel of several outputs computes at a time, so few that all values stay in registers ·
     `mm`: rows, columns and depth of a matmul tile · `attention`: queries and keys of an attention tile · `min_dot`:
     smallest side that the chip's dot takes · `num_warps`: for the GPU compilers · `one_walks`: one element at a time
-    is as fast as several where these lie apart · `streamed_bytes`: outputs from this size on are written past the
+    is as fast as several where these lie apart · `outer`: rows and columns of the largest block of float32 sums that stays
+    in registers along a loop of multiply-adds, where that is faster than a dot of such numbers; 0: nowhere · `streamed_bytes`: outputs from this size on are written past the
     caches, which would not hold them until they are read; 0: none.
     """
 
@@ -36,6 +37,7 @@ class Tiles:
     min_dot: int
     num_warps: int
     one_walks: bool = False
+    outer: tuple[int, int] = (0, 0)
     streamed_bytes: int = 0
 
     def __post_init__(self) -> None:
@@ -48,7 +50,7 @@ class Tiles:
 TILES = {
     "cpu": Tiles(
         flat=8192, step=16, row=2048, longest_row=65536, mm=(256, 128, 128), attention=(64, 64), min_dot=1, num_warps=1,
-        one_walks=True, streamed_bytes=1 << 24,
+        one_walks=True, outer=(8, 32), streamed_bytes=1 << 24,
     ),
     "cuda": Tiles(
         flat=1024, step=1024, row=2048, longest_row=8192, mm=(64, 64, 32), attention=(64, 32), min_dot=16, num_warps=4,

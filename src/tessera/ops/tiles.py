@@ -18,14 +18,14 @@ class Tiles:
     """Block sizes of one kind of chip.
 
     `flat`: elements of a pointwise program · `row`: elements that a program of a row kernel (softmax, norms,
-    reductions) holds ·
-    `longest_row`: rows up to this many elements are held whole, longer ones are walked in steps of `row` ·
-    `step`: elements that a kernel of several outputs computes at a time, so few that all values stay in registers ·
-    `mm`: rows, columns and depth of a matmul tile · `attention`: queries and keys of an attention tile · `min_dot`:
-    smallest side that the chip's dot takes · `num_warps`: for the GPU compilers · `one_walks`: one element at a time
-    is as fast as several where these lie apart · `outer`: rows and columns of the largest block of float32 sums that stays
-    in registers along a loop of multiply-adds, where that is faster than a dot of such numbers; 0: nowhere · `streamed_bytes`: outputs from this size on are written past the
-    caches, which would not hold them until they are read; 0: none.
+    reductions) holds · `longest_row`: rows up to this many elements are held whole, longer ones are walked in steps of
+    `row` · `step`: elements that a kernel of several outputs computes at a time, so few that all values stay in
+    registers · `mm`: rows, columns and depth of a matmul tile · `attention`: queries and keys of an attention tile ·
+    `min_dot`: smallest side that the chip's dot takes · `num_warps`: for the GPU compilers · `one_walks`: one element
+    at a time is as fast as several where these lie apart · `outer`: rows and columns of the largest block of float32
+    sums that stays in registers along a loop of multiply-adds, where that is faster than a dot of such numbers; 0:
+    nowhere · `streamed_bytes`: outputs from this size on are written past the caches, which would not hold them until
+    they are read; 0: none.
     """
 
     flat: int

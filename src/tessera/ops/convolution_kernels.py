@@ -1,0 +1,220 @@
+"""The kernels of convolutions: copies that make places neighbours, products of weights and places, sums over places.
+
+What `table` holds, and what the sizes and steps mean, `convolution.py` and `convolution_plan.py` say.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def clear(to, size, BE: tl.constexpr):
+    """Zeros in the first `size` elements at `to`."""
+    for start in range(0, size, BE):
+        cols = start + tl.arange(0, BE)
+        tl.store(to + cols, 0.0, mask=cols < size)
+
+
+@triton.jit
+def spread(
+    x, image, step, lines, channels, n0, n1, n2, r0, r1, r2, q0, q1, q2, s0, s1, p0, p1, p2, x_n, x_c, x_0, x_1, x_2,
+    s2: tl.constexpr, R: tl.constexpr, BW: tl.constexpr, BE: tl.constexpr,
+):  # fmt: skip
+    """image[n, c, r, q] = x[n, c, q · s + r - p], 0 outside; R of the lines of q2 of one (n, c, r) a program.
+
+    step: from channel to channel of the image.
+    grid: (cdiv(lines, R), N · C · r0 · r1 · r2).
+    """
+    plane = tl.program_id(1)
+    begin = plane % r2 - p2
+    begin_1 = (plane // r2) % r1 - p1
+    begin_0 = (plane // r2 // r1) % r0 - p0
+    channel = (plane // r2 // r1 // r0).to(tl.int64)
+    image_at = image + channel * step + (plane % (r0 * r1 * r2)).to(tl.int64) * lines * q2
+    # The columns [first, last) are inside of x.
+    first = tl.minimum(tl.cdiv(tl.maximum(-begin, 0), s2), q2)
+    last = tl.maximum(tl.minimum(tl.cdiv(tl.maximum(n2 - begin, 0), s2), q2), first)
+    x_at = x + (channel // channels) * x_n + (channel % channels) * x_c + (first * s2 + begin).to(tl.int64) * x_2
+    for line in range(tl.program_id(0) * R, tl.minimum((tl.program_id(0) + 1) * R, lines)):
+        i0 = (line // q1) * s0 + begin_0
+        i1 = (line % q1) * s1 + begin_1
+        to = image_at + line.to(tl.int64) * q2
+        if (i0 >= 0) & (i0 < n0) & (i1 >= 0) & (i1 < n1):
+            clear(to, first, BE)
+            for start in range(0, last - first, BW):
+                cols = start + tl.arange(0, BW)
+                within = cols < last - first
+                value = tl.load(
+                    x_at + i0.to(tl.int64) * x_0 + i1.to(tl.int64) * x_1 + cols * s2 * x_2, mask=within, other=0.0
+                )
+                tl.store(to + first + cols, value, mask=within)
+            clear(to + last, q2 - last, BE)
+        else:
+            clear(to, q2, BE)
+
+
+@triton.jit
+def begins(line, m0, m1, step_n, step_0, step_1):
+    """Where lines of places over [N, m0, m1] begin."""
+    at = (line // (m0 * m1)).to(tl.int64) * step_n
+    return at + ((line // m1) % m0).to(tl.int64) * step_0 + (line % m1).to(tl.int64) * step_1
+
+
+@triton.jit
+def product(
+    x, w, table, bias, y, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, y_n, y_c, y_0, y_1, y_2,
+    ACC: tl.constexpr, BM: tl.constexpr, R: tl.constexpr, BW: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """[BM outputs, R lines of BW places] of one group a program; w is [groups, outputs, depth], contiguous.
+
+    grid: (cdiv(lines, R) · cdiv(m2, BW), cdiv(outputs, BM), groups).
+    """
+    tiles_w = tl.cdiv(m2, BW)
+    group = tl.program_id(2).to(tl.int64)
+    line = (tl.program_id(0) // tiles_w) * R + tl.arange(0, R)
+    cols = (tl.program_id(0) % tiles_w) * BW + tl.arange(0, BW)
+    out = tl.program_id(1) * BM + tl.arange(0, BM)
+    k = tl.arange(0, BK)
+    inside = (line < lines)[:, None] & (cols < m2)[None, :]
+    places = begins(line, m0, m1, x_n, x_0, x_1)[:, None] + cols[None, :]
+    w_at = w + (group * outputs + out)[:, None] * depth
+    acc = tl.zeros([BM, R * BW], ACC)
+    for start in range(0, depth, BK):
+        in_depth = k < depth - start
+        found = tl.load(table + start + k, mask=in_depth, other=0)
+        a = tl.load(w_at + (start + k)[None, :], mask=(out < outputs)[:, None] & in_depth[None, :], other=0.0)
+        at = found[:, None, None] + places[None, :, :]
+        b = tl.load(x + group * x_g + at, mask=in_depth[:, None, None] & inside[None, :, :], other=0.0)
+        acc = tl.dot(a, tl.reshape(b, [BK, R * BW]), acc, input_precision="ieee", out_dtype=ACC)
+    if bias is not None:
+        acc += tl.load(bias + group * outputs + out, mask=out < outputs, other=0.0).to(ACC)[:, None]
+    to = begins(line, m0, m1, y_n, y_0, y_1)[:, None] + cols.to(tl.int64)[None, :] * y_2
+    to = y + ((group * outputs + out) * y_c)[:, None, None] + to[None, :, :]
+    value = tl.reshape(acc, [BM, R, BW]).to(y.dtype.element_ty)
+    tl.store(to, value, mask=(out < outputs)[:, None, None] & inside[None, :, :])
+
+
+@triton.jit
+def outer(
+    x, w, table, bias, y, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, y_n, y_c, y_0, y_1, y_2,
+    ACC: tl.constexpr, BM: tl.constexpr, BW: tl.constexpr, FULL: tl.constexpr,
+):  # fmt: skip
+    """`product` where sums [BM outputs, BW places] of one line stay in registers, all outputs of a group a program.
+
+    FULL: a line is not shorter than BW. Its last places then are BW as well, some of which others compute too.
+    grid: (lines · cdiv(m2, BW), groups).
+    """
+    tiles_w = tl.cdiv(m2, BW)
+    group = tl.program_id(1).to(tl.int64)
+    line, start = tl.program_id(0) // tiles_w, (tl.program_id(0) % tiles_w) * BW
+    if FULL:
+        start = tl.minimum(start, m2 - BW)
+    cols = start + tl.arange(0, BW)
+    inside = cols < m2
+    from_x = x + group * x_g + begins(line, m0, m1, x_n, x_0, x_1) + cols
+    to = y + begins(line, m0, m1, y_n, y_0, y_1) + cols.to(tl.int64) * y_2
+    for first in range(0, outputs, BM):
+        out = first + tl.arange(0, BM)
+        from_w = w + (group * outputs + tl.minimum(out, outputs - 1)) * depth
+        acc = tl.zeros([BM, BW], ACC)
+        for k in range(depth):
+            at = from_x + tl.load(table + k)
+            b = tl.load(at) if FULL else tl.load(at, mask=inside, other=0.0)
+            a = tl.broadcast_to(tl.load(from_w + k).to(ACC)[:, None], [BM, BW])
+            acc = tl.fma(a, tl.broadcast_to(b.to(ACC)[None, :], [BM, BW]), acc)
+        if bias is not None:
+            acc += tl.load(bias + group * outputs + out, mask=out < outputs, other=0.0).to(ACC)[:, None]
+        y_at = to[None, :] + ((group * outputs + out) * y_c)[:, None]
+        stored = (out < outputs)[:, None] if FULL else (out < outputs)[:, None] & inside[None, :]
+        tl.store(y_at, acc.to(y.dtype.element_ty), mask=stored)
+
+
+@triton.jit
+def scaled(
+    x, w, table, bias, y, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, y_n, y_c, y_0, y_1, y_2,
+    ACC: tl.constexpr, R: tl.constexpr, BW: tl.constexpr, TAPS: tl.constexpr,
+):  # fmt: skip
+    """`product` of one channel: R lines of BW places of one output a program, TAPS a step, which divide the depth.
+
+    grid: (cdiv(lines, R) · cdiv(m2, BW), outputs · groups).
+    """
+    tiles_w = tl.cdiv(m2, BW)
+    out = tl.program_id(1).to(tl.int64)
+    line = (tl.program_id(0) // tiles_w) * R + tl.arange(0, R)
+    cols = (tl.program_id(0) % tiles_w) * BW + tl.arange(0, BW)
+    inside = (line < lines)[:, None] & (cols < m2)[None, :]
+    from_x = x + (out // outputs) * x_g + begins(line, m0, m1, x_n, x_0, x_1)[:, None] + cols[None, :]
+    acc = tl.zeros([R, BW], ACC)
+    for start in range(0, depth, TAPS):
+        for k in tl.static_range(TAPS):
+            value = tl.load(from_x + tl.load(table + start + k), mask=inside, other=0.0).to(ACC)
+            acc += value * tl.load(w + out * depth + start + k).to(ACC)
+    if bias is not None:
+        acc += tl.load(bias + out).to(ACC)
+    to = y + out * y_c + begins(line, m0, m1, y_n, y_0, y_1)[:, None] + cols.to(tl.int64)[None, :] * y_2
+    tl.store(to, acc.to(y.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def weight_gradient(
+    x, g, table, parts, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, g_n, g_c, g_0, g_1, num_tiles,
+    ACC: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """parts[part, group, BM of depth, BN outputs] = Σ over `num_tiles` tiles of places of x ⊗ g.
+
+    grid: (cdiv(depth, BM) · cdiv(outputs, BN), parts, groups).
+    """
+    tiles_n, tiles_w = tl.cdiv(outputs, BN), tl.cdiv(m2, BK)
+    part, group = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    k = (tl.program_id(0) // tiles_n) * BM + tl.arange(0, BM)
+    out = (tl.program_id(0) % tiles_n) * BN + tl.arange(0, BN)
+    found = tl.load(table + k, mask=k < depth, other=0)[:, None]
+    g_at = g + ((group * outputs + out) * g_c)[None, :]
+    acc = tl.zeros([BM, BN], ACC)
+    for tile in range(part * num_tiles, min((part + 1) * num_tiles, lines * tiles_w)):
+        line, cols = tile // tiles_w, (tile % tiles_w) * BK + tl.arange(0, BK)
+        x_at = x + group * x_g + begins(line, m0, m1, x_n, x_0, x_1)
+        a = tl.load(x_at + (found + cols[None, :]), mask=(k < depth)[:, None] & (cols < m2)[None, :], other=0.0)
+        from_g = begins(line, m0, m1, g_n, g_0, g_1) + cols
+        b = tl.load(g_at + from_g[:, None], mask=(cols < m2)[:, None] & (out < outputs)[None, :], other=0.0)
+        acc = tl.dot(a, b, acc, input_precision="ieee", out_dtype=ACC)
+    to = parts + ((part * tl.num_programs(2) + group) * depth + k)[:, None] * outputs + out[None, :]
+    tl.store(to, acc, mask=(k < depth)[:, None] & (out < outputs)[None, :])
+
+
+@triton.jit
+def scaled_gradient(
+    x, g, table, parts, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, g_n, g_c, g_0, g_1, num_tiles,
+    ACC: tl.constexpr, R: tl.constexpr, BW: tl.constexpr,
+):  # fmt: skip
+    """`weight_gradient` of one channel, for one output and tap; grid: (depth, parts, outputs · groups)."""
+    tiles_w = tl.cdiv(m2, BW)
+    k, part, out = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    x_at = x + (out // outputs) * x_g + tl.load(table + k)
+    total = tl.zeros([], ACC)
+    for tile in range(part * num_tiles, (part + 1) * num_tiles):
+        line = (tile // tiles_w) * R + tl.arange(0, R)
+        cols = (tile % tiles_w) * BW + tl.arange(0, BW)
+        inside = (line < lines)[:, None] & (cols < m2)[None, :]
+        a = tl.load(x_at + begins(line, m0, m1, x_n, x_0, x_1)[:, None] + cols[None, :], mask=inside, other=0.0)
+        from_g = begins(line, m0, m1, g_n, g_0, g_1)[:, None] + cols[None, :]
+        b = tl.load(g + out * g_c + from_g, mask=inside, other=0.0)
+        total += tl.sum(tl.sum(a.to(ACC) * b.to(ACC), axis=1), axis=0)
+    at = ((part * (tl.num_programs(2) // outputs) + out // outputs) * depth + k) * outputs + out % outputs
+    tl.store(parts + at, total)
+
+
+@triton.jit
+def add_parts(parts, dw, num, outputs, depth, ACC: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
+    """dw[group, BM outputs, BN of depth] = Σ parts[part, group, depth, output]; grid: (outputs, depth, groups)."""
+    group = tl.program_id(2).to(tl.int64)
+    out = (tl.program_id(0) * BM + tl.arange(0, BM))[:, None]
+    k = (tl.program_id(1) * BN + tl.arange(0, BN))[None, :]
+    inside = (out < outputs) & (k < depth)
+    total = tl.zeros([BM, BN], ACC)
+    for part in range(num):
+        at = ((part * tl.num_programs(2) + group) * depth + k) * outputs + out
+        total += tl.load(parts + at, mask=inside, other=0.0)
+    tl.store(dw + (group * outputs + out) * depth + k, total.to(dw.dtype.element_ty), mask=inside)

@@ -32,13 +32,24 @@ import triton
 import triton.language as tl
 
 from tessera.ops import reduce, tiles
-from tessera.ops.convolution_kernels import add_parts, outer, product, scaled, scaled_gradient, spread, weight_gradient
+from tessera.ops.convolution_kernels import (
+    add_parts,
+    outer,
+    product,
+    scaled,
+    scaled_gradient,
+    spread,
+    weight_gradient,
+    windows,
+)
 from tessera.ops.convolution_plan import (
     LEAST_COLUMNS,
+    LEAST_RUN,
     Image,
     Pass,
     Shape,
     places_of,
+    runs,
     steps_of,
     strided,
     sums_of,
@@ -106,6 +117,8 @@ def _laid_out(x: torch.Tensor, image: Image | None) -> torch.Tensor:
     """`x` [N, C, n0, n1, n2] as a plan reads it."""
     if image is None:
         return x
+    if image.last:
+        x = x.permute(0, 2, 3, 4, 1).flatten(3).unsqueeze(1)
     copy = torch.empty((*x.shape[:2], image.step), dtype=x.dtype, device=x.device)
     row = tiles.of(x.device)
     columns, lines = image.sizes[2], image.sizes[0] * image.sizes[1]
@@ -123,16 +136,17 @@ def _laid_out(x: torch.Tensor, image: Image | None) -> torch.Tensor:
 def _multiply(
     x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None, y: torch.Tensor, step: Pass, stride: tuple[int, ...]
 ) -> None:
-    """The places of one pass; x as the plan reads it, w [groups, outputs, channels, taps], y [N, O, …] whole."""
+    """The places of one pass; x as the plan reads it, w [groups, outputs, channels, k0, k1, k2], y [N, O, …] whole."""
+    if step.run:
+        _multiply_runs(x, w, bias, y, step, stride)
+        return
+    w = w.contiguous()
     groups, outputs, channels = w.shape[:3]
     depth = w.numel() // (groups * outputs)
     table = fixed(table_of(channels, step.channel, step.table, x.device))
-    y_n, y_c, *y_steps = y.stride()
-    b0, b1, b2 = step.start
-    to = y[..., b0:, b1:, b2:]
-    y_steps = [size * s for size, s in zip(y_steps, stride, strict=True)]
+    to, (y_n, y_c, *y_steps) = _places(y, step, stride)
     m0, m1, m2 = step.places
-    x_n, x_0, x_1 = step.x_steps
+    x_n, x_0, x_1, _ = step.x_steps
     if x_1 == m2 and y_steps[1] == m2 * y_steps[2]:
         m1, m2 = 1, m1 * m2
         if x_0 == m2 and y_steps[0] == m2 * y_steps[2]:
@@ -168,6 +182,36 @@ def _multiply(
     )  # fmt: skip
 
 
+def _places(y: torch.Tensor, step: Pass, stride: tuple[int, ...]) -> tuple[torch.Tensor, list[int]]:
+    """Where the places of a pass begin, and the steps between them: of the batch, the outputs and 3 dims."""
+    b0, b1, b2 = step.start
+    n, c, *steps = y.stride()
+    return y[..., b0:, b1:, b2:], [n, c, *(size * s for size, s in zip(steps, stride, strict=True))]
+
+
+def _multiply_runs(
+    x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None, y: torch.Tensor, step: Pass, stride: tuple[int, ...]
+) -> None:
+    """`_multiply` where windows are runs of elements."""
+    groups, outputs, channels = w.shape[:3]
+    if step.channel == 1:
+        w = w.permute(0, 1, 3, 4, 5, 2)
+    depth = w.numel() // (groups * outputs)
+    table = fixed(table_of(1, 0, step.table, x.device))
+    to, y_steps = _places(y, step, stride)
+    m0, m1, m2 = step.places
+    places = y.shape[0] * m0 * m1 * m2
+    row = tiles.of(x.device)
+    bm, bn = places_of(row, places * groups), steps_of(outputs, row.min_dot, row.mm[1])
+    bk = steps_of(step.run, max(row.min_dot, min(LEAST_RUN, tiles.power_of_2(step.run))), row.mm[2])
+    grid = (triton.cdiv(places, bm), triton.cdiv(outputs, bn), groups)
+    launch(
+        windows, grid, x, w.contiguous(), table, bias, to, outputs, depth // step.run, step.run, places, m0, m1, m2,
+        channels * step.channel, *step.x_steps, *y_steps,
+        ACC=_sums_in(x.dtype), BM=bm, BN=bn, BK=bk, num_warps=row.num_warps,
+    )  # fmt: skip
+
+
 def _run(
     x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None, y: torch.Tensor, shape: Shape, is_transposed: bool
 ) -> torch.Tensor:
@@ -177,13 +221,13 @@ def _run(
     if is_transposed and _apart(x5, w5, y5, shape):
         _run_apart(x5, w6, bias, y5)
         return y
-    plan_of = transposed if is_transposed else strided
-    plan = plan_of(tuple(x5.shape), x5.stride(), _sizes(w5), _sizes(y5), shape)
+    laid_out = (tuple(x5.shape), x5.stride(), _sizes(w5), _sizes(y5), shape)
+    plan = runs(*laid_out, is_transposed) or (transposed if is_transposed else strided)(*laid_out)
     x5 = _laid_out(x5, plan.image)
     for step in plan.passes:
         t0, t1, t2 = step.taps
         part = w6.transpose(1, 2)[..., t0, t1, t2] if is_transposed else w6
-        _multiply(x5, part.contiguous(), bias, y5, step, shape.stride if is_transposed else (1, 1, 1))
+        _multiply(x5, part, bias, y5, step, shape.stride if is_transposed else (1, 1, 1))
     return y
 
 
@@ -200,7 +244,7 @@ def _run_apart(x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None, y: t
     whole = Shape((1, 1, 1), (0, 0, 0), (1, 1, 1), groups)
     taps = k0 * k1 * k2
     plan = strided(tuple(x.shape), x.stride(), (1, 1, 1), _sizes(x), whole)
-    matrix = w.flatten(2).transpose(1, 2).contiguous().view(groups, outputs * taps, channels)
+    matrix = w.flatten(2).transpose(1, 2).contiguous().view(groups, outputs * taps, channels, 1, 1, 1)
     found = torch.empty((x.shape[0], groups * outputs * taps, *x.shape[2:]), dtype=x.dtype, device=x.device)
     if bias is not None:
         bias = bias[:, None].expand(-1, taps).contiguous()
@@ -253,7 +297,7 @@ def _by_weight(g: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, shape: Sh
     x5 = _laid_out(x5, plan.image)
     table = fixed(table_of(channels, step.channel, step.table, x.device))
     depth, (m0, m1, m2) = table.numel(), step.places
-    x_n, x_0, x_1 = step.x_steps
+    x_n, x_0, x_1, _ = step.x_steps
     if x_1 == m2:
         m1, m2 = 1, m1 * m2
         if x_0 == m2:

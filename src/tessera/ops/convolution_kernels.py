@@ -132,6 +132,41 @@ def outer(
 
 
 @triton.jit
+def windows(
+    x, w, table, bias, y, outputs, num, run, places, m0, m1, m2, x_g, x_n, x_0, x_1, x_2, y_n, y_c, y_0, y_1, y_2,
+    ACC: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """[BM places, BN outputs] of one group a program, where a window is `num` runs of `run` elements, which follow one
+    another; the table tells where the runs begin, and w is [groups, outputs, num, run], contiguous.
+
+    grid: (cdiv(places, BM), cdiv(outputs, BN), groups).
+    """
+    group = tl.program_id(2).to(tl.int64)
+    place = tl.program_id(0) * BM + tl.arange(0, BM)
+    out = tl.program_id(1) * BN + tl.arange(0, BN)
+    k = tl.arange(0, BK)
+    # What lies behind the last place is computed like it, and not stored.
+    line = tl.minimum(place, places - 1) // m2
+    column = (tl.minimum(place, places - 1) % m2).to(tl.int64)
+    from_x = x + group * x_g + begins(line, m0, m1, x_n, x_0, x_1) + column * x_2
+    from_w = w + (group * outputs + out) * (num * run)
+    acc = tl.zeros([BM, BN], ACC)
+    for number in range(num):
+        begin = tl.load(table + number)
+        for start in range(0, run, BK):
+            in_run = k < run - start
+            a = tl.load(from_x[:, None] + (begin + start + k)[None, :], mask=in_run[None, :], other=0.0)
+            w_at = from_w[None, :] + (number * run + start + k)[:, None]
+            b = tl.load(w_at, mask=in_run[:, None] & (out < outputs)[None, :], other=0.0)
+            acc = tl.dot(a, b, acc, input_precision="ieee", out_dtype=ACC)
+    if bias is not None:
+        acc += tl.load(bias + group * outputs + out, mask=out < outputs, other=0.0).to(ACC)[None, :]
+    to = y + begins(line, m0, m1, y_n, y_0, y_1) + column * y_2
+    y_at = to[:, None] + ((group * outputs + out) * y_c)[None, :]
+    tl.store(y_at, acc.to(y.dtype.element_ty), mask=(place < places)[:, None] & (out < outputs)[None, :])
+
+
+@triton.jit
 def scaled(
     x, w, table, bias, y, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, y_n, y_c, y_0, y_1, y_2,
     ACC: tl.constexpr, R: tl.constexpr, BW: tl.constexpr, TAPS: tl.constexpr,

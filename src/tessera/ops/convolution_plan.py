@@ -26,6 +26,8 @@ LEAST_COLUMNS = 16
 LEAST_PROGRAMS = 8
 # What a step of a product costs beyond its work, in rows, columns or depth.
 STEP_COST = 8
+# Windows are taken as runs where these have so many elements, and columns with this stride are not picked from vectors.
+LEAST_RUN, LEAST_STRIDE = 8, 5
 # Planes of a copy from this many elements on begin an odd multiple of so many apart.
 LONG_PLANE, SPREAD = 1024, 32
 
@@ -47,13 +49,15 @@ class Shape:
 class Image:
     """A copy [N, C, remainders by `stride` along each dim, `sizes`], that begins `pad` elements before the input.
 
-    step: from channel to channel.
+    step: from channel to channel · last: the columns of the input are taken with all channels at each, as they lie in
+    channels-last; its channels then are one, and `pad` and `sizes` count these columns' elements.
     """
 
     pad: tuple[int, ...]
     stride: tuple[int, ...]
     remainders: tuple[int, ...]
     sizes: tuple[int, ...]
+    last: bool = False
 
     @property
     def step(self) -> int:
@@ -68,8 +72,10 @@ class Pass:
 
     taps: for each dim where the taps that are used begin and how far they lie apart ·
     table: where each tap finds its element, counted from where the place does, for each dim ·
-    x_steps: from place to place of the operand, of the batch and the first two dims; columns follow one another ·
-    channel: from channel to channel.
+    x_steps: from place to place of the operand, of the batch and 3 dims; columns follow one another, but where `run` is
+    given · channel: from channel to channel ·
+    run: windows are runs of so many elements, that `table` tells the begins of, one after another by channel, if that
+    is the innermost dim (`channel` is 1), else by tap.
     """
 
     places: tuple[int, ...]
@@ -78,6 +84,7 @@ class Pass:
     table: tuple[tuple[int, ...], ...]
     x_steps: tuple[int, ...]
     channel: int
+    run: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ def strided(x: Five, steps: Five, kernel: Three, places: Three, shape: Shape) ->
     whole = tuple(slice(None) for _ in kernel)
     if not any(shape.pad) and (places[2] == 1 or shape.stride[2] * steps[4] == 1):
         table = tuple(tuple(at * step for at in dim) for dim, step in zip(reach, steps[2:], strict=True))
-        moved = (steps[0], shape.stride[0] * steps[2], shape.stride[1] * steps[3])
+        moved = (steps[0], shape.stride[0] * steps[2], shape.stride[1] * steps[3], 1)
         return Plan(None, (Pass(places, (0, 0, 0), whole, table, moved, steps[1]),))
     per_dim = list(zip(reach, shape.stride, places, strict=True))
     remainders = tuple(min(s, at[-1] + 1) for at, s, _ in per_dim)
@@ -109,7 +116,7 @@ def strided(x: Five, steps: Five, kernel: Three, places: Three, shape: Shape) ->
     table = tuple(
         tuple(at % s * dims[d] + at // s * dims[3 + d] for at in taps) for d, (taps, s, _) in enumerate(per_dim)
     )
-    return Plan(image, (Pass(places, (0, 0, 0), whole, table, (x[1] * image.step, *dims[3:5]), image.step),))
+    return Plan(image, (Pass(places, (0, 0, 0), whole, table, (x[1] * image.step, *dims[3:]), image.step),))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -135,8 +142,94 @@ def transposed(x: Five, steps: Five, kernel: Three, places: Three, shape: Shape)
         )
         if all(part.places for part in parts):
             count, start = tuple(part.places for part in parts), tuple(part.start for part in parts)
-            passes.append(Pass(count, start, tuple(p.taps for p in parts), table, (steps[0], *steps[2:4]), steps[1]))
+            passes.append(Pass(count, start, tuple(p.taps for p in parts), table, (steps[0], *steps[2:]), steps[1]))
     return Plan(image, tuple(passes))
+
+
+@functools.lru_cache(maxsize=1024)
+def runs(x: Five, steps: Five, kernel: Three, places: Three, shape: Shape, is_transposed: bool) -> Plan | None:
+    """The plan where windows are runs of many elements; None where they are not.
+
+    They are where channels lie innermost; and along columns, where windows and their strides are wide.
+    """
+    moves = list(zip(kernel, places, shape.stride, shape.pad, shape.dilation, strict=True))
+    dims = [_remainders(*move) if is_transposed else [_undivided(*move)] for move in moves]
+    channels = x[1] // shape.groups
+    if channels == 1:
+        return None
+    if steps[1] == 1:
+        joined = shape.groups == 1 and all(_follow(part.moved) for part in dims[2])
+        enough = channels * (kernel[2] if joined else 1) >= LEAST_RUN
+        pace = (1, 1, 1) if is_transposed else shape.stride
+        return _runs_of_channels(x, steps, dims, pace, channels, joined) if enough else None
+    wide = kernel[2] >= LEAST_RUN and shape.stride[2] >= LEAST_STRIDE and shape.dilation[2] == 1
+    return _runs_of_columns(x, steps, dims, shape.stride, channels) if wide and not is_transposed else None
+
+
+def _runs_of_channels(
+    x: Five, steps: Five, dims: list[list[_Remainder]], pace: tuple[int, ...], channels: int, joined: bool
+) -> Plan | None:
+    """joined: the columns of a window follow one another, with all their channels."""
+    begin, sizes = _reached(x, dims, pace)
+    image = None
+    if any(begin) or sizes != x[2:]:
+        if steps[4] != x[1]:
+            return None
+        long = (*sizes[:2], sizes[2] * x[1])
+        image = Image((*begin[:2], begin[2] * x[1]), (1, 1, 1), (1, 1, 1), long, last=True)
+        steps = (image.step, 1, *_dense((*sizes, x[1]))[:3])
+    passes = []
+    for parts in itertools.product(*dims):
+        *outer, inner = _table(parts, begin, steps[2:])
+        run = channels * (max(1, len(inner)) if joined else 1)
+        if all(part.places for part in parts):
+            table = (*outer, inner[:1] if joined else inner)
+            passes.append(_pass(parts, table, steps, pace, 1, run))
+    return Plan(image, tuple(passes))
+
+
+def _runs_of_columns(
+    x: Five, steps: Five, dims: list[list[_Remainder]], pace: tuple[int, ...], channels: int
+) -> Plan:  # fmt: skip
+    begin, sizes = _reached(x, dims, pace)
+    image = None
+    if any(begin) or sizes != x[2:] or steps[4] != 1:
+        image = Image(begin, (1, 1, 1), (1, 1, 1), sizes)
+        steps = (x[1] * image.step, image.step, *_dense(sizes))
+    parts = tuple(dim[0] for dim in dims)
+    *outer, inner = _table(parts, begin, steps[2:])
+    table = (tuple(channel * steps[1] for channel in range(channels)), *outer)
+    return Plan(image, (_pass(parts, table, steps, pace, steps[1], len(inner)),))
+
+
+def _pass(
+    parts: tuple[_Remainder, ...], table: tuple[tuple[int, ...], ...], steps: Five, pace: tuple[int, ...], channel: int,
+    run: int,
+) -> Pass:  # fmt: skip
+    moved = tuple(s * step for s, step in zip(pace, steps[2:], strict=True))
+    count, start, taps = (tuple(found) for found in zip(*((p.places, p.start, p.taps) for p in parts), strict=True))
+    return Pass(count, start, taps, table, (steps[0], *moved), channel, run)
+
+
+def _table(parts: tuple[_Remainder, ...], begin: Five, steps: Five) -> list[tuple[int, ...]]:
+    """Where the taps of each dim find their element, in an image that begins `begin` before the input."""
+    return [
+        tuple((h + first) * step for h in part.moved) for part, first, step in zip(parts, begin, steps, strict=True)
+    ]
+
+
+def _reached(x: Five, dims: list[list[_Remainder]], pace: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """How far before the input windows begin in each dim, and how much of it and around it they and it are."""
+    begin = tuple(-min([0, *(h for part in dim for h in part.moved)]) for dim in dims)
+    end = [
+        max([n, *((part.places - 1) * move + h + 1 for part in dim for h in part.moved if part.places)])
+        for n, move, dim in zip(x[2:], pace, dims, strict=True)
+    ]
+    return begin, tuple(a + b for a, b in zip(begin, end, strict=True))
+
+
+def _follow(moved: tuple[int, ...]) -> bool:
+    return all(b - a == 1 for a, b in itertools.pairwise(moved))
 
 
 @dataclass(frozen=True)
@@ -147,6 +240,11 @@ class _Remainder:
     places: int
     taps: slice
     moved: tuple[int, ...]
+
+
+def _undivided(count: int, places: int, stride: int, pad: int, dilation: int) -> _Remainder:
+    """All places of a strided window, which read all taps."""
+    return _Remainder(0, places, slice(None), tuple(k * dilation - pad for k in range(count)))
 
 
 def _remainders(count: int, places: int, stride: int, pad: int, dilation: int) -> list[_Remainder]:

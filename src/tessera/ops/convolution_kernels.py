@@ -40,7 +40,7 @@ def spread(
     for line in range(tl.program_id(0) * R, tl.minimum((tl.program_id(0) + 1) * R, lines)):
         i0 = (line // q1) * s0 + begin_0
         i1 = (line % q1) * s1 + begin_1
-        to = image_at + line.to(tl.int64) * q2
+        to = image_at + tl.cast(line, tl.int64) * q2
         if (i0 >= 0) & (i0 < n0) & (i1 >= 0) & (i1 < n1):
             clear(to, first, BE)
             for start in range(0, last - first, BW):

@@ -63,6 +63,8 @@ from tessera.ops.layout import is_channels_last
 
 # Tiles of places that one part of the gradient by a weight sums, and the most parts.
 TILES_OF_PART, MOST_PARTS = 16, 16
+# Passes of a transposed convolution, each of which writes places that lie apart, that take less than one and a copy.
+MOST_PASSES = 8
 # Taps of one channel that are summed in registers.
 MOST_TAPS = 9
 _TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -165,7 +167,7 @@ def _multiply(
             ACC=acc, R=height, BW=width, TAPS=taps, num_warps=row.num_warps,
         )  # fmt: skip
         return
-    height, width = sums_of(row, x.dtype)
+    height, width = sums_of(row, x.dtype, outputs, m2)
     if height and 2 * m2 > triton.cdiv(m2, width) * width:
         launch(
             outer, (lines * triton.cdiv(m2, width), groups), x, w, table, bias, to, *numbers,
@@ -232,8 +234,8 @@ def _run(
 
 
 def _apart(x: torch.Tensor, w: torch.Tensor, y: torch.Tensor, shape: Shape) -> bool:
-    """Whether the windows of a transposed convolution neither meet nor leave anything between them."""
-    if any(shape.pad) or max(shape.dilation) > 1 or _sizes(w) != shape.stride or max(shape.stride) == 1:
+    """Whether a transposed convolution's windows neither meet nor leave anything between them, and are no small ones."""
+    if math.prod(shape.stride) <= MOST_PASSES or any(shape.pad) or max(shape.dilation) > 1 or _sizes(w) != shape.stride:
         return False
     return all(n * k <= m for n, k, m in zip(_sizes(x), _sizes(w), _sizes(y), strict=True))
 

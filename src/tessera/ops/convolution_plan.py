@@ -281,12 +281,14 @@ def tile_of(lines: int, columns: int, most: int) -> tuple[int, int]:
     return best
 
 
-def sums_of(row: tiles.Tiles, dtype: torch.dtype) -> tuple[int, int]:
-    """Outputs and places whose sums are held in registers; none where the chip's dot is faster."""
-    height, width = row.outer
-    if dtype is torch.bfloat16:
+def sums_of(row: tiles.Tiles, dtype: torch.dtype, outputs: int, columns: int) -> tuple[int, int]:
+    """Outputs and columns whose sums are held in registers; 0 where the chip's dot is faster."""
+    most, width = row.outer
+    if dtype is torch.bfloat16 or not most:
         return 0, 0
-    return height, width // (2 if dtype is torch.float64 else 1)
+    height = min(most, tiles.power_of_2(outputs))
+    sums = most * width // (2 if dtype is torch.float64 else 1) // height
+    return height, steps_of(columns, min(sums, width), sums)
 
 
 def places_of(row: tiles.Tiles, places: int) -> int:

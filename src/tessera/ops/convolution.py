@@ -35,6 +35,7 @@ from tessera.ops import reduce, tiles
 from tessera.ops.convolution_kernels import (
     add_parts,
     outer,
+    outer_gradient,
     product,
     scaled,
     scaled_gradient,
@@ -48,8 +49,10 @@ from tessera.ops.convolution_plan import (
     Image,
     Pass,
     Shape,
+    gradient_sums_of,
     places_of,
     runs,
+    single,
     steps_of,
     strided,
     sums_of,
@@ -63,6 +66,8 @@ from tessera.ops.layout import is_channels_last
 
 # Tiles of places that one part of the gradient by a weight sums, and the most parts.
 TILES_OF_PART, MOST_PARTS = 16, 16
+# Places that it sums where they are taken one after the other.
+PLACES_OF_PART = 1024
 # Passes of a transposed convolution, each of which writes places that lie apart, that take less than one and a copy.
 MOST_PASSES = 8
 # Taps of one channel that are summed in registers.
@@ -234,7 +239,7 @@ def _run(
 
 
 def _apart(x: torch.Tensor, w: torch.Tensor, y: torch.Tensor, shape: Shape) -> bool:
-    """Whether a transposed convolution's windows neither meet nor leave anything between them, and are no small ones."""
+    """Whether the windows of a transposed convolution are no small ones, and neither meet nor leave anything out."""
     if math.prod(shape.stride) <= MOST_PASSES or any(shape.pad) or max(shape.dilation) > 1 or _sizes(w) != shape.stride:
         return False
     return all(n * k <= m for n, k, m in zip(_sizes(x), _sizes(w), _sizes(y), strict=True))
@@ -292,11 +297,59 @@ def convolution(
 
 def _by_weight(g: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, shape: Shape) -> torch.Tensor:
     """The gradient by a weight [outputs, channels / groups, …] of the convolution that gave g from x."""
-    g5, x5, w5 = _wide(g.contiguous()), _wide(x), _wide(weight)
+    g5, x5, w5 = _wide(g), _wide(x), _wide(weight)
     outputs, channels = w5.shape[0] // shape.groups, w5.shape[1]
-    plan = strided(tuple(x5.shape), x5.stride(), _sizes(w5), _sizes(g5), shape)
+    row = tiles.of(g.device)
+    # What bfloat16 gains by a dot is less than a copy of its operands costs.
+    singly = g.dtype is not torch.bfloat16 or g5.is_contiguous(memory_format=torch.channels_last_3d)
+    if channels > 1 and singly and gradient_sums_of(row, g.dtype, outputs)[0]:
+        parts = _parts_in_registers(g5, x5, w5, shape)
+    else:
+        parts = _parts(g5.contiguous(), x5, w5, shape)
+    dw = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
+    depth = parts.shape[2]
+    bm, bn = min(32, tiles.power_of_2(outputs)), min(64, tiles.power_of_2(depth))
+    launch(
+        add_parts, (triton.cdiv(outputs, bm), triton.cdiv(depth, bn), shape.groups), parts, dw, parts.shape[0], outputs,
+        depth, ACC=_sums_in(g.dtype), BM=bm, BN=bn, num_warps=row.num_warps,
+    )  # fmt: skip
+    return dw
+
+
+def _parts_in_registers(g: torch.Tensor, x: torch.Tensor, w: torch.Tensor, shape: Shape) -> torch.Tensor:
+    """[parts, groups, depth, outputs]: sums over lines of places, one place after the other."""
+    g = g.contiguous(memory_format=torch.channels_last_3d)
+    outputs, channels = w.shape[0] // shape.groups, w.shape[1]
+    plan = single(tuple(x.shape), x.stride(), _sizes(w), _sizes(g), shape)
     (step,) = plan.passes
-    x5 = _laid_out(x5, plan.image)
+    x = _laid_out(x, plan.image)
+    table = fixed(table_of(channels, step.channel, step.table, x.device))
+    depth, (m0, m1, m2) = table.numel(), step.places
+    lines = g.shape[0] * m0 * m1
+    num_lines = triton.cdiv(lines, min(MOST_PARTS, triton.cdiv(lines * m2, PLACES_OF_PART)))
+    row = tiles.of(g.device)
+    height, width = gradient_sums_of(row, g.dtype, outputs)
+    parts = _empty_parts(triton.cdiv(lines, num_lines), depth, outputs, shape.groups, g)
+    grid = (triton.cdiv(depth, height) * triton.cdiv(outputs, width), parts.shape[0], shape.groups)
+    launch(
+        outer_gradient, grid, x, g, table, parts, outputs, depth, lines, m0, m1, m2, channels * step.channel,
+        *step.x_steps, outputs * shape.groups, num_lines,
+        ACC=_sums_in(g.dtype), BM=height, BN=width, num_warps=row.num_warps,
+    )  # fmt: skip
+    return parts
+
+
+def _empty_parts(num: int, depth: int, outputs: int, groups: int, g: torch.Tensor) -> torch.Tensor:
+    kind = torch.float64 if g.dtype is torch.float64 else torch.float32
+    return torch.empty((num, groups, depth, outputs), dtype=kind, device=g.device)
+
+
+def _parts(g: torch.Tensor, x: torch.Tensor, w: torch.Tensor, shape: Shape) -> torch.Tensor:
+    """[parts, groups, depth, outputs]: sums over tiles of places."""
+    outputs, channels = w.shape[0] // shape.groups, w.shape[1]
+    plan = strided(tuple(x.shape), x.stride(), _sizes(w), _sizes(g), shape)
+    (step,) = plan.passes
+    x = _laid_out(x, plan.image)
     table = fixed(table_of(channels, step.channel, step.table, x.device))
     depth, (m0, m1, m2) = table.numel(), step.places
     x_n, x_0, x_1, _ = step.x_steps
@@ -304,7 +357,7 @@ def _by_weight(g: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, shape: Sh
         m1, m2 = 1, m1 * m2
         if x_0 == m2:
             m0, m2 = 1, m0 * m2
-    lines = g5.shape[0] * m0 * m1
+    lines = g.shape[0] * m0 * m1
     row, acc = tiles.of(g.device), _sums_in(g.dtype)
     if channels == 1:
         height, width = tile_of(lines, m2, row.row)
@@ -313,32 +366,25 @@ def _by_weight(g: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, shape: Sh
     num_tiles = triton.cdiv(lines, height) * triton.cdiv(m2, width)
     num_parts = min(MOST_PARTS, triton.cdiv(num_tiles, TILES_OF_PART))
     each = triton.cdiv(num_tiles, num_parts)
-    kind = torch.float64 if g.dtype is torch.float64 else torch.float32
-    parts = torch.empty((num_parts, shape.groups, depth, outputs), dtype=kind, device=g.device)
-    dw = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
-    g_n, g_c, g_0, g_1, _ = g5.stride()
+    parts = _empty_parts(num_parts, depth, outputs, shape.groups, g)
+    g_n, g_c, g_0, g_1, _ = g.stride()
     numbers = (
         outputs, depth, lines, m0, m1, m2, channels * step.channel, x_n, x_0, x_1, g_n, g_c, g_0, g_1, each,
     )  # fmt: skip
     if channels == 1:
         grid = (depth, num_parts, outputs * shape.groups)
         launch(
-            scaled_gradient, grid, x5, g5, table, parts, *numbers,
+            scaled_gradient, grid, x, g, table, parts, *numbers,
             ACC=acc, R=height, BW=width, num_warps=row.num_warps,
         )  # fmt: skip
-    else:
-        bm, bn = (steps_of(size, row.min_dot, most) for size, most in zip((depth, outputs), row.mm[:2], strict=True))
-        grid = (triton.cdiv(depth, bm) * triton.cdiv(outputs, bn), num_parts, shape.groups)
-        launch(
-            weight_gradient, grid, x5, g5, table, parts, *numbers,
-            ACC=acc, BM=bm, BN=bn, BK=max(row.min_dot, width), num_warps=row.num_warps,
-        )  # fmt: skip
-    bm, bn = min(32, tiles.power_of_2(outputs)), min(64, tiles.power_of_2(depth))
+        return parts
+    bm, bn = (steps_of(size, row.min_dot, most) for size, most in zip((depth, outputs), row.mm[:2], strict=True))
+    grid = (triton.cdiv(depth, bm) * triton.cdiv(outputs, bn), num_parts, shape.groups)
     launch(
-        add_parts, (triton.cdiv(outputs, bm), triton.cdiv(depth, bn), shape.groups), parts, dw, num_parts, outputs,
-        depth, ACC=acc, BM=bm, BN=bn, num_warps=row.num_warps,
+        weight_gradient, grid, x, g, table, parts, *numbers,
+        ACC=acc, BM=bm, BN=bn, BK=max(row.min_dot, width), num_warps=row.num_warps,
     )  # fmt: skip
-    return dw
+    return parts
 
 
 Gradients = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]

@@ -220,6 +220,34 @@ def weight_gradient(
 
 
 @triton.jit
+def outer_gradient(
+    x, g, table, parts, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, x_2, g_2, num_lines,
+    ACC: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+):  # fmt: skip
+    """`weight_gradient` where sums [BM of depth, BN outputs] stay in registers, of `num_lines` lines of places.
+
+    g is in channels-last; BN is not more than the outputs, the last of which may be computed twice.
+    grid: (cdiv(depth, BM) · cdiv(outputs, BN), parts, groups).
+    """
+    tiles_k = tl.cdiv(depth, BM)
+    part, group = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    k = (tl.program_id(0) % tiles_k) * BM + tl.arange(0, BM)
+    out = tl.minimum((tl.program_id(0) // tiles_k) * BN, outputs - BN) + tl.arange(0, BN)
+    from_x = x + group * x_g + tl.load(table + tl.minimum(k, depth - 1))
+    from_g = g + group * outputs + out
+    acc = tl.zeros([BM, BN], ACC)
+    for line in range(part * num_lines, tl.minimum((part + 1) * num_lines, lines)):
+        x_at = from_x + begins(line, m0, m1, x_n, x_0, x_1)
+        g_at = from_g + tl.cast(line, tl.int64) * m2 * g_2
+        for column in range(m2):
+            a = tl.broadcast_to(tl.load(x_at + tl.cast(column, tl.int64) * x_2).to(ACC)[:, None], [BM, BN])
+            b = tl.load(g_at + tl.cast(column, tl.int64) * g_2).to(ACC)
+            acc = tl.fma(a, tl.broadcast_to(b[None, :], [BM, BN]), acc)
+    to = parts + ((part * tl.num_programs(2) + group) * depth + k)[:, None] * outputs + out[None, :]
+    tl.store(to, acc, mask=(k < depth)[:, None])
+
+
+@triton.jit
 def scaled_gradient(
     x, g, table, parts, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, g_n, g_c, g_0, g_1, num_tiles,
     ACC: tl.constexpr, R: tl.constexpr, BW: tl.constexpr,

@@ -171,44 +171,60 @@ def _runs_of_channels(
 ) -> Plan | None:
     """joined: the columns of a window follow one another, with all their channels."""
     begin, sizes = _reached(x, dims, pace)
-    image = None
-    if any(begin) or sizes != x[2:]:
-        if steps[4] != x[1]:
-            return None
-        long = (*sizes[:2], sizes[2] * x[1])
-        image = Image((*begin[:2], begin[2] * x[1]), (1, 1, 1), (1, 1, 1), long, last=True)
-        steps = (image.step, 1, *_dense((*sizes, x[1]))[:3])
+    image, steps = _padded(x, steps, begin, sizes)
+    if steps[1] != 1:
+        return None
     passes = []
     for parts in itertools.product(*dims):
         *outer, inner = _table(parts, begin, steps[2:])
         run = channels * (max(1, len(inner)) if joined else 1)
         if all(part.places for part in parts):
             table = (*outer, inner[:1] if joined else inner)
-            passes.append(_pass(parts, table, steps, pace, 1, run))
+            passes.append(_pass(parts, table, steps, pace, run))
     return Plan(image, tuple(passes))
 
 
 def _runs_of_columns(
     x: Five, steps: Five, dims: list[list[_Remainder]], pace: tuple[int, ...], channels: int
-) -> Plan:  # fmt: skip
+) -> Plan | None:
     begin, sizes = _reached(x, dims, pace)
-    image = None
-    if any(begin) or sizes != x[2:] or steps[4] != 1:
-        image = Image(begin, (1, 1, 1), (1, 1, 1), sizes)
-        steps = (x[1] * image.step, image.step, *_dense(sizes))
+    image, steps = _padded(x, steps, begin, sizes)
+    if steps[4] != 1:
+        return None
     parts = tuple(dim[0] for dim in dims)
     *outer, inner = _table(parts, begin, steps[2:])
     table = (tuple(channel * steps[1] for channel in range(channels)), *outer)
-    return Plan(image, (_pass(parts, table, steps, pace, steps[1], len(inner)),))
+    return Plan(image, (_pass(parts, table, steps, pace, len(inner)),))
+
+
+@functools.lru_cache(maxsize=1024)
+def single(x: Five, steps: Five, kernel: Three, places: Three, shape: Shape) -> Plan:
+    """The plan of `strided` where elements are read one by one, so that columns need not follow one another."""
+    moves = zip(kernel, places, shape.stride, shape.pad, shape.dilation, strict=True)
+    parts = tuple(_undivided(*move) for move in moves)
+    begin, sizes = _reached(x, [[part] for part in parts], shape.stride)
+    image, steps = _padded(x, steps, begin, sizes)
+    return Plan(image, (_pass(parts, tuple(_table(parts, begin, steps[2:])), steps, shape.stride, 0),))
+
+
+def _padded(x: Five, steps: Five, begin: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[Image | None, Five]:
+    """The image of an input and what is around it, in channels-last if that is how the input lies; and its steps."""
+    if not any(begin) and sizes == x[2:]:
+        return None, steps
+    if steps[1] == 1 and steps[4] == x[1]:
+        long = (*sizes[:2], sizes[2] * x[1])
+        image = Image((*begin[:2], begin[2] * x[1]), (1, 1, 1), (1, 1, 1), long, last=True)
+        return image, (image.step, 1, *_dense((*sizes, x[1]))[:3])
+    image = Image(begin, (1, 1, 1), (1, 1, 1), sizes)
+    return image, (x[1] * image.step, image.step, *_dense(sizes))
 
 
 def _pass(
-    parts: tuple[_Remainder, ...], table: tuple[tuple[int, ...], ...], steps: Five, pace: tuple[int, ...], channel: int,
-    run: int,
-) -> Pass:  # fmt: skip
+    parts: tuple[_Remainder, ...], table: tuple[tuple[int, ...], ...], steps: Five, pace: tuple[int, ...], run: int
+) -> Pass:
     moved = tuple(s * step for s, step in zip(pace, steps[2:], strict=True))
     count, start, taps = (tuple(found) for found in zip(*((p.places, p.start, p.taps) for p in parts), strict=True))
-    return Pass(count, start, taps, table, (steps[0], *moved), channel, run)
+    return Pass(count, start, taps, table, (steps[0], *moved), steps[1], run)
 
 
 def _table(parts: tuple[_Remainder, ...], begin: Five, steps: Five) -> list[tuple[int, ...]]:
@@ -289,6 +305,16 @@ def sums_of(row: tiles.Tiles, dtype: torch.dtype, outputs: int, columns: int) ->
     height = min(most, tiles.power_of_2(outputs))
     sums = most * width // (2 if dtype is torch.float64 else 1) // height
     return height, steps_of(columns, min(sums, width), sums)
+
+
+def gradient_sums_of(row: tiles.Tiles, dtype: torch.dtype, outputs: int) -> tuple[int, int]:
+    """Of a window's elements and of outputs, whose gradients are held in registers; 0 where the chip's dot is faster.
+
+    All of the outputs are used: the last ones of several blocks are as many, some of which belong to the one before.
+    """
+    most, width = row.outer
+    width //= 2 if dtype is torch.float64 else 1
+    return (most, min(width, 1 << (outputs.bit_length() - 1))) if outputs >= most else (0, 0)
 
 
 def places_of(row: tiles.Tiles, places: int) -> int:

@@ -172,11 +172,18 @@ def _multiply(
             ACC=acc, R=height, BW=width, TAPS=taps, num_warps=row.num_warps,
         )  # fmt: skip
         return
-    height, width = sums_of(row, x.dtype, outputs, m2)
-    if height and 2 * m2 > triton.cdiv(m2, width) * width:
+    # Rows of places are taken as one line, with what lies between them, where that makes fewer tiles.
+    rows, length = m1, (m1 - 1) * x_1 + m2
+    height, width = sums_of(row, x.dtype, outputs, length)
+    if height and triton.cdiv(length, width) > m1 * triton.cdiv(m2, sums_of(row, x.dtype, outputs, m2)[1]):
+        rows, length = 1, m2
+        height, width = sums_of(row, x.dtype, outputs, m2)
+    if height and 2 * rows * m2 > triton.cdiv(length, width) * width:
+        lines //= rows
         launch(
-            outer, (lines * triton.cdiv(m2, width), groups), x, w, table, bias, to, *numbers,
-            ACC=acc, BM=height, BW=width, FULL=m2 >= width, num_warps=row.num_warps,
+            outer, (lines * triton.cdiv(length, width), groups), x, w, table, bias, to, outputs, depth, lines,
+            m0, m1 // rows, m2, x_1 if rows > 1 else m2, rows, channels * step.channel, x_n, x_0, x_1, y_n, y_c, *y_steps, y_steps[1],
+            ACC=acc, BM=height, BW=width, FULL=length >= width, num_warps=row.num_warps,
         )  # fmt: skip
         return
     bm, bn = steps_of(outputs, row.min_dot, row.mm[0]), places_of(row, lines * m2 * groups)

@@ -8,6 +8,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# Products that are summed one after the other before their sum is added to others, which keeps rounding errors small.
+CHAIN = tl.constexpr(64)
+
 
 @triton.jit
 def clear(to, size, BE: tl.constexpr):
@@ -98,37 +101,46 @@ def product(
 
 @triton.jit
 def outer(
-    x, w, table, bias, y, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, y_n, y_c, y_0, y_1, y_2,
-    ACC: tl.constexpr, BM: tl.constexpr, BW: tl.constexpr, FULL: tl.constexpr,
+    x, w, table, bias, y, outputs, depth, lines, m0, m1, m2, pitch, rows, x_g, x_n, x_0, x_1, y_n, y_c, y_0, y_1, y_2,
+    y_row, ACC: tl.constexpr, BM: tl.constexpr, BW: tl.constexpr, FULL: tl.constexpr,
 ):  # fmt: skip
-    """`product` where sums [BM outputs, BW places] of one line stay in registers, all outputs of a group a program.
+    """`product` where sums [BM outputs, BW places] stay in registers, all outputs of a group a program.
 
-    FULL: a line is not shorter than BW. Its last places then are BW as well, some of which others compute too.
-    grid: (lines · cdiv(m2, BW), groups).
+    A line is `rows` rows of m2 places, that begin `pitch` apart in x and y_row apart in y; what lies between rows is
+    computed like them, and not stored. FULL: a line is not shorter than BW. Its last places then are BW as well, some
+    of which others compute too.
+    grid: (lines · cdiv((rows - 1) · pitch + m2, BW), groups).
     """
-    tiles_w = tl.cdiv(m2, BW)
+    length = (rows - 1) * pitch + m2
+    num_tiles = tl.cdiv(length, BW)
     group = tl.program_id(1).to(tl.int64)
-    line, start = tl.program_id(0) // tiles_w, (tl.program_id(0) % tiles_w) * BW
+    line, start = tl.program_id(0) // num_tiles, (tl.program_id(0) % num_tiles) * BW
     if FULL:
-        start = tl.minimum(start, m2 - BW)
-    cols = start + tl.arange(0, BW)
-    inside = cols < m2
-    from_x = x + group * x_g + begins(line, m0, m1, x_n, x_0, x_1) + cols
-    to = y + begins(line, m0, m1, y_n, y_0, y_1) + cols.to(tl.int64) * y_2
+        start = tl.minimum(start, length - BW)
+    place = start + tl.arange(0, BW)
+    from_x = x + group * x_g + begins(line, m0, m1, x_n, x_0, x_1) + place
+    to = y + begins(line, m0, m1, y_n, y_0, y_1)
+    last_row = tl.minimum((start + BW - 1) // pitch, rows - 1)
     for first in range(0, outputs, BM):
         out = first + tl.arange(0, BM)
         from_w = w + (group * outputs + tl.minimum(out, outputs - 1)) * depth
         acc = tl.zeros([BM, BW], ACC)
-        for k in range(depth):
-            at = from_x + tl.load(table + k)
-            b = tl.load(at) if FULL else tl.load(at, mask=inside, other=0.0)
-            a = tl.broadcast_to(tl.load(from_w + k).to(ACC)[:, None], [BM, BW])
-            acc = tl.fma(a, tl.broadcast_to(b.to(ACC)[None, :], [BM, BW]), acc)
+        for begin in range(0, depth, CHAIN):
+            total = tl.zeros([BM, BW], ACC)
+            for k in range(begin, tl.minimum(begin + CHAIN, depth)):
+                at = from_x + tl.load(table + k)
+                b = tl.load(at) if FULL else tl.load(at, mask=place < length, other=0.0)
+                a = tl.broadcast_to(tl.load(from_w + k).to(ACC)[:, None], [BM, BW])
+                total = tl.fma(a, tl.broadcast_to(b.to(ACC)[None, :], [BM, BW]), total)
+            acc += total
         if bias is not None:
             acc += tl.load(bias + group * outputs + out, mask=out < outputs, other=0.0).to(ACC)[:, None]
-        y_at = to[None, :] + ((group * outputs + out) * y_c)[:, None]
-        stored = (out < outputs)[:, None] if FULL else (out < outputs)[:, None] & inside[None, :]
-        tl.store(y_at, acc.to(y.dtype.element_ty), mask=stored)
+        to_outputs = to + ((group * outputs + out) * y_c)[:, None]
+        for row in range(start // pitch, last_row + 1):
+            cols = place - row * pitch
+            inside = (out < outputs)[:, None] & ((cols >= 0) & (cols < m2))[None, :]
+            y_at = to_outputs + (tl.cast(row, tl.int64) * y_row + cols.to(tl.int64) * y_2)[None, :]
+            tl.store(y_at, acc.to(y.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -239,10 +251,13 @@ def outer_gradient(
     for line in range(part * num_lines, tl.minimum((part + 1) * num_lines, lines)):
         x_at = from_x + begins(line, m0, m1, x_n, x_0, x_1)
         g_at = from_g + tl.cast(line, tl.int64) * m2 * g_2
-        for column in range(m2):
-            a = tl.broadcast_to(tl.load(x_at + tl.cast(column, tl.int64) * x_2).to(ACC)[:, None], [BM, BN])
-            b = tl.load(g_at + tl.cast(column, tl.int64) * g_2).to(ACC)
-            acc = tl.fma(a, tl.broadcast_to(b[None, :], [BM, BN]), acc)
+        for begin in range(0, m2, CHAIN):
+            total = tl.zeros([BM, BN], ACC)
+            for column in range(begin, tl.minimum(begin + CHAIN, m2)):
+                a = tl.broadcast_to(tl.load(x_at + tl.cast(column, tl.int64) * x_2).to(ACC)[:, None], [BM, BN])
+                b = tl.load(g_at + tl.cast(column, tl.int64) * g_2).to(ACC)
+                total = tl.fma(a, tl.broadcast_to(b[None, :], [BM, BN]), total)
+            acc += total
     to = parts + ((part * tl.num_programs(2) + group) * depth + k)[:, None] * outputs + out[None, :]
     tl.store(to, acc, mask=(k < depth)[:, None])
 

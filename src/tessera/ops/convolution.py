@@ -36,6 +36,7 @@ from tessera.ops.convolution_kernels import (
     add_parts,
     outer,
     outer_gradient,
+    outer_windows,
     product,
     scaled,
     scaled_gradient,
@@ -49,12 +50,12 @@ from tessera.ops.convolution_plan import (
     Image,
     Pass,
     Shape,
-    gradient_sums_of,
     places_of,
     runs,
     single,
     steps_of,
     strided,
+    sums_by_output,
     sums_of,
     table_of,
     tile_of,
@@ -182,7 +183,8 @@ def _multiply(
         lines //= rows
         launch(
             outer, (lines * triton.cdiv(length, width), groups), x, w, table, bias, to, outputs, depth, lines,
-            m0, m1 // rows, m2, x_1 if rows > 1 else m2, rows, channels * step.channel, x_n, x_0, x_1, y_n, y_c, *y_steps, y_steps[1],
+            m0, m1 // rows, m2, x_1 if rows > 1 else m2, rows, channels * step.channel, x_n, x_0, x_1, y_n, y_c, *y_steps,
+            y_steps[1],
             ACC=acc, BM=height, BW=width, FULL=length >= width, num_warps=row.num_warps,
         )  # fmt: skip
         return
@@ -216,13 +218,25 @@ def _multiply_runs(
     m0, m1, m2 = step.places
     places = y.shape[0] * m0 * m1 * m2
     row = tiles.of(x.device)
-    bm, bn = places_of(row, places * groups), steps_of(outputs, row.min_dot, row.mm[1])
+    numbers = (
+        table, bias, to, outputs, depth // step.run, step.run, places, m0, m1, m2, channels * step.channel,
+        *step.x_steps, *y_steps,
+    )  # fmt: skip
+    most, acc = places_of(row, places * groups), _sums_in(x.dtype)
+    height, width = sums_by_output(row, x.dtype, outputs)
+    if height and x.dtype is not torch.bfloat16:
+        w = w.flatten(2).transpose(1, 2).contiguous()
+        grid = (triton.cdiv(places, most), triton.cdiv(outputs, width), groups)
+        launch(
+            outer_windows, grid, x, w, *numbers,
+            ACC=acc, BM=height, BN=width, STEPS=most // height, num_warps=row.num_warps,
+        )  # fmt: skip
+        return
+    bn = steps_of(outputs, row.min_dot, row.mm[1])
     bk = steps_of(step.run, max(row.min_dot, min(LEAST_RUN, tiles.power_of_2(step.run))), row.mm[2])
-    grid = (triton.cdiv(places, bm), triton.cdiv(outputs, bn), groups)
     launch(
-        windows, grid, x, w.contiguous(), table, bias, to, outputs, depth // step.run, step.run, places, m0, m1, m2,
-        channels * step.channel, *step.x_steps, *y_steps,
-        ACC=_sums_in(x.dtype), BM=bm, BN=bn, BK=bk, num_warps=row.num_warps,
+        windows, (triton.cdiv(places, most), triton.cdiv(outputs, bn), groups), x, w.contiguous(), *numbers,
+        ACC=acc, BM=most, BN=bn, BK=bk, num_warps=row.num_warps,
     )  # fmt: skip
 
 
@@ -309,7 +323,7 @@ def _by_weight(g: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, shape: Sh
     row = tiles.of(g.device)
     # What bfloat16 gains by a dot is less than a copy of its operands costs.
     singly = g.dtype is not torch.bfloat16 or g5.is_contiguous(memory_format=torch.channels_last_3d)
-    if channels > 1 and singly and gradient_sums_of(row, g.dtype, outputs)[0]:
+    if channels > 1 and singly and sums_by_output(row, g.dtype, outputs)[0]:
         parts = _parts_in_registers(g5, x5, w5, shape)
     else:
         parts = _parts(g5.contiguous(), x5, w5, shape)
@@ -335,7 +349,7 @@ def _parts_in_registers(g: torch.Tensor, x: torch.Tensor, w: torch.Tensor, shape
     lines = g.shape[0] * m0 * m1
     num_lines = triton.cdiv(lines, min(MOST_PARTS, triton.cdiv(lines * m2, PLACES_OF_PART)))
     row = tiles.of(g.device)
-    height, width = gradient_sums_of(row, g.dtype, outputs)
+    height, width = sums_by_output(row, g.dtype, outputs)
     parts = _empty_parts(triton.cdiv(lines, num_lines), depth, outputs, shape.groups, g)
     grid = (triton.cdiv(depth, height) * triton.cdiv(outputs, width), parts.shape[0], shape.groups)
     launch(

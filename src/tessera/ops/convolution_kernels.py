@@ -179,6 +179,42 @@ def windows(
 
 
 @triton.jit
+def outer_windows(
+    x, w, table, bias, y, outputs, num, run, places, m0, m1, m2, x_g, x_n, x_0, x_1, x_2, y_n, y_c, y_0, y_1, y_2,
+    ACC: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, STEPS: tl.constexpr,
+):  # fmt: skip
+    """`windows` where sums [BM places, BN outputs] stay in registers, STEPS times a program.
+
+    w is [groups, num, run, outputs]; BN is not more than the outputs, the last of which may be computed twice.
+    grid: (cdiv(places, BM · STEPS), cdiv(outputs, BN), groups).
+    """
+    group = tl.program_id(2).to(tl.int64)
+    out = tl.minimum(tl.program_id(1) * BN, outputs - BN) + tl.arange(0, BN)
+    from_w = w + group * num * run * outputs + out
+    first = tl.program_id(0) * (BM * STEPS)
+    for start in range(first, tl.minimum(first + BM * STEPS, places), BM):
+        place = start + tl.arange(0, BM)
+        line = tl.minimum(place, places - 1) // m2
+        column = (tl.minimum(place, places - 1) % m2).to(tl.int64)
+        from_x = x + group * x_g + begins(line, m0, m1, x_n, x_0, x_1) + column * x_2
+        acc = tl.zeros([BM, BN], ACC)
+        for number in range(num):
+            x_at = from_x + tl.load(table + number)
+            for begin in range(0, run, CHAIN):
+                total = tl.zeros([BM, BN], ACC)
+                for k in range(begin, tl.minimum(begin + CHAIN, run)):
+                    a = tl.broadcast_to(tl.load(x_at + k).to(ACC)[:, None], [BM, BN])
+                    b = tl.load(from_w + tl.cast(number * run + k, tl.int64) * outputs).to(ACC)
+                    total = tl.fma(a, tl.broadcast_to(b[None, :], [BM, BN]), total)
+                acc += total
+        if bias is not None:
+            acc += tl.load(bias + group * outputs + out).to(ACC)[None, :]
+        to = y + begins(line, m0, m1, y_n, y_0, y_1) + column * y_2
+        y_at = to[:, None] + ((group * outputs + out) * y_c)[None, :]
+        tl.store(y_at, acc.to(y.dtype.element_ty), mask=(place < places)[:, None])
+
+
+@triton.jit
 def scaled(
     x, w, table, bias, y, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, y_n, y_c, y_0, y_1, y_2,
     ACC: tl.constexpr, R: tl.constexpr, BW: tl.constexpr, TAPS: tl.constexpr,

@@ -307,8 +307,8 @@ def sums_of(row: tiles.Tiles, dtype: torch.dtype, outputs: int, columns: int) ->
     return height, steps_of(columns, min(sums, width), sums)
 
 
-def gradient_sums_of(row: tiles.Tiles, dtype: torch.dtype, outputs: int) -> tuple[int, int]:
-    """Of a window's elements and of outputs, whose gradients are held in registers; 0 where the chip's dot is faster.
+def sums_by_output(row: tiles.Tiles, dtype: torch.dtype, outputs: int) -> tuple[int, int]:
+    """Of places or a window's elements, and of outputs, whose sums are held in registers; 0 where a dot is faster.
 
     All of the outputs are used: the last ones of several blocks are as many, some of which belong to the one before.
     """

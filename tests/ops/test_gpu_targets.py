@@ -92,7 +92,6 @@ def is_called(function: JITFunction) -> bool:
     return any(word.search(f.src) for f in others)
 
 
-
 x = torch.randn(48, 80)
 half = torch.randn(48, 80, dtype=torch.bfloat16)
 rows = torch.zeros(48, dtype=torch.int64)
@@ -199,6 +198,9 @@ CALLS: list[Callable[[], Any]] = [
     lambda: convolution.convolution(image, filters, None, [2], [1], [1], False, [0], 1),
     lambda: convolution.convolution(image[:, :3], filters[:, :3], None, [2], [1], [1], False, [0], 1),
     lambda: convolution.convolution(image, filters, filters[0, :, 0, 0], [2], [1], [1], True, [0], 1),
+    lambda: convolution.convolution(
+        image.contiguous(memory_format=torch.channels_last), filters, None, [1], [1], [1], False, [0], 1
+    ),
     lambda: convolution.convolution_backward(
         image, image, filters[:8], None, [1], [1], [1], False, [0], 1, [True, True, False]
     ),

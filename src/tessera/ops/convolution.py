@@ -110,10 +110,13 @@ def _check(x: torch.Tensor, w: torch.Tensor, *others: torch.Tensor | None) -> No
 
 
 def _new(shape: Sequence[int], like: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """In channels-last where either operand is."""
+    """In channels-last where either operand is; over 3 dims PyTorch has that for bfloat16 alone."""
     layout = torch.contiguous_format
     if is_channels_last(like) or is_channels_last(other):
-        layout = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
+        if len(shape) == 4:
+            layout = torch.channels_last
+        elif like.dtype is torch.bfloat16:
+            layout = torch.channels_last_3d
     return torch.empty(list(shape), dtype=like.dtype, device=like.device, memory_format=layout)
 
 
@@ -183,8 +186,8 @@ def _multiply(
         lines //= rows
         launch(
             outer, (lines * triton.cdiv(length, width), groups), x, w, table, bias, to, outputs, depth, lines,
-            m0, m1 // rows, m2, x_1 if rows > 1 else m2, rows, channels * step.channel, x_n, x_0, x_1, y_n, y_c, *y_steps,
-            y_steps[1],
+            m0, m1 // rows, m2, x_1 if rows > 1 else m2, rows, channels * step.channel, x_n, x_0, x_1, y_n, y_c,
+            *y_steps, y_steps[1],
             ACC=acc, BM=height, BW=width, FULL=length >= width, num_warps=row.num_warps,
         )  # fmt: skip
         return

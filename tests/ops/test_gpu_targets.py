@@ -5,12 +5,14 @@ The entries are called with a GPU's block sizes, and each launch is compiled for
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
 import re
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -101,6 +103,14 @@ one = torch.randn(48, 1)
 image = torch.randn(2, 8, 9, 9)
 filters = torch.randn(8, 8, 3, 3)
 volumes = torch.randn(2, 4, 2, 6, 9), torch.randn(2, 4, 3, 4, 5)
+
+
+def with_sums_in_registers(call: Callable[[], Any]) -> None:
+    """A call on a chip where that is faster than a dot, which no GPU is."""
+    row = dataclasses.replace(tiles.of(x.device), outer=(8, 32))
+    with mock.patch.object(tiles, "of", lambda device: row):
+        call()
+
 
 # One call or more of every entry that reaches a kernel of its own.
 CALLS: list[Callable[[], Any]] = [
@@ -206,6 +216,17 @@ CALLS: list[Callable[[], Any]] = [
     ),
     lambda: convolution.convolution_backward(
         image, image, filters[:, :1], None, [1], [1], [1], False, [0], 8, [True, True, False]
+    ),
+    lambda: with_sums_in_registers(lambda: convolution.convolution(image, filters, None, [1], [1], [1], False, [0], 1)),
+    lambda: with_sums_in_registers(
+        lambda: convolution.convolution(
+            image.contiguous(memory_format=torch.channels_last), filters, None, [1], [1], [1], False, [0], 1
+        )
+    ),
+    lambda: with_sums_in_registers(
+        lambda: convolution.convolution_backward(
+            image, image, filters, None, [1], [1], [1], False, [0], 1, [False, True, False]
+        )
     ),
     lambda: foreach.with_number(functions.add, pointwise.add)([x, x], 2.5),
     lambda: foreach.lerp_list(functions_math.lerp, pointwise.add)([half], [half], [half]),

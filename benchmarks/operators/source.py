@@ -33,9 +33,10 @@ def docstring(module: str) -> str:
 
 
 def kernels(module: str) -> list[Kernel]:
-    """The functions of a file that Triton compiles and whose docstring names a grid."""
+    """The functions that Triton compiles and whose docstring names a grid, of a file and of the one of its kernels."""
     found = []
-    for node in tree(module).body:
+    beside = f"{module}_kernels"
+    for node in [*tree(module).body, *(tree(beside).body if (OPS / f"{beside}.py").exists() else [])]:
         text = " ".join((ast.get_docstring(node) or "").split()) if isinstance(node, ast.FunctionDef) else ""
         if "grid: " in text.lower() and isinstance(node, ast.FunctionDef):
             found.append(Kernel(node.name, text))

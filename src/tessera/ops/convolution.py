@@ -3,10 +3,13 @@
 A window's element (c, k) of all places is a row of a matrix that is never stored: the row begins `table[c, k]` behind
 the first place, and its places follow one another in memory. For that the input is copied once where it is padded or
 its columns do not follow one another: padded, and one image for each remainder of the stride, so that places with a
-stride between them become neighbours. The weight is the other matrix as it lies.
-`product` multiplies outputs by places, and so does `outer`, without copies of either; `scaled` serves groups of one
-channel, where there is no matrix to speak of; `weight_gradient` sums over places, split into parts by the shape alone,
-so that threads change no result.
+stride between them become neighbours. The weight is the other matrix as it lies. Where channels lie innermost, and
+along the columns of wide windows, the matrix is read by its columns, the windows: runs of elements that follow one
+another. Then an input is copied only where it is padded.
+`product` multiplies outputs by places, and `windows` windows by outputs. `outer` and `outer_windows` are the same on
+chips where float sums in registers are faster than a dot, which would copy its operands; `scaled` serves groups of one
+channel, where there is no matrix to speak of; `weight_gradient` and `outer_gradient` sum over places, split into parts
+by the shape alone, so that threads change no result.
 
 Formula:
     forward:    y[n, o, p] = b[o] + Σ_{c, k} x[n, c, p·s - pad + k·d] · w[o, c, k]

@@ -119,11 +119,13 @@ class _Look:
         return self._b.offset(places.base, self._index_of_first, places.scale_bytes)
 
     def all(self) -> V:
-        """Every lane's address, written where it is used: LLVM makes it part of the access then."""
-        places = self._pointers.places
+        """Every lane's address, widened where it is used: LLVM makes that a part of the access then."""
+        b, places = self._b, self._pointers.places
         if places is None or places.exact is not None:
             return self._pointers.value
-        return self._b.offset(self._b.splat(places.base, self._width), places.index, places.scale_bytes)
+        # Frozen, lest it be taken for the index that was widened before.
+        index = b.emit(places.index.type, f"freeze {places.index}")
+        return b.offset(b.splat(places.base, self._width), index, places.scale_bytes)
 
 
 def _either(b: Builder, condition: V, then: Callable[[], V], otherwise: Callable[[], V]) -> V:

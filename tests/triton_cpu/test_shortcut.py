@@ -126,6 +126,21 @@ def test_numbers_that_triton_compiles_in() -> None:
                 assert out.tolist() == [float(n), 0.5 * constant], (n, constant)
 
 
+def test_as_many_kernels_are_compiled_as_triton_would() -> None:
+    @triton.jit
+    def tell(out, n: tl.int32, m: tl.int64, x: tl.float32):
+        tl.store(out, n + m + x)
+
+    out = torch.zeros(1)
+    for _ in range(3):
+        for n in (1, 8, 16, 17, 1):
+            for m, x in ((5, 2.0), (7, 16), (1 << 40, 1)):
+                tell[(1,)](out, n, m, x)
+                assert out.item() == float(torch.tensor(float(n + m)) + x)
+    (kernels, *_) = tell.device_caches.values()
+    assert len(kernels[0]) == 3 * 2  # n is 1, a multiple of 16 or neither; m a multiple of 16 or not
+
+
 SCALE = tl.constexpr(2)
 
 

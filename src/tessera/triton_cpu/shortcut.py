@@ -154,10 +154,12 @@ def _guard(param: Any, kind: Any, value: Any, slot: int, aligned: bool) -> Guard
         return Guard(kind=kind, object=value.dtype, slot=slot, flags=flags or (UNALIGNED if alike else 0))
     if type(value) not in (int, float, bool):
         raise _NotPlain
-    if type(value) is int and not param.annotation_type:
-        flags |= WIDE if kind == "i64" else 0
-        if not param.do_not_specialize:
-            flags |= NOT_ONE | (UNALIGNED if alike and not aligned else 0)
+    if type(value) is int and kind[0] in "iu" and not param.do_not_specialize:
+        if value == 1:
+            raise _NotPlain  # Triton keeps a kernel of its own for it, though its type was given
+        flags |= NOT_ONE | (UNALIGNED if alike and not aligned else 0)
+    if kind == "i64" and not param.annotation_type:
+        flags |= WIDE
     return Guard(kind=kind, object=type(value), slot=slot, flags=flags)
 
 

@@ -105,7 +105,7 @@ def unique(
 ) -> Found:
     """(the distinct elements in order, which of them stands at each place, how often each stands there)."""
     _checked(self)
-    values, places = sorted_rows(self.contiguous().view(1, -1), self.numel(), False)
+    values, places = sorted_rows(self.contiguous().view(1, -1), False)
     # The inverse is cheap, and PyTorch computes it where the counts are asked for as well.
     return _wanted(
         _grouped(values.view(-1), places.view(-1), tuple(self.shape)), return_inverse or return_counts, return_counts

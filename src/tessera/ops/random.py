@@ -366,7 +366,7 @@ def randperm(n: int, *, generator: Any = None, out: torch.Tensor) -> torch.Tenso
     keys = torch.empty((1, n), dtype=torch.int64, device=out.device)
     _draw(keys, bits_of, 0.0, 0.0, generator, _DIGITS[torch.float64])
     if not out.is_cpu:
-        return copy_(out, sorted_rows(keys, n, False)[1].view(n), out=out)
+        return copy_(out, sorted_rows(keys, False)[1].view(n), out=out)
     order = _contiguous(out)
     arange(0, n, 1, out=order)
     launch(exchange, (1,), order, keys, n, num_warps=tiles.of(out.device).num_warps)

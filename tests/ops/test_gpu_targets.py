@@ -136,7 +136,8 @@ CALLS: list[Callable[[], Any]] = [
     lambda: attention.flash_attention_for_cpu_backward(
         heads, heads, heads[:, :2], heads[:, :2], heads, torch.zeros(2, 4, 40), 0.0, True
     ),
-    lambda: sort.sort(x),
+    lambda: sort.sort(torch.randn(2, 300)),
+    lambda: sort.topk(torch.randn(2, 300), 2),
     lambda: distinct.mark_opening(rows, torch.empty(48, dtype=torch.bool)),
     lambda: distinct.write_groups(rows, rows, rows, rows, rows, rows),
     lambda: search.searchsorted(vector, x),

@@ -32,8 +32,6 @@ from tessera.ops.generate import compute_type
 from tessera.ops.launch import launch
 from tessera.ops.pointwise import copy_
 
-# Elements of a run that a program sorts; the least are a kernel of their own, others four times as many each.
-RUN = 1024
 _LEAST_SPAN = 16
 # So many of a short row are kept by a network that drops the others, and the most of a long row.
 _FEW = (2, 8)
@@ -203,7 +201,7 @@ def _part_of_rows(x: torch.Tensor, skip: int, keep: int, descending: bool) -> tu
     row = tiles.of(x.device)
     launch(
         first_of_rows, (places.shape[0],), x, values, places, x.shape[-1], skip, keep, -int(descending),
-        COMPUTE=compute_type(x.dtype), K=k, GROUPS=groups, PART=max(min(RUN, 8 * row.step), k),
+        COMPUTE=compute_type(x.dtype), K=k, GROUPS=groups, PART=max(min(row.run, 8 * row.step), k),
         num_warps=row.num_warps,
     )  # fmt: skip
     return values, places
@@ -215,11 +213,11 @@ def _sorted_by(
     """`_part_of_rows` by a part of the keys, of elements that stand in the order of an earlier sort."""
     n, row = x.shape[-1], tiles.of(x.device)
     values, places = _room(x, keep)
-    num, span = places.shape[0], _span(n)
+    num, span = places.shape[0], _span(n, row.run)
     runs = triton.cdiv(n, span)
     size = runs * span
     packed = torch.empty((num * size,), dtype=torch.int64, device=x.device) if runs > 1 else None
-    jobs = tiles.block(num * runs, RUN // span)
+    jobs = tiles.block(num * runs, row.run // span)
     launch(
         sort_runs, (triton.cdiv(num * runs, jobs),), x, order, packed, values, places, n, num * runs, runs, skip, keep,
         -int(descending), PART=part, COMPUTE=compute_type(x.dtype), SPAN=span,
@@ -228,30 +226,30 @@ def _sorted_by(
     if packed is not None:
         block = tiles.block(keep, row.row)
         launch(
-            write_sorted, (num, triton.cdiv(keep, block)), _merged(packed, num, span, row.num_warps), x, order, values,
+            write_sorted, (num, triton.cdiv(keep, block)), _merged(packed, num, span), x, order, values,
             places, n, size, skip, keep, BLOCK=block, num_warps=row.num_warps,
         )  # fmt: skip
     return values, places
 
 
-def _merged(packed: torch.Tensor, num: int, span: int, num_warps: int) -> torch.Tensor:
+def _merged(packed: torch.Tensor, num: int, span: int) -> torch.Tensor:
     """`num` rows of sorted runs of `span` integers, each row sorted."""
-    size = packed.numel() // num
+    size, row = packed.numel() // num, tiles.of(packed.device)
     out = torch.empty_like(packed)
     while span < size:
         pairs = triton.cdiv(size, 2 * span)
-        grid = (num * pairs, triton.cdiv(2 * span, RUN))
-        launch(merge, grid, packed, out, size, pairs, span, BLOCK=RUN, num_warps=num_warps)
+        grid = (num * pairs, triton.cdiv(2 * span, row.run))
+        launch(merge, grid, packed, out, size, pairs, span, BLOCK=row.run, num_warps=row.num_warps)
         packed, out, span = out, packed, 2 * span
     return packed
 
 
-def _span(n: int) -> int:
-    """Elements of a run of rows of n: of a few sizes, each of which is a kernel of its own."""
+def _span(n: int, most: int) -> int:
+    """Elements of a run of rows of n, `most` at most: of a few sizes, each of which is a kernel of its own."""
     span = _LEAST_SPAN
-    while span < min(n, RUN):
+    while span < min(n, most):
         span *= 4
-    return span
+    return min(span, most)
 
 
 def _room(x: torch.Tensor, keep: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -145,7 +145,10 @@ CALLS: list[Callable[[], Any]] = [
     lambda: nonzero.count_by_block(vector),
     lambda: nonzero.write_places(x > 0, rows, rows),
     lambda: nonzero.write_coordinates(rows, (6, 8), torch.empty((2, 48), dtype=torch.int64)),
-    lambda: running_extreme.cummax(x, torch.empty_like(x), torch.empty_like(x, dtype=torch.int64), 1),
+    *(
+        lambda dim=dim: running_extreme.cummax(x, torch.empty_like(x), torch.empty_like(x, dtype=torch.int64), dim)
+        for dim in (0, 1)
+    ),
     lambda: random.normal_(x.clone()),
     lambda: random.uniform_(torch.empty(9, dtype=torch.float64)),
     lambda: random.random_to_(rows.clone(), 10),
@@ -167,6 +170,7 @@ CALLS: list[Callable[[], Any]] = [
     lambda: loss.nll_loss_backward(torch.tensor(1.0), x, rows, vector, 1, -100, torch.tensor(1.0)),
     lambda: move.arange(0, 100, 1, out=torch.empty(100)),
     lambda: move.cumsum(x, 1),
+    lambda: move.cumsum(x, 0),
     lambda: move.cumprod(x, 0),
     lambda: move.logspace(0, 3, 70, out=torch.empty(70)),
     lambda: scatter.scatter_add_(x.clone(), 0, rows[:, None], x[:, :1]),

@@ -65,6 +65,7 @@ def test_running_extremes(call: object) -> None:
     x[1, 4000] = torch.nan
     assert not vendor_calls(assert_call(call, x, 1))  # type: ignore[arg-type]
     assert not vendor_calls(assert_call(call, x, 0))  # type: ignore[arg-type]
+    assert not vendor_calls(assert_call(call, x[:, :1], 1))  # type: ignore[arg-type]
 
 
 def test_places_in_sorted_rows() -> None:

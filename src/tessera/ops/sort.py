@@ -195,13 +195,13 @@ def _part_of_rows(x: torch.Tensor, skip: int, keep: int, descending: bool) -> tu
         return _sorted_by(x, order, skip, keep, descending, HIGH.value)
     k = tiles.power_of_2(max(skip + keep, 2))
     groups = max(_LEAST_GROUPS, 4 * k)
-    if 2 * groups > x.shape[-1] or k > _MOST_KEPT:
+    if 4 * groups >= x.shape[-1] or k > _MOST_KEPT:
         return _sorted_by(x, None, skip, keep, descending, ALL.value)
     values, places = _room(x, keep)
     row = tiles.of(x.device)
     launch(
         first_of_rows, (places.shape[0],), x, values, places, x.shape[-1], skip, keep, -int(descending),
-        COMPUTE=compute_type(x.dtype), K=k, GROUPS=groups, PART=max(min(row.run, 8 * row.step), k),
+        COMPUTE=compute_type(x.dtype), K=k, GROUPS=groups, PART=max(min(row.run, 4 * row.step), k),
         num_warps=row.num_warps,
     )  # fmt: skip
     return values, places

@@ -1,7 +1,7 @@
 """The exponential of square matrices, by scaling and squaring.
 
-Each matrix of a batch has its own number of halvings s. The sum is exact in float64, and takes seven products: up to the
-fourth power of the matrix, then by Horner's rule in that power.
+Each matrix of a batch has its own number of halvings s. The sum is exact in float64, and takes seven products: up
+to the fourth power of the matrix, then by Horner's rule in that power.
 
 Formula:
     exp(A) = (Σ_{k≤18} (A / 2^s)^k / k!)^(2^s),  s the least for which the 1-norm of A / 2^s is at most 1.09

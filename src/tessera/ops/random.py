@@ -389,19 +389,20 @@ def multinomial(
     if not replacement and num_samples > n:
         raise Declined("more samples than places")
     wide = torch.float64 if self.dtype is torch.float64 or replacement else torch.float32
-    weights = run(f.identity, (self.view(-1, n),), compute_type(wide), wide)
-    totals = reduce.sum_(weights, [1])
+    weights = self.view(-1, n)
+    upto = cumsum(weights, 1, dtype=torch.float64) if replacement else None
+    totals = reduce.sum_(weights, [1], dtype=wide) if upto is None else upto[:, n - 1]
     least, most = float(reduce.amin(totals)), float(reduce.amax(totals))
     if not (float(reduce.amin(weights)) >= 0 and 0 < least <= most < math.inf):
         raise Declined("weights that are no chances")
     keys = torch.empty((weights.shape[0], num_samples if replacement else n), dtype=wide, device=self.device)
-    if replacement:
-        uniform_(keys, 0.0, 1.0, generator=generator)
-        upto = run(remaining_share, (keys, totals.view(-1, 1)), compute_type(wide), wide)
-        places = searchsorted(cumsum(weights, 1), upto)
-    else:
+    if upto is None:
         exponential_(keys, generator=generator)
         places = topk(run(f.true_div, (weights, keys), compute_type(wide), wide), num_samples)[1]
+    else:
+        uniform_(keys, 0.0, 1.0, generator=generator)
+        keys = run(remaining_share, (keys, totals.view(-1, 1)), compute_type(wide), wide)
+        places = searchsorted(upto, keys)
     return places if self.dim() == 2 else places.view(-1)
 
 

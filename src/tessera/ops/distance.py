@@ -211,10 +211,10 @@ def _over_pairs(
     """Launch a kernel of which a program has some of the m rows of the first matrix, and columns of `across`."""
     last, row = given[-1], tiles.of(given[-1].device)
     rows, cols = max(_ROWS, row.min_dot), min(_COLUMNS, max(16, tiles.power_of_2(across)))
-    blocks = triton.cdiv(sizes[0], rows)
+    blocks = tiles.parts(sizes[0], rows)
     batch = last.numel() // (sizes[0] * across)
     launch(
-        kernel, (batch * blocks, triton.cdiv(across, cols)), *given, *sizes, blocks, _bits(p), **kind,
+        kernel, (batch * blocks, tiles.parts(across, cols)), *given, *sizes, blocks, _bits(p), **kind,
         COMPUTE=compute_type(last.dtype), ROWS=rows, COLS=cols, num_warps=row.num_warps,
     )  # fmt: skip
 

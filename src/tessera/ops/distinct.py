@@ -89,7 +89,7 @@ def count_elements(starts, counts, num, size, BLOCK: tl.constexpr):
 
 def open_counts(values: torch.Tensor) -> torch.Tensor:
     """How many groups open in each block of a row of elements."""
-    counts = torch.empty((triton.cdiv(values.numel(), BLOCK),), dtype=torch.int64, device=values.device)
+    counts = torch.empty((tiles.parts(values.numel(), BLOCK),), dtype=torch.int64, device=values.device)
     _launch(count_groups, values.numel(), values, counts, values.numel())
     return counts
 
@@ -110,7 +110,7 @@ def sizes_of(starts: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _launch(kernel: Any, elements: int, first: torch.Tensor, *args: Any) -> None:
-    grid = (triton.cdiv(elements, BLOCK),)
+    grid = (tiles.parts(elements, BLOCK),)
     launch(kernel, grid, first, *args, BLOCK=BLOCK, num_warps=tiles.of(first.device).num_warps)
 
 

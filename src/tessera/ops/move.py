@@ -159,7 +159,7 @@ def arange(start: float, end: float, step: float = 1, *, out: torch.Tensor) -> t
     row = tiles.of(out.device)
     block = tiles.block(int(size), row.flat)
     launch(
-        count, (triton.cdiv(int(size), block),), out, int(size), float(start), float(step),
+        count, (tiles.parts(int(size), block),), out, int(size), float(start), float(step),
         COMPUTE=tl.int64 if whole else tl.float64, BLOCK=block, num_warps=row.num_warps,
     )  # fmt: skip
     return out
@@ -240,7 +240,7 @@ def _spaced(start: float, end: float, steps: int, base: float, log: bool, out: t
             end = start
         step = (end - start) / (steps - 1) if steps > 1 else 0.0
         launch(
-            spread, (triton.cdiv(steps, block),), out, steps, start, end, step, base, LOG=log, BLOCK=block,
+            spread, (tiles.parts(steps, block),), out, steps, start, end, step, base, LOG=log, BLOCK=block,
             num_warps=row.num_warps,
         )  # fmt: skip
     return out
@@ -259,7 +259,7 @@ def isin(
         row = tiles.of(x.device)
         block = tiles.block(out.numel(), row.flat)
         launch(
-            member, (triton.cdiv(out.numel(), block),), x, tested, out, out.numel(), tested.numel(),
+            member, (tiles.parts(out.numel(), block),), x, tested, out, out.numel(), tested.numel(),
             INVERT=invert, BLOCK=block, num_warps=row.num_warps,
         )  # fmt: skip
     return out

@@ -36,41 +36,55 @@ def count_true(x, counts, size, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def place_true(x, ends, out, size, BLOCK: tl.constexpr):
-    """out[k] = the place of the kth element that is not 0; `ends` are the running sums of counts."""
+def place_true(x, ends, chosen, out, size, BLOCK: tl.constexpr):
+    """out[k] = the place of the kth element that is not 0, or what is `chosen` there; `ends` are the running sums of
+    counts."""
     block = tl.program_id(0)
-    at = block.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    i = tl.arange(0, BLOCK)
+    at = block.to(tl.int64) * BLOCK + i
     true = (tl.load(x + at, mask=at < size, other=0) != 0).to(tl.int64)
-    before = tl.load(ends + block) - tl.sum(true, axis=0)
-    tl.store(out + before + tl.cumsum(true, axis=0) - 1, at, mask=true != 0)
+    num = tl.sum(true, axis=0)
+    before = tl.load(ends + block) - num
+    found = at
+    if chosen is not None:
+        found = tl.load(chosen + at, mask=at < size, other=0)
+    if num == BLOCK:
+        # What is true side by side stays so.
+        tl.store(out + before + i, found)
+    elif num > 0:
+        tl.store(out + before + tl.cumsum(true, axis=0) - 1, found, mask=true != 0)
 
 
 @triton.jit
 def coordinate(places, out, num, size, inner, BLOCK: tl.constexpr):
-    """out[k] = the coordinate of each place along a dim of `size` whose elements lie `inner` apart."""
+    """out[k] = the coordinate of each place along a dim of `size` (first: None) whose elements lie `inner` apart."""
     k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    place = tl.load(places + k, mask=k < num, other=0)
-    tl.store(out + k, (place // inner) % size, mask=k < num)
+    found = tl.load(places + k, mask=k < num, other=0) // inner
+    if size is not None:
+        found = found % size
+    tl.store(out + k, found, mask=k < num)
 
 
 def count_by_block(flat: torch.Tensor) -> torch.Tensor:
     """How many elements of each block of a contiguous row are not 0."""
-    blocks = triton.cdiv(flat.numel(), BLOCK)
+    blocks = tiles.parts(flat.numel(), BLOCK)
     counts = torch.empty((blocks,), dtype=torch.int64, device=flat.device)
     _launch(count_true, blocks, flat, counts, flat.numel())
     return counts
 
 
-def write_places(flat: torch.Tensor, ends: torch.Tensor, out: torch.Tensor) -> None:
-    """Where a contiguous row is not 0, given the running sums of `count_by_block`."""
-    _launch(place_true, triton.cdiv(flat.numel(), BLOCK), flat, ends, out, flat.numel())
+def write_places(
+    flat: torch.Tensor, ends: torch.Tensor, out: torch.Tensor, chosen: torch.Tensor | None = None
+) -> None:
+    """Where a contiguous row is not 0, or what is `chosen` there, given the running sums of `count_by_block`."""
+    _launch(place_true, tiles.parts(flat.numel(), BLOCK), flat, ends, chosen, out, flat.numel())
 
 
 def write_coordinates(places: torch.Tensor, shape: tuple[int, ...], out: torch.Tensor) -> None:
     """out[d] = the coordinates along dim d of places in a tensor of `shape`."""
     num, inner = places.numel(), 1
     for dim in range(len(shape) - 1, -1, -1):
-        _launch(coordinate, triton.cdiv(num, BLOCK), places, out[dim], num, shape[dim], inner)
+        _launch(coordinate, tiles.parts(num, BLOCK), places, out[dim], num, shape[dim] if dim else None, inner)
         inner *= shape[dim]
 
 
@@ -78,15 +92,16 @@ def _launch(kernel: Any, blocks: int, first: torch.Tensor, *args: Any) -> None:
     launch(kernel, (blocks,), first, *args, BLOCK=BLOCK, num_warps=tiles.of(first.device).num_warps)
 
 
-def true_places(x: torch.Tensor) -> torch.Tensor:
-    """Where a tensor that is seen as one row is not 0, as int64."""
+def true_places(x: torch.Tensor, chosen: torch.Tensor | None = None) -> torch.Tensor:
+    """Where a tensor that is seen as one row is not 0, as int64, or the elements that are `chosen` there."""
     storage_type(x.dtype)
+    dtype = torch.int64 if chosen is None else chosen.dtype
     flat = x.contiguous().view(-1)
     if flat.numel() == 0:
-        return torch.empty((0,), dtype=torch.int64, device=x.device)
+        return torch.empty((0,), dtype=dtype, device=x.device)
     ends = cumsum(count_by_block(flat), 0)
-    out = torch.empty((int(ends[-1].item()),), dtype=torch.int64, device=x.device)
-    write_places(flat, ends, out)
+    out = torch.empty((int(ends[-1].item()),), dtype=dtype, device=x.device)
+    write_places(flat, ends, out, None if chosen is None else chosen.contiguous())
     return out
 
 

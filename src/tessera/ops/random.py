@@ -215,7 +215,7 @@ def _draw(self: torch.Tensor, fn: Any, a: float, b: float, generator: Any, digit
     values = (2 if num_digits > 24 else 4) * COUNTERS
     kind = tl.float64 if num_digits > 24 or fn is chance_of else tl.float32
     launch(
-        draw, (triton.cdiv(out.numel(), values),), out, _seed(generator, self.device), out.numel(), float(a), float(b),
+        draw, (tiles.parts(out.numel(), values),), out, _seed(generator, self.device), out.numel(), float(a), float(b),
         FN=fn, KIND=kind, DIGITS=num_digits, BLOCK=COUNTERS, num_warps=tiles.of(self.device).num_warps,
     )  # fmt: skip
     return _written(self, out)
@@ -330,7 +330,7 @@ def random_from_(self: torch.Tensor, from_: int, to: int | None, *, generator: A
         return self
     out = _contiguous(self)
     launch(
-        draw_whole, (triton.cdiv(out.numel(), 2 * COUNTERS),), out, _seed(generator, self.device), out.numel(),
+        draw_whole, (tiles.parts(out.numel(), 2 * COUNTERS),), out, _seed(generator, self.device), out.numel(),
         from_, to - from_, BLOCK=COUNTERS, num_warps=tiles.of(self.device).num_warps,
     )  # fmt: skip
     return _written(self, out)

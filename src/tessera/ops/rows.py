@@ -43,7 +43,7 @@ class Rows:
 
     @property
     def grid(self) -> tuple[int, ...]:
-        return (triton.cdiv(self.num, self.block_rows),)
+        return (tiles.parts(self.num, self.block_rows),)
 
 
 def view(x: torch.Tensor, dim: int, longest: int | None = None) -> Rows:
@@ -66,4 +66,4 @@ def columns_at_once(rows: Rows) -> int:
 
 def columns_grid(rows: Rows, cols: int) -> tuple[int, int]:
     """The grid of programs of so many columns."""
-    return triton.cdiv(rows.inner, cols), rows.num // rows.inner
+    return tiles.parts(rows.inner, cols), rows.num // rows.inner

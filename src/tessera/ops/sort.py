@@ -214,19 +214,19 @@ def _sorted_by(
     n, row = x.shape[-1], tiles.of(x.device)
     values, places = _room(x, keep)
     num, span = places.shape[0], _span(n, row.run)
-    runs = triton.cdiv(n, span)
+    runs = tiles.parts(n, span)
     size = runs * span
     packed = torch.empty((num * size,), dtype=torch.int64, device=x.device) if runs > 1 else None
     jobs = tiles.block(num * runs, row.run // span)
     launch(
-        sort_runs, (triton.cdiv(num * runs, jobs),), x, order, packed, values, places, n, num * runs, runs, skip, keep,
+        sort_runs, (tiles.parts(num * runs, jobs),), x, order, packed, values, places, n, num * runs, runs, skip, keep,
         -int(descending), PART=part, COMPUTE=compute_type(x.dtype), SPAN=span,
         K=next((k for k in _FEW if skip + keep <= k), span), JOBS=jobs, num_warps=row.num_warps,
     )  # fmt: skip
     if packed is not None:
         block = tiles.block(keep, row.row)
         launch(
-            write_sorted, (num, triton.cdiv(keep, block)), _merged(packed, num, span), x, order, values,
+            write_sorted, (num, tiles.parts(keep, block)), _merged(packed, num, span), x, order, values,
             places, n, size, skip, keep, BLOCK=block, num_warps=row.num_warps,
         )  # fmt: skip
     return values, places
@@ -237,8 +237,8 @@ def _merged(packed: torch.Tensor, num: int, span: int) -> torch.Tensor:
     size, row = packed.numel() // num, tiles.of(packed.device)
     out = torch.empty_like(packed)
     while span < size:
-        pairs = triton.cdiv(size, 2 * span)
-        grid = (num * pairs, triton.cdiv(2 * span, row.run))
+        pairs = tiles.parts(size, 2 * span)
+        grid = (num * pairs, tiles.parts(2 * span, row.run))
         launch(merge, grid, packed, out, size, pairs, span, BLOCK=row.run, num_warps=row.num_warps)
         packed, out, span = out, packed, 2 * span
     return packed

@@ -120,6 +120,11 @@ def block(size: int, most: int) -> int:
     return min(step, most)
 
 
+def parts(size: int, block: int) -> int:
+    """How many blocks cover `size` elements. Triton's `cdiv` takes some microseconds outside of kernels."""
+    return -(-size // block)
+
+
 def power_of_2(size: int) -> int:
     """The smallest power of 2 that is not below `size` (1 for 0)."""
     return 1 << max(size - 1, 0).bit_length()

@@ -141,10 +141,12 @@ CALLS: list[Callable[[], Any]] = [
     lambda: distinct.open_counts(rows),
     lambda: distinct.close_groups(rows, rows, rows, rows, rows, rows),
     lambda: distinct.sizes_of(rows, 48),
+    lambda: distinct.close_few_groups(rows, rows, rows, rows, rows),
     lambda: search.searchsorted(vector, x),
     lambda: search.write_runs(rows, torch.empty_like(rows)),
     lambda: nonzero.count_by_block(vector),
     lambda: nonzero.write_places(x > 0, rows, rows),
+    lambda: nonzero.write_few_places(x > 0, x, x),
     lambda: nonzero.write_coordinates(rows, (6, 8), torch.empty((2, 48), dtype=torch.int64)),
     *(
         lambda dim=dim: running_extreme.cummax(x, torch.empty_like(x), torch.empty_like(x, dtype=torch.int64), dim)

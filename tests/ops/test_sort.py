@@ -52,8 +52,10 @@ def test_the_first_of_long_rows_of_equal_elements(k: int) -> None:
     assert torch.equal(place, places[:, k - 1])
 
 
-def test_distinct_elements() -> None:
-    x = torch.randint(0, 50, (40, 30))
+@pytest.mark.parametrize("rows", [40, 700])
+def test_distinct_elements(rows: int) -> None:
+    x = torch.randint(0, 50, (rows, 30))
+    x[-300:] = torch.arange(x[-300:].numel()).view(-1, 30)
     options = {"return_inverse": True, "return_counts": True}
     assert not vendor_calls(assert_call(torch.unique, x, **options))
     assert not vendor_calls(assert_call(torch.unique_consecutive, x // 25, **options))

@@ -27,9 +27,9 @@ from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type
 from tessera.ops.launch import launch
 from tessera.ops.move import cumsum
+from tessera.ops.nonzero import BLOCK, FEW_BLOCKS
 from tessera.ops.sort import sorted_rows
 
-BLOCK = 1024
 Found = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -50,22 +50,15 @@ def count_groups(x, counts, size, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def write_groups(x, places, ends, out, starts, inverse, size, BLOCK: tl.constexpr):
-    """The value of each group, where it starts, and which group each element is in, which stood at places[i].
-
-    `ends` are the running sums of `count_groups`; what is None is not wanted. Grid: (cdiv(size, BLOCK),).
-    """
-    block = tl.program_id(0)
-    i = tl.arange(0, BLOCK)
-    at = block.to(tl.int64) * BLOCK + i
+def write_opened(x, places, out, starts, inverse, at, before, size, BLOCK: tl.constexpr):
+    """How many groups open among the elements `at`; what `write_groups` writes of them, behind `before` groups."""
     v, opens = opens_at(x, at, size)
     num = tl.sum(opens.to(tl.int64), axis=0)
-    before = tl.load(ends + block) - num
     if num == BLOCK:
         # Where all elements differ they stay side by side.
-        tl.store(out + before + i, v)
+        tl.store(out + before + tl.arange(0, BLOCK), v)
         if starts is not None:
-            tl.store(starts + before + i, at)
+            tl.store(starts + before + tl.arange(0, BLOCK), at)
     elif num > 0:
         group = before + tl.cumsum(opens.to(tl.int64), axis=0) - 1
         tl.store(out + group, v, mask=opens)
@@ -77,6 +70,29 @@ def write_groups(x, places, ends, out, starts, inverse, size, BLOCK: tl.constexp
         if places is not None:
             to = tl.load(places + at, mask=at < size, other=0)
         tl.store(inverse + to, group, mask=at < size)
+    return num
+
+
+@triton.jit
+def write_groups(x, places, ends, out, starts, inverse, size, BLOCK: tl.constexpr):
+    """The value of each group, where it starts, and which group each element is in, which stood at places[i].
+
+    `ends` are the running sums of `count_groups`; what is None is not wanted. Grid: (cdiv(size, BLOCK),).
+    """
+    block = tl.program_id(0)
+    before = tl.load(ends + block - 1, mask=block > 0, other=0)
+    at = block.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    write_opened(x, places, out, starts, inverse, at, before, size, BLOCK)
+
+
+@triton.jit
+def write_few_groups(x, places, out, starts, inverse, num, size, BLOCK: tl.constexpr):
+    """The same of a few blocks, one after the other, and how many groups there are; grid: (1,)."""
+    before = tl.zeros([], tl.int64)
+    for start in range(0, size, BLOCK):
+        at = start + tl.arange(0, BLOCK).to(tl.int64)
+        before += write_opened(x, places, out, starts, inverse, at, before, size, BLOCK)
+    tl.store(num, before)
 
 
 @triton.jit
@@ -102,6 +118,16 @@ def close_groups(
     _launch(write_groups, values.numel(), values, places, ends, out, starts, inverse, values.numel())
 
 
+def close_few_groups(
+    values: torch.Tensor, places: torch.Tensor | None, out: torch.Tensor, starts: torch.Tensor | None,
+    inverse: torch.Tensor | None,
+) -> int:  # fmt: skip
+    """The same of a few blocks, into memory for as many groups as elements; how many groups there are."""
+    num = torch.empty((1,), dtype=torch.int64, device=values.device)
+    _launch(write_few_groups, 1, values, places, out, starts, inverse, num, values.numel())
+    return int(num.item())
+
+
 def sizes_of(starts: torch.Tensor, size: int) -> torch.Tensor:
     """How many elements each group has, of `size` in all."""
     counts = torch.empty_like(starts)
@@ -122,12 +148,18 @@ def _grouped(
     def room(wanted: bool, *sizes: int) -> torch.Tensor:
         return torch.empty(sizes if wanted else (0,), dtype=torch.int64, device=values.device)
 
-    ends = cumsum(open_counts(values), 0)
-    num = int(ends[-1].item())
+    size, few = values.numel(), values.numel() <= FEW_BLOCKS * BLOCK
+    ends = None if few else cumsum(open_counts(values), 0)
+    num = size if ends is None else int(ends[-1].item())
     out = torch.empty((num,), dtype=values.dtype, device=values.device)
     group_of, starts = room(inverse, *shape), room(counts, num)
-    close_groups(values, places, ends, out, starts if counts else None, group_of if inverse else None)
-    return out, group_of, sizes_of(starts, values.numel()) if counts else starts
+    given = (out, starts if counts else None, group_of if inverse else None)
+    if ends is None:
+        num = close_few_groups(values, places, *given)
+        out, starts = out.resize_(num), starts.resize_(num if counts else 0)
+    else:
+        close_groups(values, places, ends, *given)
+    return out, group_of, sizes_of(starts, size) if counts else starts
 
 
 def _checked(self: torch.Tensor) -> None:

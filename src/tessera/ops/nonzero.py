@@ -25,6 +25,8 @@ from tessera.ops.launch import launch
 from tessera.ops.move import cumsum
 
 BLOCK = 1024
+# So many blocks are done before they are shared out among programs, which takes three launches for one.
+FEW_BLOCKS = 16
 
 
 @triton.jit
@@ -36,23 +38,37 @@ def count_true(x, counts, size, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def place_true(x, ends, chosen, out, size, BLOCK: tl.constexpr):
-    """out[k] = the place of the kth element that is not 0, or what is `chosen` there; `ends` are the running sums of
-    counts."""
-    block = tl.program_id(0)
-    i = tl.arange(0, BLOCK)
-    at = block.to(tl.int64) * BLOCK + i
+def write_true(x, chosen, out, at, before, size, BLOCK: tl.constexpr):
+    """How many of the elements `at` are not 0; their places, or what is `chosen` there, go to out[before:]."""
     true = (tl.load(x + at, mask=at < size, other=0) != 0).to(tl.int64)
     num = tl.sum(true, axis=0)
-    before = tl.load(ends + block) - num
     found = at
     if chosen is not None:
         found = tl.load(chosen + at, mask=at < size, other=0)
     if num == BLOCK:
         # What is true side by side stays so.
-        tl.store(out + before + i, found)
+        tl.store(out + before + tl.arange(0, BLOCK), found)
     elif num > 0:
         tl.store(out + before + tl.cumsum(true, axis=0) - 1, found, mask=true != 0)
+    return num
+
+
+@triton.jit
+def place_true(x, ends, chosen, out, size, BLOCK: tl.constexpr):
+    """out[k] = the place of the kth element that is not 0, or what is `chosen` there; `ends` are the running sums of
+    counts."""
+    block = tl.program_id(0)
+    before = tl.load(ends + block - 1, mask=block > 0, other=0)
+    write_true(x, chosen, out, block.to(tl.int64) * BLOCK + tl.arange(0, BLOCK), before, size, BLOCK)
+
+
+@triton.jit
+def place_few(x, chosen, out, num, size, BLOCK: tl.constexpr):
+    """The same of a few blocks, one after the other, and how many there are; grid: (1,)."""
+    before = tl.zeros([], tl.int64)
+    for start in range(0, size, BLOCK):
+        before += write_true(x, chosen, out, start + tl.arange(0, BLOCK).to(tl.int64), before, size, BLOCK)
+    tl.store(num, before)
 
 
 @triton.jit
@@ -99,10 +115,21 @@ def true_places(x: torch.Tensor, chosen: torch.Tensor | None = None) -> torch.Te
     flat = x.contiguous().view(-1)
     if flat.numel() == 0:
         return torch.empty((0,), dtype=dtype, device=x.device)
+    chosen = None if chosen is None else chosen.contiguous()
+    if flat.numel() <= FEW_BLOCKS * BLOCK:
+        out = torch.empty((flat.numel(),), dtype=dtype, device=x.device)
+        return out.resize_(write_few_places(flat, chosen, out))
     ends = cumsum(count_by_block(flat), 0)
     out = torch.empty((int(ends[-1].item()),), dtype=dtype, device=x.device)
-    write_places(flat, ends, out, None if chosen is None else chosen.contiguous())
+    write_places(flat, ends, out, chosen)
     return out
+
+
+def write_few_places(flat: torch.Tensor, chosen: torch.Tensor | None, out: torch.Tensor) -> int:
+    """As `write_places`, of a few blocks, into memory for as many as there are elements; how many are written."""
+    num = torch.empty((1,), dtype=torch.int64, device=flat.device)
+    _launch(place_few, 1, flat, chosen, out, num, flat.numel())
+    return int(num.item())
 
 
 def nonzero(self: torch.Tensor) -> torch.Tensor:

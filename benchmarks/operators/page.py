@@ -18,6 +18,7 @@ _SIZES = {
     "step": "elements that a kernel of several outputs computes at a time",
     "row": "elements that a program of rows holds",
     "longest_row": "the longest row that is held whole",
+    "run": "elements that a program sorts in one network",
     "mm": "rows, columns and depth of a tile of a product",
     "attention": "queries and keys of a tile of attention",
     "min_dot": "the smallest side of a product of tiles",

@@ -145,15 +145,22 @@ CALLS: list[Callable[[], Any]] = [
     lambda: attention.flash_attention_for_cpu_backward(
         heads, heads, heads[:, :2], heads[:, :2], heads, torch.zeros(2, 4, 40), 0.0, True
     ),
-    lambda: sort.sort(x),
-    lambda: distinct.mark_opening(rows, torch.empty(48, dtype=torch.bool)),
-    lambda: distinct.write_groups(rows, rows, rows, rows, rows, rows),
+    lambda: sort.sort(torch.randn(2, 300)),
+    lambda: sort.topk(torch.randn(2, 300), 2),
+    lambda: distinct.open_counts(rows),
+    lambda: distinct.close_groups(rows, rows, rows, rows, rows, rows),
+    lambda: distinct.sizes_of(rows, 48),
+    lambda: distinct.close_few_groups(rows, rows, rows, rows, rows),
     lambda: search.searchsorted(vector, x),
     lambda: search.write_runs(rows, torch.empty_like(rows)),
     lambda: nonzero.count_by_block(vector),
     lambda: nonzero.write_places(x > 0, rows, rows),
+    lambda: nonzero.write_few_places(x > 0, x, x),
     lambda: nonzero.write_coordinates(rows, (6, 8), torch.empty((2, 48), dtype=torch.int64)),
-    lambda: running_extreme.cummax(x, torch.empty_like(x), torch.empty_like(x, dtype=torch.int64), 1),
+    *(
+        lambda dim=dim: running_extreme.cummax(x, torch.empty_like(x), torch.empty_like(x, dtype=torch.int64), dim)
+        for dim in (0, 1)
+    ),
     lambda: random.normal_(x.clone()),
     lambda: random.uniform_(torch.empty(9, dtype=torch.float64)),
     lambda: random.random_to_(rows.clone(), 10),
@@ -175,6 +182,7 @@ CALLS: list[Callable[[], Any]] = [
     lambda: loss.nll_loss_backward(torch.tensor(1.0), x, rows, vector, 1, -100, torch.tensor(1.0)),
     lambda: move.arange(0, 100, 1, out=torch.empty(100)),
     lambda: move.cumsum(x, 1),
+    lambda: move.cumsum(x, 0),
     lambda: move.cumprod(x, 0),
     lambda: move.logspace(0, 3, 70, out=torch.empty(70)),
     lambda: scatter.scatter_add_(x.clone(), 0, rows[:, None], x[:, :1]),

@@ -10,9 +10,11 @@ from tests.ops.judged import assert_call, vendor_calls
 
 x = torch.randn(7, 300, 3)
 mask = x > 0.5
+long = torch.randn(20000).relu()
+long[3000:6000] = 1.0
 
 
-@pytest.mark.parametrize("given", [mask, x.relu(), mask[0, 0], torch.tensor(True), torch.zeros(0, 3)])
+@pytest.mark.parametrize("given", [mask, x.relu(), mask[0, 0], torch.tensor(True), torch.zeros(0, 3), long, long + 1])
 def test_where_a_tensor_is_not_zero(given: torch.Tensor) -> None:
     assert not vendor_calls(assert_call(torch.nonzero, given))
 
@@ -20,6 +22,7 @@ def test_where_a_tensor_is_not_zero(given: torch.Tensor) -> None:
 def test_what_a_mask_selects() -> None:
     assert not vendor_calls(assert_call(torch.masked_select, x, mask))
     assert not vendor_calls(assert_call(torch.masked_select, x, mask[0, 0]))
+    assert not vendor_calls(assert_call(torch.masked_select, long, long > 0))
     assert not vendor_calls(assert_call(lambda a, m: a[m], x, mask))
     assert not vendor_calls(assert_call(lambda a, m: a[:, m], x, mask[0]))
     assert not vendor_calls(assert_call(lambda a, m: a[m, 1], x, mask[:, :, 0]))

@@ -32,8 +32,30 @@ def test_the_largest(n: int, k: int) -> None:
     assert not vendor_calls(assert_call(torch.kthvalue, x, k))
 
 
-def test_distinct_elements() -> None:
-    x = torch.randint(0, 50, (40, 30))
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64, torch.bfloat16, torch.bool])
+def test_rows_longer_than_a_run_of_any_type(dtype: torch.dtype) -> None:
+    x = (torch.randn(2, 2500) * 3).to(dtype)
+    record = assert_call(torch.sort, x, stable=True, dim=1, descending=True)
+    assert not vendor_calls(record)
+
+
+@pytest.mark.parametrize("k", [3, 60])
+def test_the_first_of_long_rows_of_equal_elements(k: int) -> None:
+    """Of equal elements those that come first are taken, also where a bound lets them all through."""
+    x = torch.randint(0, 3, (2, 3000)).float()
+    x[0, 1::7], x[1, 5] = -0.0, torch.nan
+    order, places = x.sort(stable=True)
+    with tessera.use("always"):
+        found = torch.topk(x, k, largest=False)
+        place = torch.kthvalue(x, k).indices
+    assert torch.equal(found.indices, places[:, :k]) and torch.equal(found.values, order[:, :k])
+    assert torch.equal(place, places[:, k - 1])
+
+
+@pytest.mark.parametrize("rows", [40, 700])
+def test_distinct_elements(rows: int) -> None:
+    x = torch.randint(0, 50, (rows, 30))
+    x[-300:] = torch.arange(x[-300:].numel()).view(-1, 30)
     options = {"return_inverse": True, "return_counts": True}
     assert not vendor_calls(assert_call(torch.unique, x, **options))
     assert not vendor_calls(assert_call(torch.unique_consecutive, x // 25, **options))
@@ -45,6 +67,7 @@ def test_running_extremes(call: object) -> None:
     x[1, 4000] = torch.nan
     assert not vendor_calls(assert_call(call, x, 1))  # type: ignore[arg-type]
     assert not vendor_calls(assert_call(call, x, 0))  # type: ignore[arg-type]
+    assert not vendor_calls(assert_call(call, x[:, :1], 1))  # type: ignore[arg-type]
 
 
 def test_places_in_sorted_rows() -> None:

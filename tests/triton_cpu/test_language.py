@@ -323,3 +323,24 @@ def test_an_unrolled_loop_of_a_thousand_steps():
     for step in range(1000):
         expected = expected * 2 - step
     assert (int(out[0]) - expected) % 2**32 == 0
+
+
+def test_a_branch_gives_a_block_and_a_number():
+    """The number comes from where the block's loop has ended."""
+
+    @triton.jit
+    def choose(x, out, total, limit, N: tl.constexpr):
+        i = tl.arange(0, N)
+        value, count = tl.load(x + i), 0.0
+        if limit > 0:
+            value = tl.cumsum(value, 0)
+            count = tl.sum(value, 0)
+        tl.store(out + i, value)
+        tl.store(total, count)
+
+    x = torch.randint(-9, 9, (1024,)).float()
+    out, total = torch.empty_like(x), torch.empty(1)
+    for limit, expected in ((2, x.cumsum(0)), (-2, x)):
+        choose[(1,)](x, out, total, limit, 1024)
+        torch.testing.assert_close(out, expected)
+        torch.testing.assert_close(total, expected.sum(0, keepdim=True) if limit > 0 else torch.zeros(1))

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 import struct
+from typing import Any
 
 import torch
 import triton
@@ -28,7 +29,7 @@ from triton.language.extra import libdevice
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.functions import maximum
-from tessera.ops.generate import compute_type
+from tessera.ops.generate import compute_type, run
 from tessera.ops.launch import launch
 from tessera.ops.layout import broadcast_shape
 from tessera.ops.pointwise import zero_
@@ -36,20 +37,23 @@ from tessera.ops.pointwise import zero_
 COUNT, ONE, TWO, MOST, OTHER = (tl.constexpr(kind) for kind in range(5))
 _KINDS: dict[float, int] = {0.0: COUNT.value, 1.0: ONE.value, 2.0: TWO.value, math.inf: MOST.value}
 
+# The part of all pairs that a program holds: rows of the one matrix, at the least, and columns, at the most.
+_ROWS, _COLUMNS = 4, 64
+
 
 @triton.jit
 def with_difference(total, d, p, KIND: tl.constexpr):
-    """`total` with one more difference d >= 0 of two elements."""
+    """`total` with one more difference d of two elements."""
     if KIND == COUNT:
         total += (d != 0).to(total.dtype)
     elif KIND == ONE:
-        total += d
+        total += tl.abs(d)
     elif KIND == TWO:
-        total += d * d
+        total = tl.fma(d, d, total)
     elif KIND == MOST:
-        total = maximum(total, d)
+        total = maximum(total, tl.abs(d))
     else:
-        total += libdevice.pow(d.to(tl.float64), p).to(total.dtype)
+        total += libdevice.pow(tl.abs(d).to(tl.float64), p).to(total.dtype)
     return total
 
 
@@ -64,13 +68,19 @@ def rooted(total, p, KIND: tl.constexpr):
 
 
 @triton.jit
+def share(grad, distance):
+    """What a difference is multiplied by in the gradient of its root of squares."""
+    return tl.where(distance == 0, 0.0, grad / distance).to(grad.dtype)
+
+
+@triton.jit
 def slope(d, distance, p, KIND: tl.constexpr):
-    """The derivative of a distance by an element that is larger by d than what it is compared with."""
+    """The derivative of a distance by an element that is larger by d than another; TWO: without `share`."""
     sign = (d > 0).to(d.dtype) - (d < 0).to(d.dtype)
     if KIND == ONE:
         part = sign
     elif KIND == TWO:
-        part = tl.where(distance == 0, 0.0, d / distance)
+        part = d
     elif KIND == MOST:
         part = tl.where(tl.abs(d) == distance, sign, 0.0)
     else:
@@ -81,77 +91,79 @@ def slope(d, distance, p, KIND: tl.constexpr):
 
 
 @triton.jit
-def pair_distances(a, b, y, numel, m, n, width, bits, KIND: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr):
-    """a is [batch, m, width], b is [batch, n, width], y is [batch, m, n], contiguous; `bits` are those of p in float64.
+def pairs_begin(i, n):
+    """Where the pair (i, j) of n rows is, less j, for j > i."""
+    i = tl.cast(i, tl.int64)
+    return i * n - ((i * (i + 1)) >> 1) - i - 1
 
-    Grid: (cdiv(numel, BLOCK),).
+
+@triton.jit
+def pair_distances(
+    a, b, y, m, n, width, row_blocks, bits,
+    KIND: tl.constexpr, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """a is [batch, m, width], b is [batch, width, n], y is [batch, m, n], contiguous; `bits` are those of p in float64.
+
+    Grid: (batch · row_blocks, cdiv(n, COLS)), ROWS of m a program.
     """
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask = at < numel
+    batch = (tl.program_id(0) // row_blocks).to(tl.int64)
+    i = (tl.program_id(0) % row_blocks) * ROWS + tl.arange(0, ROWS)[:, None]
+    j = tl.program_id(1) * COLS + tl.arange(0, COLS)[None, :]
     p = tl.cast(bits, tl.int64).to(tl.float64, bitcast=True)
-    left = a + (at // n) * width
-    right = b + ((at // n // m) * n + at % n) * width
-    total = tl.zeros([BLOCK], COMPUTE)
+    left = a + batch * m * width + i.to(tl.int64) * width
+    right = b + batch * width * n + j
+    total = tl.zeros([ROWS, COLS], COMPUTE)
     for k in range(width):
-        d = tl.abs(tl.load(left + k, mask=mask, other=0).to(COMPUTE) - tl.load(right + k, mask=mask, other=0))
-        total = with_difference(total, d, p, KIND)
-    tl.store(y + at, rooted(total, p, KIND).to(y.dtype.element_ty), mask=mask)
+        mine = tl.load(left + k, mask=i < m, other=0).to(COMPUTE)
+        theirs = tl.load(right + tl.cast(k, tl.int64) * n, mask=j < n, other=0)
+        total = with_difference(total, mine - theirs, p, KIND)
+    at = y + (batch * m + i) * n + j
+    tl.store(at, rooted(total, p, KIND).to(y.dtype.element_ty), mask=(i < m) & (j < n))
 
 
 @triton.jit
 def pair_gradient(
-    g, a, b, y, da, numel, m, n, width, bits, KIND: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
+    g, a, b, y, da, m, n, width, row_blocks, bits,
+    KIND: tl.constexpr, OWN: tl.constexpr, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """da is [batch, m, width]; the others as in `pair_distances`. Grid: (cdiv(numel of da, BLOCK),)."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask = at < numel
+    """a and da are [batch, m, width], b is [batch, n, width], g and y are [batch, m, n]; TWO: g is the `share`.
+
+    OWN: b is a, g and y are as y in `own_distances`. Grid: (batch · row_blocks, cdiv(width, COLS)).
+    """
+    batch = (tl.program_id(0) // row_blocks).to(tl.int64)
+    i = (tl.program_id(0) % row_blocks) * ROWS + tl.arange(0, ROWS)[:, None]
+    k = tl.program_id(1) * COLS + tl.arange(0, COLS)[None, :]
     p = tl.cast(bits, tl.int64).to(tl.float64, bitcast=True)
-    row = at // width
+    at = (batch * m + i) * width + k
+    mask = (i < m) & (k < width)
     own = tl.load(a + at, mask=mask, other=0).to(COMPUTE)
-    other = b + (row // m) * n * width + at % width
-    total = tl.zeros([BLOCK], COMPUTE)
+    other = b + batch * n * width + k
+    total = tl.zeros([ROWS, COLS], COMPUTE)
     for j in range(n):
-        d = own - tl.load(other + j * width, mask=mask, other=0).to(COMPUTE)
-        distance = tl.load(y + row * n + j, mask=mask, other=1).to(COMPUTE)
-        grad = tl.load(g + row * n + j, mask=mask, other=0).to(COMPUTE)
+        d = own - tl.load(other + tl.cast(j, tl.int64) * width, mask=k < width, other=0).to(COMPUTE)
+        if OWN:
+            pair, valid = tl.where(i < j, pairs_begin(i, n) + j, pairs_begin(j, n) + i), (i < m) & (i != j)
+        else:
+            pair, valid = (batch * m + i) * n + j, i < m
+        grad = tl.load(g + pair, mask=valid, other=0).to(COMPUTE)
+        distance = tl.load(y + pair, mask=valid, other=1).to(COMPUTE)
         total += grad * slope(d, distance, p, KIND)
     tl.store(da + at, total.to(da.dtype.element_ty), mask=mask)
 
 
 @triton.jit
-def own_distances(a, y, n, width, bits, KIND: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr):
-    """a is [n, width], y is [n · (n - 1) / 2], contiguous; grid: (cdiv(n - 1, BLOCK), n - 1): partners and rows."""
-    i = tl.program_id(1).to(tl.int64)
-    j = i + 1 + tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    mask = j < n
+def own_distances(a, b, y, n, width, bits, KIND: tl.constexpr, COMPUTE: tl.constexpr, COLS: tl.constexpr):
+    """a is [n, width], b is [width, n] of the same, y is [n · (n - 1) / 2], contiguous; grid: (n - 1,)."""
+    i = tl.program_id(0).to(tl.int64)
     p = tl.cast(bits, tl.int64).to(tl.float64, bitcast=True)
-    total = tl.zeros([BLOCK], COMPUTE)
-    for k in range(width):
-        d = tl.abs(tl.load(a + i * width + k).to(COMPUTE) - tl.load(a + j * width + k, mask=mask, other=0))
-        total = with_difference(total, d, p, KIND)
-    first = i * n - i * (i + 1) // 2 - i - 1
-    tl.store(y + first + j, rooted(total, p, KIND).to(y.dtype.element_ty), mask=mask)
-
-
-@triton.jit
-def own_gradient(
-    g, a, y, da, numel, n, width, bits, KIND: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr
-):  # fmt: skip
-    """da is [n, width]; the others as in `own_distances`, g as y. Grid: (cdiv(numel of da, BLOCK),)."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    p = tl.cast(bits, tl.int64).to(tl.float64, bitcast=True)
-    i = at // width
-    own = tl.load(a + at, mask=at < numel, other=0).to(COMPUTE)
-    total = tl.zeros([BLOCK], COMPUTE)
-    for j in range(n):
-        mask = (at < numel) & (i != j)
-        low, high = tl.minimum(i, j), tl.maximum(i, j)
-        pair = low * n - low * (low + 1) // 2 - low - 1 + high
-        d = own - tl.load(a + j * width + at % width, mask=mask, other=0).to(COMPUTE)
-        distance = tl.load(y + pair, mask=mask, other=1).to(COMPUTE)
-        part = tl.load(g + pair, mask=mask, other=0).to(COMPUTE) * slope(d, distance, p, KIND)
-        total += tl.where(mask, part, 0.0)
-    tl.store(da + at, total.to(da.dtype.element_ty), mask=at < numel)
+    first = pairs_begin(i, n)
+    for start in range(i + 1, n, COLS):
+        j = start + tl.arange(0, COLS)
+        total = tl.zeros([COLS], COMPUTE)
+        for k in range(width):
+            theirs = tl.load(b + tl.cast(k, tl.int64) * n + j, mask=j < n, other=0)
+            total = with_difference(total, tl.load(a + i * width + k).to(COMPUTE) - theirs, p, KIND)
+        tl.store(y + first + j, rooted(total, p, KIND).to(y.dtype.element_ty), mask=j < n)
 
 
 def _kind(p: float, *rows: torch.Tensor) -> int:
@@ -189,13 +201,22 @@ def cdist_forward(x1: torch.Tensor, x2: torch.Tensor, p: float, compute_mode: in
     y = torch.empty((*x1.shape[:-1], n), dtype=x1.dtype, device=x1.device)
     if y.numel() == 0 or width == 0:
         return zero_(y, out=y)
-    row = tiles.of(y.device)
-    block = tiles.block(y.numel(), row.row // 4)
-    launch(
-        pair_distances, (triton.cdiv(y.numel(), block),), x1, x2, y, y.numel(), m, n, width, _bits(p),
-        KIND=kind, COMPUTE=compute_type(y.dtype), BLOCK=block, num_warps=row.num_warps,
-    )  # fmt: skip
+    _over_pairs(pair_distances, (x1, x2.mT.contiguous(), y), (m, n, width), p, across=n, KIND=kind)
     return y
+
+
+def _over_pairs(
+    kernel: Any, given: tuple[torch.Tensor, ...], sizes: tuple[int, int, int], p: float, *, across: int, **kind: Any
+) -> None:
+    """Launch a kernel of which a program has some of the m rows of the first matrix, and columns of `across`."""
+    last, row = given[-1], tiles.of(given[-1].device)
+    rows, cols = max(_ROWS, row.min_dot), min(_COLUMNS, max(16, tiles.power_of_2(across)))
+    blocks = tiles.parts(sizes[0], rows)
+    batch = last.numel() // (sizes[0] * across)
+    launch(
+        kernel, (batch * blocks, tiles.parts(across, cols)), *given, *sizes, blocks, _bits(p), **kind,
+        COMPUTE=compute_type(last.dtype), ROWS=rows, COLS=cols, num_warps=row.num_warps,
+    )  # fmt: skip
 
 
 def cdist_backward(
@@ -210,14 +231,17 @@ def cdist_backward(
     dx = torch.empty(x1.shape, dtype=x1.dtype, device=x1.device)
     if dx.numel() == 0 or grad.numel() == 0 or kind == COUNT.value:
         return zero_(dx, out=dx)
-    row = tiles.of(dx.device)
-    block = tiles.block(dx.numel(), row.row // 4)
-    given = (grad.contiguous(), x1, x2, cdist.contiguous())
-    launch(
-        pair_gradient, (triton.cdiv(dx.numel(), block),), *given, dx, dx.numel(), *shape[-2:], x1.shape[-1], _bits(p),
-        KIND=kind, COMPUTE=compute_type(dx.dtype), BLOCK=block, num_warps=row.num_warps,
-    )  # fmt: skip
+    grad, cdist = _weighted(grad, cdist, kind), cdist.contiguous()
+    sizes = (*shape[-2:], x1.shape[-1])
+    _over_pairs(pair_gradient, (grad, x1, x2, cdist, dx), sizes, p, across=sizes[2], KIND=kind, OWN=False)
     return dx
+
+
+def _weighted(grad: torch.Tensor, distance: torch.Tensor, kind: int) -> torch.Tensor:
+    """What the slopes are multiplied by."""
+    if kind != TWO.value:
+        return grad.contiguous()
+    return run(share, (grad, distance), compute_type(grad.dtype), grad.dtype).contiguous()
 
 
 def pdist_forward(self: torch.Tensor, p: float = 2.0) -> torch.Tensor:
@@ -229,11 +253,11 @@ def pdist_forward(self: torch.Tensor, p: float = 2.0) -> torch.Tensor:
     y = torch.empty((max(0, n * (n - 1) // 2),), dtype=self.dtype, device=self.device)
     if y.numel() == 0 or width == 0:
         return zero_(y, out=y)
-    row = tiles.of(y.device)
-    block = tiles.block(n - 1, row.row // 4)
+    x = self.contiguous()
     launch(
-        own_distances, (triton.cdiv(n - 1, block), n - 1), self.contiguous(), y, n, width, _bits(p),
-        KIND=kind, COMPUTE=compute_type(y.dtype), BLOCK=block, num_warps=row.num_warps,
+        own_distances, (n - 1,), x, x.mT.contiguous(), y, n, width, _bits(p), KIND=kind,
+        COMPUTE=compute_type(y.dtype), COLS=min(_COLUMNS, max(16, tiles.power_of_2(n))),
+        num_warps=tiles.of(y.device).num_warps,
     )  # fmt: skip
     return y
 
@@ -247,11 +271,7 @@ def pdist_backward(grad: torch.Tensor, self: torch.Tensor, p: float, pdist: torc
     dx = torch.empty(self.shape, dtype=self.dtype, device=self.device)
     if dx.numel() == 0 or grad.numel() == 0 or kind == COUNT.value:
         return zero_(dx, out=dx)
-    row = tiles.of(dx.device)
-    block = tiles.block(dx.numel(), row.row // 4)
-    given = (grad.contiguous(), self.contiguous(), pdist.contiguous())
-    launch(
-        own_gradient, (triton.cdiv(dx.numel(), block),), *given, dx, dx.numel(), *self.shape, _bits(p),
-        KIND=kind, COMPUTE=compute_type(dx.dtype), BLOCK=block, num_warps=row.num_warps,
-    )  # fmt: skip
+    x, width = self.contiguous(), self.shape[1]
+    given = (_weighted(grad, pdist, kind), x, x, pdist.contiguous(), dx)
+    _over_pairs(pair_gradient, given, (n, n, width), p, across=width, KIND=kind, OWN=True)
     return dx

@@ -1,7 +1,8 @@
 """What is in a tensor, once each: unique and unique_consecutive.
 
 The elements are sorted; each that differs from the one before it opens a group, and the running count of those is the
-number of an element's group. Without sorting, the same gives runs of equal elements.
+number of an element's group. It is summed up block by block first. Without sorting, the same gives runs of equal
+elements.
 
 Formula:
     opens[i] = x[i] ≠ x[i - 1],  group[i] = Σ_{j≤i} opens[j] - 1
@@ -21,77 +22,144 @@ import torch
 import triton
 import triton.language as tl
 
-from tessera.ops import functions as f
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
-from tessera.ops.generate import compute_type, run
+from tessera.ops.generate import compute_type
 from tessera.ops.launch import launch
 from tessera.ops.move import cumsum
+from tessera.ops.nonzero import BLOCK, FEW_BLOCKS
 from tessera.ops.sort import sorted_rows
 
 Found = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 @triton.jit
-def open_groups(x, opens, size, BLOCK: tl.constexpr):
-    """opens[i] = x[i] differs from x[i - 1]; the first element opens. Grid: (cdiv(size, BLOCK),)."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask = at < size
-    v = tl.load(x + at, mask=mask, other=0)
-    last = tl.load(x + at - 1, mask=mask & (at > 0), other=0)
-    tl.store(opens + at, (v != last) | (at == 0), mask=mask)
+def opens_at(x, at, size):
+    """(element `at`, whether it differs from the one before); the first element does."""
+    v = tl.load(x + at, mask=at < size, other=0)
+    last = tl.load(x + at - 1, mask=(at > 0) & (at < size), other=0)
+    return v, (at < size) & ((v != last) | (at == 0))
 
 
 @triton.jit
-def close_groups(x, places, groups, out, inverse, ends, size, BLOCK: tl.constexpr):
-    """Element i, which stood at places[i], is in group groups[i] - 1: write its value, its end, and who is in it."""
+def count_groups(x, counts, size, BLOCK: tl.constexpr):
+    """counts[b] = how many groups open in block b; grid: (cdiv(size, BLOCK),)."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask = at < size
-    group = tl.load(groups + at, mask=mask, other=0)
-    after = tl.load(groups + at + 1, mask=at + 1 < size, other=-1)
-    tl.store(inverse + tl.load(places + at, mask=mask, other=0), group - 1, mask=mask)
-    closes = mask & (group != after)
-    tl.store(out + group - 1, tl.load(x + at, mask=mask, other=0), mask=closes)
-    tl.store(ends + group, at + 1, mask=closes)
+    _, opens = opens_at(x, at, size)
+    tl.store(counts + tl.program_id(0), tl.sum(opens.to(tl.int64), axis=0))
 
 
-def mark_opening(values: torch.Tensor, opens: torch.Tensor) -> None:
-    """opens[i] = element i of a row differs from the one before."""
-    _launch(open_groups, values, opens, values.numel())
+@triton.jit
+def write_opened(x, places, out, starts, inverse, at, before, size, BLOCK: tl.constexpr):
+    """How many groups open among the elements `at`; what `write_groups` writes of them, behind `before` groups."""
+    v, opens = opens_at(x, at, size)
+    num = tl.sum(opens.to(tl.int64), axis=0)
+    if num == BLOCK:
+        # Where all elements differ they stay side by side.
+        tl.store(out + before + tl.arange(0, BLOCK), v)
+        if starts is not None:
+            tl.store(starts + before + tl.arange(0, BLOCK), at)
+    elif num > 0:
+        group = before + tl.cumsum(opens.to(tl.int64), axis=0) - 1
+        tl.store(out + group, v, mask=opens)
+        if starts is not None:
+            tl.store(starts + group, at, mask=opens)
+    if inverse is not None:
+        group = before + tl.cumsum(opens.to(tl.int64), axis=0) - 1
+        to = at
+        if places is not None:
+            to = tl.load(places + at, mask=at < size, other=0)
+        tl.store(inverse + to, group, mask=at < size)
+    return num
 
 
-def write_groups(
-    values: torch.Tensor, places: torch.Tensor, groups: torch.Tensor, out: torch.Tensor, inverse: torch.Tensor,
-    ends: torch.Tensor,
+@triton.jit
+def write_groups(x, places, ends, out, starts, inverse, size, BLOCK: tl.constexpr):
+    """The value of each group, where it starts, and which group each element is in, which stood at places[i].
+
+    `ends` are the running sums of `count_groups`; what is None is not wanted. Grid: (cdiv(size, BLOCK),).
+    """
+    block = tl.program_id(0)
+    before = tl.load(ends + block - 1, mask=block > 0, other=0)
+    at = block.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    write_opened(x, places, out, starts, inverse, at, before, size, BLOCK)
+
+
+@triton.jit
+def write_few_groups(x, places, out, starts, inverse, num, size, BLOCK: tl.constexpr):
+    """The same of a few blocks, one after the other, and how many groups there are; grid: (1,)."""
+    before = tl.zeros([], tl.int64)
+    for start in range(0, size, BLOCK):
+        at = start + tl.arange(0, BLOCK).to(tl.int64)
+        before += write_opened(x, places, out, starts, inverse, at, before, size, BLOCK)
+    tl.store(num, before)
+
+
+@triton.jit
+def count_elements(starts, counts, num, size, BLOCK: tl.constexpr):
+    """counts[g] = how many elements group g has, up to the start of the next; grid: (cdiv(num, BLOCK),)."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    end = tl.where(at + 1 < num, tl.load(starts + at + 1, mask=at + 1 < num, other=0), size)
+    tl.store(counts + at, end - tl.load(starts + at, mask=at < num, other=0), mask=at < num)
+
+
+def open_counts(values: torch.Tensor) -> torch.Tensor:
+    """How many groups open in each block of a row of elements."""
+    counts = torch.empty((tiles.parts(values.numel(), BLOCK),), dtype=torch.int64, device=values.device)
+    _launch(count_groups, values.numel(), values, counts, values.numel())
+    return counts
+
+
+def close_groups(
+    values: torch.Tensor, places: torch.Tensor | None, ends: torch.Tensor, out: torch.Tensor,
+    starts: torch.Tensor | None, inverse: torch.Tensor | None,
 ) -> None:  # fmt: skip
-    """What `close_groups` writes, of a row of elements."""
-    _launch(close_groups, values, places, groups, out, inverse, ends, values.numel())
+    """What `write_groups` writes, of a row of elements."""
+    _launch(write_groups, values.numel(), values, places, ends, out, starts, inverse, values.numel())
 
 
-def _launch(kernel: Any, values: torch.Tensor, *args: Any) -> None:
-    row = tiles.of(values.device)
-    block = tiles.block(values.numel(), row.row)
-    launch(kernel, (triton.cdiv(values.numel(), block),), values, *args, BLOCK=block, num_warps=row.num_warps)
+def close_few_groups(
+    values: torch.Tensor, places: torch.Tensor | None, out: torch.Tensor, starts: torch.Tensor | None,
+    inverse: torch.Tensor | None,
+) -> int:  # fmt: skip
+    """The same of a few blocks, into memory for as many groups as elements; how many groups there are."""
+    num = torch.empty((1,), dtype=torch.int64, device=values.device)
+    _launch(write_few_groups, 1, values, places, out, starts, inverse, num, values.numel())
+    return int(num.item())
 
 
-def _grouped(values: torch.Tensor, places: torch.Tensor, shape: tuple[int, ...]) -> Found:
-    """(one of each group, the group of each place, how many are in it) of a row of elements."""
-    size = values.numel()
-    opens = torch.empty((size,), dtype=torch.bool, device=values.device)
-    mark_opening(values, opens)
-    groups = cumsum(opens, 0)
-    num = int(groups[-1].item())
+def sizes_of(starts: torch.Tensor, size: int) -> torch.Tensor:
+    """How many elements each group has, of `size` in all."""
+    counts = torch.empty_like(starts)
+    _launch(count_elements, starts.numel(), starts, counts, starts.numel(), size)
+    return counts
+
+
+def _launch(kernel: Any, elements: int, first: torch.Tensor, *args: Any) -> None:
+    grid = (tiles.parts(elements, BLOCK),)
+    launch(kernel, grid, first, *args, BLOCK=BLOCK, num_warps=tiles.of(first.device).num_warps)
+
+
+def _grouped(
+    values: torch.Tensor, places: torch.Tensor | None, shape: tuple[int, ...], inverse: bool, counts: bool
+) -> Found:
+    """(one of each group, the group of each place, how many are in it) of a row of elements; empty: not wanted."""
+
+    def room(wanted: bool, *sizes: int) -> torch.Tensor:
+        return torch.empty(sizes if wanted else (0,), dtype=torch.int64, device=values.device)
+
+    size, few = values.numel(), values.numel() <= FEW_BLOCKS * BLOCK
+    ends = None if few else cumsum(open_counts(values), 0)
+    num = size if ends is None else int(ends[-1].item())
     out = torch.empty((num,), dtype=values.dtype, device=values.device)
-    inverse, ends = (torch.empty((n,), dtype=torch.int64, device=values.device) for n in (size, num + 1))
-    run(f.identity, (0,), tl.int64, torch.int64, ends[:1])
-    write_groups(values, places, groups, out, inverse, ends)
-    return out, inverse.view(shape), run(f.sub, (ends[1:], ends[:-1]), tl.int64, torch.int64)
-
-
-def _wanted(found: Found, inverse: bool, counts: bool) -> Found:
-    """What was not asked for is empty."""
-    nothing = torch.empty((0,), dtype=torch.int64, device=found[0].device)
-    return found[0], found[1] if inverse else nothing, found[2] if counts else nothing
+    group_of, starts = room(inverse, *shape), room(counts, num)
+    given = (out, starts if counts else None, group_of if inverse else None)
+    if ends is None:
+        num = close_few_groups(values, places, *given)
+        out, starts = out.resize_(num), starts.resize_(num if counts else 0)
+    else:
+        close_groups(values, places, ends, *given)
+    return out, group_of, sizes_of(starts, size) if counts else starts
 
 
 def _checked(self: torch.Tensor) -> None:
@@ -105,11 +173,10 @@ def unique(
 ) -> Found:
     """(the distinct elements in order, which of them stands at each place, how often each stands there)."""
     _checked(self)
-    values, places = sorted_rows(self.contiguous().view(1, -1), self.numel(), False)
-    # The inverse is cheap, and PyTorch computes it where the counts are asked for as well.
-    return _wanted(
-        _grouped(values.view(-1), places.view(-1), tuple(self.shape)), return_inverse or return_counts, return_counts
-    )
+    values, places = sorted_rows(self.contiguous().view(1, -1), False)
+    # PyTorch computes the inverse where the counts are asked for as well.
+    inverse = return_inverse or return_counts
+    return _grouped(values.view(-1), places.view(-1), tuple(self.shape), inverse, return_counts)
 
 
 def unique_consecutive(
@@ -119,6 +186,4 @@ def unique_consecutive(
     _checked(self)
     if dim is not None and self.dim() != 1:
         raise Declined("runs of equal slices")
-    flat = self.contiguous().view(-1)
-    places = torch.arange(flat.numel(), device=self.device)
-    return _wanted(_grouped(flat, places, tuple(self.shape)), return_inverse, return_counts)
+    return _grouped(self.contiguous().view(-1), None, tuple(self.shape), return_inverse, return_counts)

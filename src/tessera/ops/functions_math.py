@@ -2,7 +2,8 @@
 
 In:  values of one compute type (float32 for the half types, or an integer where PyTorch defines the function for it).
 Out: one value of that type, or a 1-bit integer from a question.
-Sources: the formulas on PyTorch's operator pages; erfinv: rational start values and two steps of Newton's method.
+Sources: the formulas on PyTorch's operator pages; erfinv: the polynomials of
+M. Giles, "Approximating the erfinv function", GPU Computing Gems, 2011, and Newton's method.
 """
 
 from __future__ import annotations
@@ -216,22 +217,35 @@ def _erf_less(y, size):
 
 
 @triton.jit
+def _erfinv_near(size):
+    """erfinv to 2^-21 of what is neither negative nor 1: size · a polynomial in the logarithm of what is left to 1."""
+    w = -tl.log((1.0 - size) * (1.0 + size))
+    t = w - 2.5
+    near = 2.81022636e-08 * t + 3.43273939e-07
+    near = ((near * t - 3.5233877e-06) * t - 4.39150654e-06) * t + 0.00021858087
+    near = ((near * t - 0.00125372503) * t - 0.00417768164) * t + 0.246640727
+    near = near * t + 1.50140941
+    t = tl.sqrt(w) - 3.0
+    far = -0.000200214257 * t + 0.000100950558
+    far = ((far * t + 0.00134934322) * t - 0.00367342844) * t + 0.00573950773
+    far = ((far * t - 0.0076224613) * t + 0.00943887047) * t + 1.00167406
+    far = far * t + 2.83297682
+    return size * tl.where(w < 5.0, near, far)
+
+
+@triton.jit
 def erfinv(x):
-    """The y with erf(y) = x, for |x| < 1."""
+    """The y with erf(y) = x, for |x| < 1. Of float32 the step is made in float64, and rounded once."""
     size = tl.abs(x)
-    z = x * x
-    top = ((-0.140543331 * z + 0.914624893) * z - 1.645349621) * z + 0.886226899
-    low = (((0.012229801 * z - 0.329097515) * z + 1.442710462) * z - 2.118377725) * z + 1.0
-    near = x * top / low
-    w = tl.sqrt(-tl.log((1.0 - size) * 0.5))
-    far = (((1.641345311 * w + 3.429567803) * w - 1.624906493) * w - 1.970840454) / (
-        (1.637067800 * w + 3.543889200) * w + 1.0
-    )
-    y = tl.where(size <= 0.7, near, tl.where(x < 0, -far, far))
-    y = tl.abs(y)
-    y = y - _erf_less(y, size) * 0.886226925452758 * tl.exp(y * y)
-    y = y - _erf_less(y, size) * 0.886226925452758 * tl.exp(y * y)
-    y = tl.where(x < 0, -y, y)
+    y = _erfinv_near(size)
+    if x.dtype == tl.float64:
+        for _ in tl.static_range(2):
+            y = y - _erf_less(y, size) * 0.886226925452758 * tl.exp(y * y)
+    else:
+        step = (0.886226925 * tl.exp(y * y)).to(tl.float64)
+        y = y.to(tl.float64)
+        y = y - (tl.erf(y) - size.to(tl.float64)) * step
+    y = tl.where(x < 0, -y, y).to(x.dtype)
     return tl.where(size < 1, y, tl.where(size == 1, x * float("inf"), float("nan"))).to(x.dtype)
 
 

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 
 from tessera.ops.declined import Declined
-from tessera.ops.generate import run
+from tessera.ops.generate import run, storage_type
 from tessera.ops.index import index_select
 from tessera.ops.layout import broadcast_shape
 from tessera.ops.move import cumsum
@@ -39,8 +39,8 @@ def masked_select(self: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """The elements where the mask is true, in a row; both are broadcast."""
     _mask(mask)
     shape = broadcast_shape((tuple(self.shape), tuple(mask.shape)))
-    flat = self.expand(shape).contiguous().view(-1)
-    return index_select(flat, 0, true_places(mask.expand(shape)))
+    storage_type(self.dtype)
+    return true_places(mask.expand(shape), self.expand(shape))
 
 
 def masked_scatter_(self: torch.Tensor, mask: torch.Tensor, source: torch.Tensor) -> torch.Tensor:

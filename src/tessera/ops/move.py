@@ -15,6 +15,7 @@ Source: the pages of torch.cat, torch.arange, torch.linspace, torch.cumsum and t
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import triton
@@ -27,7 +28,7 @@ from tessera.ops.declined import Declined
 from tessera.ops.generate import Operand, compute_type, run, storage_type
 from tessera.ops.launch import launch
 from tessera.ops.pointwise import copy_
-from tessera.ops.rows import row_starts, view
+from tessera.ops.rows import columns_at_once, columns_grid, view
 
 MOST_TESTED = 64
 # Above it float64, in which a range reaches its kernel, skips integers.
@@ -54,16 +55,16 @@ def spread(out, steps, start: tl.float64, end: tl.float64, step: tl.float64, bas
 
 
 @triton.jit
-def cumulate(x, y, num, n, inner, PRODUCT: tl.constexpr, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """Running sums, or products, of rows; grid: (cdiv(num, ROWS),)."""
+def cumulate(x, y, num, n, PRODUCT: tl.constexpr, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """Running sums, or products, of contiguous rows of n; grid: (cdiv(num, ROWS),)."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    starts = row_starts(rows, n, inner)[:, None]
+    starts = rows[:, None] * n
     cols = tl.arange(0, COLS)[None, :]
     in_rows = (rows < num)[:, None]
     before = tl.full([ROWS, 1], 1 if PRODUCT else 0, COMPUTE)
     for start in range(0, n, COLS):
         mask = in_rows & (cols < n - start)
-        at = starts + (start + cols).to(tl.int64) * inner
+        at = starts + start + cols
         if PRODUCT:
             v = tl.load(x + at, mask=mask, other=1).to(COMPUTE)
             v = tl.associative_scan(v, 1, f.mul) * before
@@ -74,6 +75,20 @@ def cumulate(x, y, num, n, inner, PRODUCT: tl.constexpr, COMPUTE: tl.constexpr, 
             v = tl.cumsum(v, axis=1) + before
             before += total
         tl.store(y + at, v.to(y.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def cumulate_columns(x, y, n, inner, PRODUCT: tl.constexpr, COMPUTE: tl.constexpr, COLS: tl.constexpr):
+    """The same of columns of [outer, n, inner], COLS side by side; grid: (cdiv(inner, COLS), outer)."""
+    cols = tl.program_id(0) * COLS + tl.arange(0, COLS)
+    mask = cols < inner
+    base = tl.program_id(1).to(tl.int64) * n * inner
+    total = tl.full([COLS], 1 if PRODUCT else 0, COMPUTE)
+    for i in range(n):
+        at = base + tl.cast(i, tl.int64) * inner + cols
+        v = tl.load(x + at, mask=mask, other=0).to(COMPUTE)
+        total = total * v if PRODUCT else total + v
+        tl.store(y + at, total.to(y.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -144,7 +159,7 @@ def arange(start: float, end: float, step: float = 1, *, out: torch.Tensor) -> t
     row = tiles.of(out.device)
     block = tiles.block(int(size), row.flat)
     launch(
-        count, (triton.cdiv(int(size), block),), out, int(size), float(start), float(step),
+        count, (tiles.parts(int(size), block),), out, int(size), float(start), float(step),
         COMPUTE=tl.int64 if whole else tl.float64, BLOCK=block, num_warps=row.num_warps,
     )  # fmt: skip
     return out
@@ -176,10 +191,12 @@ def _running(self: torch.Tensor, dim: int, dtype: torch.dtype | None, product: b
     x = self.contiguous()
     storage_type(x.dtype)
     rows = view(x, dim)
-    launch(
-        cumulate, rows.grid, x, y, rows.num, rows.n, rows.inner, PRODUCT=product, COMPUTE=compute_type(result),
-        ROWS=rows.block_rows, COLS=rows.block_cols, num_warps=rows.num_warps,
-    )  # fmt: skip
+    kind: dict[str, Any] = {"PRODUCT": product, "COMPUTE": compute_type(result), "num_warps": rows.num_warps}
+    if rows.inner > 1:
+        cols = columns_at_once(rows)
+        launch(cumulate_columns, columns_grid(rows, cols), x, y, rows.n, rows.inner, COLS=cols, **kind)
+    else:
+        launch(cumulate, rows.grid, x, y, rows.num, rows.n, ROWS=rows.block_rows, COLS=rows.block_cols, **kind)
     return y
 
 
@@ -223,7 +240,7 @@ def _spaced(start: float, end: float, steps: int, base: float, log: bool, out: t
             end = start
         step = (end - start) / (steps - 1) if steps > 1 else 0.0
         launch(
-            spread, (triton.cdiv(steps, block),), out, steps, start, end, step, base, LOG=log, BLOCK=block,
+            spread, (tiles.parts(steps, block),), out, steps, start, end, step, base, LOG=log, BLOCK=block,
             num_warps=row.num_warps,
         )  # fmt: skip
     return out
@@ -242,7 +259,7 @@ def isin(
         row = tiles.of(x.device)
         block = tiles.block(out.numel(), row.flat)
         launch(
-            member, (triton.cdiv(out.numel(), block),), x, tested, out, out.numel(), tested.numel(),
+            member, (tiles.parts(out.numel(), block),), x, tested, out, out.numel(), tested.numel(),
             INVERT=invert, BLOCK=block, num_warps=row.num_warps,
         )  # fmt: skip
     return out

@@ -25,6 +25,8 @@ from tessera.ops.launch import launch
 from tessera.ops.move import cumsum
 
 BLOCK = 1024
+# So many blocks are done before they are shared out among programs, which takes three launches for one.
+FEW_BLOCKS = 16
 
 
 @triton.jit
@@ -36,41 +38,69 @@ def count_true(x, counts, size, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def place_true(x, ends, out, size, BLOCK: tl.constexpr):
-    """out[k] = the place of the kth element that is not 0; `ends` are the running sums of counts."""
-    block = tl.program_id(0)
-    at = block.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+def write_true(x, chosen, out, at, before, size, BLOCK: tl.constexpr):
+    """How many of the elements `at` are not 0; their places, or what is `chosen` there, go to out[before:]."""
     true = (tl.load(x + at, mask=at < size, other=0) != 0).to(tl.int64)
-    before = tl.load(ends + block) - tl.sum(true, axis=0)
-    tl.store(out + before + tl.cumsum(true, axis=0) - 1, at, mask=true != 0)
+    num = tl.sum(true, axis=0)
+    found = at
+    if chosen is not None:
+        found = tl.load(chosen + at, mask=at < size, other=0)
+    if num == BLOCK:
+        # What is true side by side stays so.
+        tl.store(out + before + tl.arange(0, BLOCK), found)
+    elif num > 0:
+        tl.store(out + before + tl.cumsum(true, axis=0) - 1, found, mask=true != 0)
+    return num
+
+
+@triton.jit
+def place_true(x, ends, chosen, out, size, BLOCK: tl.constexpr):
+    """out[k] = the place of the kth element that is not 0, or what is `chosen` there; `ends` are the running sums of
+    counts."""
+    block = tl.program_id(0)
+    before = tl.load(ends + block - 1, mask=block > 0, other=0)
+    write_true(x, chosen, out, block.to(tl.int64) * BLOCK + tl.arange(0, BLOCK), before, size, BLOCK)
+
+
+@triton.jit
+def place_few(x, chosen, out, num, size, BLOCK: tl.constexpr):
+    """The same of a few blocks, one after the other, and how many there are; grid: (1,)."""
+    before = tl.zeros([], tl.int64)
+    for start in range(0, size, BLOCK):
+        before += write_true(x, chosen, out, start + tl.arange(0, BLOCK).to(tl.int64), before, size, BLOCK)
+    tl.store(num, before)
 
 
 @triton.jit
 def coordinate(places, out, num, size, inner, BLOCK: tl.constexpr):
-    """out[k] = the coordinate of each place along a dim of `size` whose elements lie `inner` apart."""
+    """out[k] = the coordinate of each place along a dim of `size` (first: None) whose elements lie `inner` apart."""
     k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    place = tl.load(places + k, mask=k < num, other=0)
-    tl.store(out + k, (place // inner) % size, mask=k < num)
+    found = tl.load(places + k, mask=k < num, other=0) // inner
+    if size is not None:
+        found = found % size
+    tl.store(out + k, found, mask=k < num)
 
 
 def count_by_block(flat: torch.Tensor) -> torch.Tensor:
     """How many elements of each block of a contiguous row are not 0."""
-    blocks = triton.cdiv(flat.numel(), BLOCK)
+    blocks = tiles.parts(flat.numel(), BLOCK)
     counts = torch.empty((blocks,), dtype=torch.int64, device=flat.device)
     _launch(count_true, blocks, flat, counts, flat.numel())
     return counts
 
 
-def write_places(flat: torch.Tensor, ends: torch.Tensor, out: torch.Tensor) -> None:
-    """Where a contiguous row is not 0, given the running sums of `count_by_block`."""
-    _launch(place_true, triton.cdiv(flat.numel(), BLOCK), flat, ends, out, flat.numel())
+def write_places(
+    flat: torch.Tensor, ends: torch.Tensor, out: torch.Tensor, chosen: torch.Tensor | None = None
+) -> None:
+    """Where a contiguous row is not 0, or what is `chosen` there, given the running sums of `count_by_block`."""
+    _launch(place_true, tiles.parts(flat.numel(), BLOCK), flat, ends, chosen, out, flat.numel())
 
 
 def write_coordinates(places: torch.Tensor, shape: tuple[int, ...], out: torch.Tensor) -> None:
     """out[d] = the coordinates along dim d of places in a tensor of `shape`."""
     num, inner = places.numel(), 1
     for dim in range(len(shape) - 1, -1, -1):
-        _launch(coordinate, triton.cdiv(num, BLOCK), places, out[dim], num, shape[dim], inner)
+        _launch(coordinate, tiles.parts(num, BLOCK), places, out[dim], num, shape[dim] if dim else None, inner)
         inner *= shape[dim]
 
 
@@ -78,16 +108,28 @@ def _launch(kernel: Any, blocks: int, first: torch.Tensor, *args: Any) -> None:
     launch(kernel, (blocks,), first, *args, BLOCK=BLOCK, num_warps=tiles.of(first.device).num_warps)
 
 
-def true_places(x: torch.Tensor) -> torch.Tensor:
-    """Where a tensor that is seen as one row is not 0, as int64."""
+def true_places(x: torch.Tensor, chosen: torch.Tensor | None = None) -> torch.Tensor:
+    """Where a tensor that is seen as one row is not 0, as int64, or the elements that are `chosen` there."""
     storage_type(x.dtype)
+    dtype = torch.int64 if chosen is None else chosen.dtype
     flat = x.contiguous().view(-1)
     if flat.numel() == 0:
-        return torch.empty((0,), dtype=torch.int64, device=x.device)
+        return torch.empty((0,), dtype=dtype, device=x.device)
+    chosen = None if chosen is None else chosen.contiguous()
+    if flat.numel() <= FEW_BLOCKS * BLOCK:
+        out = torch.empty((flat.numel(),), dtype=dtype, device=x.device)
+        return out.resize_(write_few_places(flat, chosen, out))
     ends = cumsum(count_by_block(flat), 0)
-    out = torch.empty((int(ends[-1].item()),), dtype=torch.int64, device=x.device)
-    write_places(flat, ends, out)
+    out = torch.empty((int(ends[-1].item()),), dtype=dtype, device=x.device)
+    write_places(flat, ends, out, chosen)
     return out
+
+
+def write_few_places(flat: torch.Tensor, chosen: torch.Tensor | None, out: torch.Tensor) -> int:
+    """As `write_places`, of a few blocks, into memory for as many as there are elements; how many are written."""
+    num = torch.empty((1,), dtype=torch.int64, device=flat.device)
+    _launch(place_few, 1, flat, chosen, out, num, flat.numel())
+    return int(num.item())
 
 
 def nonzero(self: torch.Tensor) -> torch.Tensor:

@@ -215,7 +215,7 @@ def _draw(self: torch.Tensor, fn: Any, a: float, b: float, generator: Any, digit
     values = (2 if num_digits > 24 else 4) * COUNTERS
     kind = tl.float64 if num_digits > 24 or fn is chance_of else tl.float32
     launch(
-        draw, (triton.cdiv(out.numel(), values),), out, _seed(generator, self.device), out.numel(), float(a), float(b),
+        draw, (tiles.parts(out.numel(), values),), out, _seed(generator, self.device), out.numel(), float(a), float(b),
         FN=fn, KIND=kind, DIGITS=num_digits, BLOCK=COUNTERS, num_warps=tiles.of(self.device).num_warps,
     )  # fmt: skip
     return _written(self, out)
@@ -330,7 +330,7 @@ def random_from_(self: torch.Tensor, from_: int, to: int | None, *, generator: A
         return self
     out = _contiguous(self)
     launch(
-        draw_whole, (triton.cdiv(out.numel(), 2 * COUNTERS),), out, _seed(generator, self.device), out.numel(),
+        draw_whole, (tiles.parts(out.numel(), 2 * COUNTERS),), out, _seed(generator, self.device), out.numel(),
         from_, to - from_, BLOCK=COUNTERS, num_warps=tiles.of(self.device).num_warps,
     )  # fmt: skip
     return _written(self, out)
@@ -366,7 +366,7 @@ def randperm(n: int, *, generator: Any = None, out: torch.Tensor) -> torch.Tenso
     keys = torch.empty((1, n), dtype=torch.int64, device=out.device)
     _draw(keys, bits_of, 0.0, 0.0, generator, _DIGITS[torch.float64])
     if not out.is_cpu:
-        return copy_(out, sorted_rows(keys, n, False)[1].view(n), out=out)
+        return copy_(out, sorted_rows(keys, False)[1].view(n), out=out)
     order = _contiguous(out)
     arange(0, n, 1, out=order)
     launch(exchange, (1,), order, keys, n, num_warps=tiles.of(out.device).num_warps)
@@ -389,19 +389,20 @@ def multinomial(
     if not replacement and num_samples > n:
         raise Declined("more samples than places")
     wide = torch.float64 if self.dtype is torch.float64 or replacement else torch.float32
-    weights = run(f.identity, (self.view(-1, n),), compute_type(wide), wide)
-    totals = reduce.sum_(weights, [1])
+    weights = self.view(-1, n)
+    upto = cumsum(weights, 1, dtype=torch.float64) if replacement else None
+    totals = reduce.sum_(weights, [1], dtype=wide) if upto is None else upto[:, n - 1]
     least, most = float(reduce.amin(totals)), float(reduce.amax(totals))
     if not (float(reduce.amin(weights)) >= 0 and 0 < least <= most < math.inf):
         raise Declined("weights that are no chances")
     keys = torch.empty((weights.shape[0], num_samples if replacement else n), dtype=wide, device=self.device)
-    if replacement:
-        uniform_(keys, 0.0, 1.0, generator=generator)
-        upto = run(remaining_share, (keys, totals.view(-1, 1)), compute_type(wide), wide)
-        places = searchsorted(cumsum(weights, 1), upto)
-    else:
+    if upto is None:
         exponential_(keys, generator=generator)
         places = topk(run(f.true_div, (weights, keys), compute_type(wide), wide), num_samples)[1]
+    else:
+        uniform_(keys, 0.0, 1.0, generator=generator)
+        keys = run(remaining_share, (keys, totals.view(-1, 1)), compute_type(wide), wide)
+        places = searchsorted(upto, keys)
     return places if self.dim() == 2 else places.view(-1)
 
 

@@ -15,6 +15,9 @@ import triton
 
 from tessera.ops import tiles
 
+# Columns that a program walks side by side: what it carries of each from row to row stays near.
+_COLUMNS = 512
+
 
 @triton.jit
 def row_starts(rows, n, inner):
@@ -40,7 +43,7 @@ class Rows:
 
     @property
     def grid(self) -> tuple[int, ...]:
-        return (triton.cdiv(self.num, self.block_rows),)
+        return (tiles.parts(self.num, self.block_rows),)
 
 
 def view(x: torch.Tensor, dim: int, longest: int | None = None) -> Rows:
@@ -54,3 +57,13 @@ def view(x: torch.Tensor, dim: int, longest: int | None = None) -> Rows:
     cols = max(16, tiles.power_of_2(n)) if n <= limit else row.row
     rows = tiles.block(num, max(1, row.row // cols))
     return Rows(num, n, inner, rows, cols, row.num_warps)
+
+
+def columns_at_once(rows: Rows) -> int:
+    """How many columns of [outer, n, inner] a program walks side by side, from one row to the next."""
+    return tiles.block(rows.inner, _COLUMNS)
+
+
+def columns_grid(rows: Rows, cols: int) -> tuple[int, int]:
+    """The grid of programs of so many columns."""
+    return tiles.parts(rows.inner, cols), rows.num // rows.inner

@@ -102,7 +102,7 @@ def searchsorted(
     row = tiles.of(rows.device)
     block = tiles.block(n, row.row)
     launch(
-        find, (num, triton.cdiv(n, block)), self.contiguous(), rows.contiguous(),
+        find, (num, tiles.parts(n, block)), self.contiguous(), rows.contiguous(),
         None if sorter is None else sorter.contiguous(), out, num, n, length, length.bit_length(),
         RIGHT=right or side == "right", COMPUTE=compute, BLOCK=block, num_warps=row.num_warps,
     )  # fmt: skip
@@ -114,7 +114,7 @@ def write_runs(ends: torch.Tensor, out: torch.Tensor) -> None:
     row = tiles.of(out.device)
     each = tiles.block(ends.numel(), row.row)
     launch(
-        write_repeats, (triton.cdiv(ends.numel(), each),), ends, out, ends.numel(), EACH=each, BLOCK=_REPEATED,
+        write_repeats, (tiles.parts(ends.numel(), each),), ends, out, ends.numel(), EACH=each, BLOCK=_REPEATED,
         num_warps=row.num_warps,
     )  # fmt: skip
 

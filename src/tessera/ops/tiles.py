@@ -20,18 +20,19 @@ class Tiles:
     `flat`: elements of a pointwise program · `row`: elements that a program of a row kernel (softmax, norms,
     reductions) holds · `longest_row`: rows up to this many elements are held whole, longer ones are walked in steps of
     `row` · `step`: elements that a kernel of several outputs computes at a time, so few that all values stay in
-    registers · `mm`: rows, columns and depth of a matmul tile · `attention`: queries and keys of an attention tile ·
-    `min_dot`: smallest side that the chip's dot takes · `num_warps`: for the GPU compilers · `one_walks`: one element
-    at a time is as fast as several where these lie apart · `outer`: rows and columns of the largest block of float32
-    sums that stays in registers along a loop of multiply-adds, where that is faster than a dot of such numbers; 0:
-    nowhere · `streamed_bytes`: outputs from this size on are written past the caches, which would not hold them until
-    they are read; 0: none.
+    registers · `run`: elements that a program sorts in one network · `mm`: rows, columns and depth of a matmul tile ·
+    `attention`: queries and keys of an attention tile · `min_dot`: smallest side that the chip's dot takes ·
+    `num_warps`: for the GPU compilers · `one_walks`: one element at a time is as fast as several where these lie apart
+    · `outer`: rows and columns of the largest block of float32 sums that stays in registers along a loop of
+    multiply-adds, where that is faster than a dot of such numbers; 0: nowhere · `streamed_bytes`: outputs from this
+    size on are written past the caches, which would not hold them until they are read; 0: none.
     """
 
     flat: int
     step: int
     row: int
     longest_row: int
+    run: int
     mm: tuple[int, int, int]
     attention: tuple[int, int]
     min_dot: int
@@ -42,21 +43,24 @@ class Tiles:
 
     def __post_init__(self) -> None:
         for size in (
-            self.flat, self.step, self.row, self.longest_row, *self.mm, *self.attention, self.min_dot, self.num_warps
+            self.flat, self.step, self.row, self.longest_row, self.run, *self.mm, *self.attention, self.min_dot,
+            self.num_warps,
         ):  # fmt: skip
             assert size > 0 and size & (size - 1) == 0, f"a block size is a power of 2, not {size}"
 
 
 TILES = {
     "cpu": Tiles(
-        flat=8192, step=16, row=2048, longest_row=65536, mm=(256, 128, 128), attention=(64, 64), min_dot=1, num_warps=1,
-        one_walks=True, outer=(8, 32), streamed_bytes=1 << 24,
+        flat=8192, step=16, row=2048, longest_row=65536, run=1024, mm=(256, 128, 128), attention=(64, 64), min_dot=1,
+        num_warps=1, one_walks=True, outer=(8, 32), streamed_bytes=1 << 24,
     ),
     "cuda": Tiles(
-        flat=1024, step=1024, row=2048, longest_row=8192, mm=(64, 64, 32), attention=(64, 32), min_dot=16, num_warps=4,
+        flat=1024, step=1024, row=2048, longest_row=8192, run=256, mm=(64, 64, 32), attention=(64, 32), min_dot=16,
+        num_warps=4,
     ),
     "hip": Tiles(
-        flat=1024, step=1024, row=2048, longest_row=8192, mm=(64, 64, 32), attention=(64, 32), min_dot=16, num_warps=4,
+        flat=1024, step=1024, row=2048, longest_row=8192, run=256, mm=(64, 64, 32), attention=(64, 32), min_dot=16,
+        num_warps=4,
     ),
 }
 
@@ -115,6 +119,11 @@ def block(size: int, most: int) -> int:
     while step < size and step < most:
         step *= 8
     return min(step, most)
+
+
+def parts(size: int, block: int) -> int:
+    """How many blocks cover `size` elements. Triton's `cdiv` takes some microseconds outside of kernels."""
+    return -(-size // block)
 
 
 def power_of_2(size: int) -> int:

@@ -116,7 +116,8 @@ def if_else(low: FunctionLowering, op: Op) -> None:
         with low.conditional():
             low.ops(block.ops[:-1])
             low.flush()
-            ends.append((b.current, _branch_results(low, block, op.results, outputs)))
+            found = _branch_results(low, block, op.results, outputs)
+            ends.append((b.current, found))
         b.branch(after)
     # The last label seen by `current` must be the join.
     b.label(after)

@@ -424,7 +424,7 @@ def _exchange(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
     place, one = index[axis], int_const(1, I64)
     if isinstance(place, Uniform):
         return ev.evaluate(source, _moved(ev, index, axis, ev.b.binary("xor", place.value, one)))
-    distance = place.digit.stride if place.digit is not None else 1 if isinstance(place, Ramp) else 0
+    distance = _lanes_between(place)
     if not distance or 2 * distance > ev.width:
         other = ev.b.binary("xor", to_vector(ev.b, place, ev.width), int_const(1, I64.with_lanes(ev.width)))
         return ev.evaluate(source, (*index[:axis], Vector(other), *index[axis + 1 :]))
@@ -432,6 +432,16 @@ def _exchange(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
     if isinstance(here, Uniform):
         return here
     return Vector(ev.b.shuffle(to_vector(ev.b, here, ev.width), None, [lane ^ distance for lane in range(ev.width)]))
+
+
+def _lanes_between(place: Lanes) -> int:
+    """How many lanes lie between the two elements of a pair along an axis of two; 0 where they are not in one vector,
+    or their lanes do not follow from their distance."""
+    if place.digit is None:
+        return 1 if isinstance(place, Ramp) else 0
+    linear = place.digit.linear
+    step = linear.step.const if isinstance(linear, Ramp) else None
+    return place.digit.stride // step if step and step > 0 and place.digit.stride % step == 0 else 0
 
 
 def _moved(ev: Evaluator, index: Index, axis: int, to: V) -> Index:

@@ -220,12 +220,19 @@ def exp10(x: Num) -> Num:
 
 
 def expm1(x: Num) -> Num:
-    """e^x - 1 = s·((e^r - 1)·s + (s - 1/s)), whose last difference is exact where it matters."""
-    clamped = x.at_most(EXP_RANGE[x.scalar][1]).at_least(EXPM1_LOW[x.scalar])
-    s, r = _split(clamped)
+    """e^x - 1 = s·(e^r - 1) + (s - 1) with s = 2^n, whose difference is exact where it matters.
+
+    n stays where s is finite: r grows from ln2/2 to ln2 before e^x overflows, and makes the result infinite beyond.
+    """
+    clamped = x.at_least(EXPM1_LOW[x.scalar])
+    magic = 1.5 * 2.0**x.significand_bits + x.bias
+    shifted = clamped.fma(LOG2_E, magic).at_most(magic + x.bias)
+    ln2, ln2_rest = LN2[x.scalar]
+    n = shifted - magic
+    r = n.fma(-ln2_rest, n.fma(-ln2, clamped))
     part = (r * r).fma(horner(r, EXPM1_TAIL[x.scalar]), r)
-    inverse = (2 * x.bias << x.significand_bits) - s.bits()
-    return (s * part.fma(s, s - inverse.as_float())).with_sign_of(x)
+    s = power_of_two(shifted.bits(), x)
+    return part.fma(s, s - 1.0).with_sign_of(x)
 
 
 def exp_parts(x: Num, scale: float) -> tuple[Num, Num]:

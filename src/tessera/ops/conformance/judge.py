@@ -112,11 +112,16 @@ class Trial:
         return ""
 
     def _another_tie(self, mine: torch.Tensor, vendor: torch.Tensor) -> bool:
-        """Whether places in the first operand differ only where equal elements stand, of which PyTorch may name any."""
-        x = self.sample.args[0]
-        if mine.dtype is not torch.int64 or not any(name.partition(".")[0] in UNORDERED for name in self.record.calls):
+        """Whether places in the first operand differ only where equal elements stand, of which PyTorch may name any.
+
+        Places are either the result or where gradients went.
+        """
+        if not any(name.partition(".")[0] in UNORDERED for name in self.record.calls):
             return False
-        return any(_pick_the_same(x, dim, mine, vendor) for dim in range(max(x.dim(), 1)))
+        x = self.sample.args[0].detach()
+        x = x if x.dim() else x.view(1)
+        same = _pick_the_same if mine.dtype is torch.int64 else _give_the_same
+        return any(same(x, dim, mine, vendor) for dim in range(x.dim()))
 
     def _changed(self) -> str:
         """Whether our run changed an operand that PyTorch's leaves as it was."""
@@ -168,7 +173,6 @@ class Trial:
 
 def _pick_the_same(x: torch.Tensor, dim: int, mine: torch.Tensor, vendor: torch.Tensor) -> bool:
     """Whether both name the same elements of `x` along `dim`, none of them twice."""
-    x = x.detach() if x.dim() else x.detach().view(1)
     if mine.dim() == x.dim() - 1:
         mine, vendor = mine.unsqueeze(dim), vendor.unsqueeze(dim)
     sizes = list(x.shape)
@@ -178,6 +182,18 @@ def _pick_the_same(x: torch.Tensor, dim: int, mine: torch.Tensor, vendor: torch.
         return False
     twice = mine.sort(dim)[0].diff(dim=dim).eq(0).any()
     return not bool(twice) and _same_bits(x.gather(dim, mine), x.gather(dim, vendor))
+
+
+def _give_the_same(x: torch.Tensor, dim: int, mine: torch.Tensor, vendor: torch.Tensor) -> bool:
+    """Whether both give equal elements of `x` along `dim` the same numbers, in any order among them."""
+    if mine.shape != x.shape or vendor.shape != x.shape:
+        return False
+
+    def by_element(given: torch.Tensor) -> torch.Tensor:
+        given, order = given.sort(dim)
+        return given.gather(dim, x.gather(dim, order).sort(dim, stable=True)[1])
+
+    return _same_bits(by_element(mine), by_element(vendor))
 
 
 def _draws(name: str) -> bool:

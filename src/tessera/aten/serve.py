@@ -22,9 +22,11 @@ from typing import Any
 
 import torch
 
+from tessera.aten import plan as planning
 from tessera.aten import record
-from tessera.aten.plan import OVERLAP, Run, Unplanned, declined, extent_bytes, make_plan, overlaps
+from tessera.aten.plan import OVERLAP, Run, Unplanned, declined, extent_bytes, overlaps
 from tessera.ops.declined import Declined
+from tessera.ops.launch import ValueNeeded
 from tessera.ops.table import Variant
 
 MOST_PLANS = 1024
@@ -44,15 +46,23 @@ class Operator:
         self._lock = threading.Lock()
         self.plans: dict[Any, Run] = {}
         self._met: dict[Any, bool] = {}  # whether the key cannot be planned
+        self.valued: dict[Any, bool] = {}  # the keys whose plans depend on the numbers that they leave out
 
     def first(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
         """What runs a call whose key has no plan: the new plan, or the entry itself."""
+        any_numbers = bool(self._variant.numbers) and key not in self.valued
+        if self._variant.numbers and not any_numbers:
+            key = (key, *[_number_key(x) for x in planning.numbers_of(self._variant, args, kwargs)])
+            if (known := self.plans.get(key)) is not None:
+                return known
         unplanned = self._met.get(key)
         if unplanned is None:
             self.keep(self._met, key, False)
         elif not unplanned:
             try:
-                plan = make_plan(self._variant, args, kwargs)
+                plan = planning.make_plan(self._variant, args, kwargs, any_numbers)
+            except ValueNeeded:
+                self.keep(self.valued, key, True)
             except Unplanned:
                 self.keep(self._met, key, True)
             else:
@@ -144,10 +154,15 @@ class Chosen:
     def __init__(self, operator: Operator, choice: Choice) -> None:
         self._operator, self._choose = operator, choice.choose
         self.plans: dict[Any, tuple[Run, float, str]] = {}
+        self._answers: dict[Any, tuple[str, float]] = {}
 
     def first(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Run, float, str]:
         """What runs a call whose key the policy has not been asked for, what it gains, and why it is the vendor's."""
-        reason, gain_us = self._choose(args, kwargs)
+        answer = self._answers.get(key)
+        if answer is None:
+            answer = self._choose(args, kwargs)
+            self._operator.keep(self._answers, key, answer)
+        reason, gain_us = answer
         run = declined(reason) if reason else self._operator.first(key, args, kwargs)
         if reason or key in self._operator.plans:
             self._operator.keep(self.plans, key, (run, gain_us, reason))
@@ -184,7 +199,7 @@ def implementation(variant: Variant, vendor: Callable[..., Any], choice: Choice 
 
     scope = {
         "plans": plans.plans, "first": plans.first, "active": active, "vendor": vendor,
-        "watched": watched, "Tensor": torch.Tensor, "default_type": torch.get_default_dtype,
+        "watched": watched, "Tensor": torch.Tensor, "handed": _handed_key, "default_type": torch.get_default_dtype,
         "threads": torch.get_num_threads, "account": choice.account if choice else None,
         **{f"d{i}": a.default_value for i, a in enumerate(variant.arguments) if a.has_default_value()},
     }  # fmt: skip
@@ -210,7 +225,8 @@ def _source(variant: Variant, chosen: bool) -> str:
     args = "".join(f"{names[i]}, " for i, a in arguments if not a.kwarg_only)
     named = [names[i] for i, a in arguments if a.kwarg_only]
     kwargs = "{" + ", ".join(f"'{name}': {name}" for name in named) + "}"
-    key = ["default_type()", *(["threads()"] if chosen else []), *(_key(names[i], str(a.type)) for i, a in arguments)]
+    key = ["default_type()", *(["threads()"] if chosen else [])]
+    key += [_key(names[i], str(a.type), a.name in variant.numbers) for i, a in arguments]
     for view, asked in _VIEWS.items():
         if torch._C._dispatch_has_kernel_for_dispatch_key(variant.overload._name, view):
             views = [names[i] for i, a in arguments if str(a.type) == "Tensor"]
@@ -220,6 +236,10 @@ def _source(variant: Variant, chosen: bool) -> str:
         for i, a in arguments
         if a.name in variant.tensors
     )
+    slots += "".join(
+        f", *{names[i]}" if str(a.type).startswith("List") else f", {names[i]}"
+        for i, a in arguments if a.name in variant.numbers
+    )  # fmt: skip
     again = ", ".join(["keys", args.rstrip(", "), *(f"{name}={name}" for name in named)]).replace(", ,", ",")
     found = f"plans.get(key) or first(key, ({args}), {kwargs})"
     look_up, hand_on = f"    run = {found}\n", ""
@@ -245,8 +265,20 @@ def _source(variant: Variant, chosen: bool) -> str:
     )
 
 
-def _key(name: str, kind: str) -> str:
+def _number_key(x: Any) -> Any:
+    """A number with its type, and zero with its sign."""
+    return x.__class__, x or str(x)
+
+
+def _handed_key(x: Any) -> Any:
+    """What of a number that an entry only hands on goes into the key."""
+    return x.__class__ if planning.is_handed(x) else _number_key(x)
+
+
+def _key(name: str, kind: str, handed: bool = False) -> str:
     """What of an argument goes into the key. A number goes with its type, and zero with its sign."""
+    if handed:
+        return f"tuple([handed(x) for x in {name}])" if kind.startswith("List[") else f"handed({name})"
     if kind.startswith("Optional["):
         return f"None if {name} is None else ({_key(name, kind[9:-1])})"
     if kind == "List[Tensor]" or kind == "List[Optional[Tensor]]":

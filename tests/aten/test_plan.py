@@ -299,7 +299,8 @@ def test_numbers_of_lists_are_filled_in_at_each_call(plans: Callable[[str], dict
     before = len(plans("aten::_foreach_add.List"))
     for step in range(1, 8):
         found = torch._foreach_add(weights, grads, alpha=-0.1 * step)
-        assert all(torch.equal(f, w - 0.1 * step * g) for f, w, g in zip(found, weights, grads, strict=True))
+        for f, w, g in zip(found, weights, grads, strict=True):
+            torch.testing.assert_close(f, w - 0.1 * step * g)
     assert len(plans("aten::_foreach_add.List")) == before + 1
     for numbers in ([2.0, 3.0], [2, 0.5], [0.0, 1], [float("nan"), float("inf")], [-0.0, True]) * CALLS:
         found = torch._foreach_mul(weights, numbers)
@@ -311,7 +312,7 @@ def test_numbers_that_lists_are_not_planned_for_are_seen_at_each_call() -> None:
     integers = [torch.arange(5), torch.arange(7)]
     for number in (2, 3, 2.5, 3.5, True, 0, -7) * CALLS:
         found = torch._foreach_mul(integers, number)
-        assert all(torch.equal(f, x * number) and f.dtype == (x * number).dtype for f, x in zip(found, integers))
+        assert all(torch.equal(f, x * number) and f.dtype == (x * number).dtype for f, x in zip(found, integers, strict=True))
 
 
 def test_a_rate_that_is_new_in_each_step_needs_one_plan(plans: Callable[[str], dict[Any, Any]]) -> None:

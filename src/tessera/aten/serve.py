@@ -25,12 +25,14 @@ import torch
 from tessera.aten import plan as planning
 from tessera.aten import record
 from tessera.aten.plan import OVERLAP, Run, Unplanned, declined, extent_bytes, overlaps
+from tessera.aten.recent import Recent
 from tessera.ops.declined import Declined
 from tessera.ops.launch import ValueNeeded
 from tessera.ops.table import Variant
 
 MOST_PLANS = 1024
 MOST_LOST_US = 250.0
+_HANDED = frozenset((int, float))
 # Under these keys PyTorch writes down views that are to be read conjugated or negated, but for the operators that have
 # a kernel there: those are handed the views.
 _VIEWS = {"Conjugate": "is_conj", "Negative": "is_neg"}
@@ -197,9 +199,12 @@ def implementation(variant: Variant, vendor: Callable[..., Any], choice: Choice 
             record.count(name, reason)
         return result
 
+    recent = Recent()
     scope = {
-        "plans": plans.plans, "first": plans.first, "active": active, "vendor": vendor,
-        "watched": watched, "Tensor": torch.Tensor, "handed": _handed_key, "default_type": torch.get_default_dtype,
+        "find": recent.find, "add": recent.add, "plans": plans.plans, "first": plans.first, "active": active,
+        "vendor": vendor,
+        "watched": watched, "Tensor": torch.Tensor, "handed": _handed_key,
+        "all_handed": _handed_keys, "default_type": torch.get_default_dtype,
         "threads": torch.get_num_threads, "account": choice.account if choice else None,
         **{f"d{i}": a.default_value for i, a in enumerate(variant.arguments) if a.has_default_value()},
     }  # fmt: skip
@@ -225,12 +230,6 @@ def _source(variant: Variant, chosen: bool) -> str:
     args = "".join(f"{names[i]}, " for i, a in arguments if not a.kwarg_only)
     named = [names[i] for i, a in arguments if a.kwarg_only]
     kwargs = "{" + ", ".join(f"'{name}': {name}" for name in named) + "}"
-    key = ["default_type()", *(["threads()"] if chosen else [])]
-    key += [_key(names[i], str(a.type), a.name in variant.numbers) for i, a in arguments]
-    for view, asked in _VIEWS.items():
-        if torch._C._dispatch_has_kernel_for_dispatch_key(variant.overload._name, view):
-            views = [names[i] for i, a in arguments if str(a.type) == "Tensor"]
-            key += [f"isinstance({x}, Tensor) and {x}.{asked}()" for x in views]
     slots = ", ".join(
         f"*{names[i]}" if str(a.type).startswith("List") else names[i]
         for i, a in arguments
@@ -241,20 +240,19 @@ def _source(variant: Variant, chosen: bool) -> str:
         for i, a in arguments if a.name in variant.numbers
     )  # fmt: skip
     again = ", ".join(["keys", args.rstrip(", "), *(f"{name}={name}" for name in named)]).replace(", ,", ",")
-    found = f"plans.get(key) or first(key, ({args}), {kwargs})"
-    look_up, hand_on = f"    run = {found}\n", ""
+    find = (_find_recent if _walks_lists(variant) else _find)(variant, names, chosen, f"({args}), {kwargs}")
+    taken, hand_on = "    run = found\n", ""
     if chosen:
-        look_up = (
-            f"    run, gain_us, reason = {found}\n"
-            f"    account.balance_us += gain_us\n"
-            f"    if gain_us < 0.0:\n"
-            f"        account.after_loss()\n"
+        taken = (
+            "    run, gain_us, reason = found\n"
+            "    account.balance_us += gain_us\n"
+            "    if gain_us < 0.0:\n"
+            "        account.after_loss()\n"
         )
         hand_on = f"    if reason:\n        return vendor({again})\n"
     return (
         f"def call({parameters}):\n"
-        f"    key = ({', '.join(key)})\n"
-        f"{look_up}"
+        f"{find}{taken}"
         f"    if active:\n"
         f"        return watched(keys, run, ({slots},), ({args}), {kwargs})\n"
         f"{hand_on}"
@@ -263,6 +261,48 @@ def _source(variant: Variant, chosen: bool) -> str:
         f"        return vendor({again})\n"
         f"    return result\n"
     )
+
+
+def _find(variant: Variant, names: dict[int, str], chosen: bool, given: str) -> str:
+    """The lines that find what serves a call."""
+    key = [*_common(chosen), *(_key(names[i], str(a.type)) for i, a in enumerate(variant.arguments))]
+    for view, asked in _VIEWS.items():
+        if torch._C._dispatch_has_kernel_for_dispatch_key(variant.overload._name, view):
+            views = [names[i] for i, a in enumerate(variant.arguments) if str(a.type) == "Tensor"]
+            key += [f"isinstance({x}, Tensor) and {x}.{asked}()" for x in views]
+    return f"    key = ({', '.join(key)})\n    found = plans.get(key) or first(key, {given})\n"
+
+
+def _find_recent(variant: Variant, names: dict[int, str], chosen: bool, given: str) -> str:
+    """As `_find`, where the tensors of a call are lists: they are made a key of where they are not known again."""
+    arguments = [(names[i], str(a.type), a.name) for i, a in enumerate(variant.arguments)]
+    tensors = [(x, kind) for x, kind, name in arguments if name in variant.tensors]
+    others = [_key(x, kind, name in variant.numbers) for x, kind, name in arguments if name not in variant.tensors]
+    spread = [f"*{x}" if kind == "List[Tensor]" else f"*(() if {x} is None else ({x},))" for x, kind in tensors]
+    numbers = [f"len({x})" if kind == "List[Tensor]" else f"{x} is None" for x, kind in tensors]
+    return (
+        f"    tensors = ({', '.join(spread)},)\n"
+        f"    others = ({', '.join(_common(chosen) + others + numbers)},)\n"
+        f"    found = find(others, tensors)\n"
+        f"    if found is None:\n"
+        f"        key = (others, {', '.join(_key(x, kind) for x, kind in tensors)})\n"
+        f"        found = plans.get(key)\n"
+        f"        if found is None:\n"
+        f"            found = first(key, {given})\n"
+        f"        else:\n"
+        f"            add(others, tensors, found)\n"
+    )
+
+
+def _common(chosen: bool) -> list[str]:
+    """What of the process goes into a key."""
+    return ["default_type()", *(["threads()"] if chosen else [])]
+
+
+def _walks_lists(variant: Variant) -> bool:
+    """Whether the tensors of a call are lists, and single ones that may be missing."""
+    kinds = {str(a.type) for a in variant.arguments if a.name in variant.tensors}
+    return "List[Tensor]" in kinds and kinds <= {"List[Tensor]", "Optional[Tensor]"}
 
 
 def _number_key(x: Any) -> Any:
@@ -275,10 +315,18 @@ def _handed_key(x: Any) -> Any:
     return x.__class__ if planning.is_handed(x) else _number_key(x)
 
 
+def _handed_keys(numbers: Any) -> Any:
+    """The same of a list of them."""
+    kinds = tuple(map(type, numbers))
+    if _HANDED.issuperset(kinds) and 0 not in numbers and 1 not in numbers:
+        return kinds
+    return tuple([_handed_key(x) for x in numbers])
+
+
 def _key(name: str, kind: str, handed: bool = False) -> str:
     """What of an argument goes into the key. A number goes with its type, and zero with its sign."""
     if handed:
-        return f"tuple([handed(x) for x in {name}])" if kind.startswith("List[") else f"handed({name})"
+        return f"all_handed({name})" if kind.startswith("List[") else f"handed({name})"
     if kind.startswith("Optional["):
         return f"None if {name} is None else ({_key(name, kind[9:-1])})"
     if kind == "List[Tensor]" or kind == "List[Optional[Tensor]]":

@@ -312,7 +312,8 @@ def test_numbers_that_lists_are_not_planned_for_are_seen_at_each_call() -> None:
     integers = [torch.arange(5), torch.arange(7)]
     for number in (2, 3, 2.5, 3.5, True, 0, -7) * CALLS:
         found = torch._foreach_mul(integers, number)
-        assert all(torch.equal(f, x * number) and f.dtype == (x * number).dtype for f, x in zip(found, integers, strict=True))
+        for x, f in zip(integers, found, strict=True):
+            assert torch.equal(f, x * number) and f.dtype == (x * number).dtype
 
 
 def test_a_rate_that_is_new_in_each_step_needs_one_plan(plans: Callable[[str], dict[Any, Any]]) -> None:

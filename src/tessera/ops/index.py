@@ -34,7 +34,7 @@ from tessera.ops.declined import Declined
 from tessera.ops.generate import storage_type
 from tessera.ops.launch import launch, raising
 from tessera.ops.layout import plan
-from tessera.ops.nonzero import nonzero
+from tessera.ops.nonzero import nonzero, selected
 from tessera.ops.pointwise import zero_
 from tessera.ops.pointwise_kernels import place
 
@@ -257,6 +257,12 @@ def take_(self: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     return _take(flat, tuple(index.shape), (0,) * index.dim(), [(index, flat.numel(), 1)], wrap=True)
 
 
+def mask_of(x: torch.Tensor, indices: list[torch.Tensor | None]) -> torch.Tensor | None:
+    """The mask, where the one index says of each element of `x` whether it is meant."""
+    mask = indices[0] if len(indices) == 1 else None
+    return mask if mask is not None and mask.dtype is torch.bool and mask.dim() > 0 and mask.shape == x.shape else None
+
+
 def without_masks(self: torch.Tensor, indices: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
     """`indices` with each boolean mask replaced by the coordinates at which it is true, one tensor a dim."""
     found: list[torch.Tensor | None] = []
@@ -272,6 +278,9 @@ def without_masks(self: torch.Tensor, indices: list[torch.Tensor | None]) -> lis
 
 def index(self: torch.Tensor, indices: list[torch.Tensor | None]) -> torch.Tensor:
     """self[indices] with integer tensors or boolean masks; None takes a dim whole."""
+    mask = mask_of(self, indices)
+    if mask is not None:
+        return selected(self, mask)
     indices = without_masks(self, indices)
     picked = [d for d, t in enumerate(indices) if t is not None]
     tensors = [t for t in indices if t is not None]

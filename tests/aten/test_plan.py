@@ -285,13 +285,53 @@ def test_whether_slices_meet_is_told_as_their_elements_do() -> None:
 
 def test_a_list_is_planned_with_tables_of_its_launch(plans: Callable[[str], dict[Any, Any]]) -> None:
     sizes = (5, 20000, 0, 64)
+    before = len(plans("aten::_foreach_mul.Scalar"))
     for number in (2.0, 3.0):
-        before = len(plans("aten::_foreach_mul.Scalar"))
         for _ in range(CALLS):  # other memory each time
             given = [torch.randn(size) for size in sizes]
             for x, found in zip(given, torch._foreach_mul(given, number), strict=True):
                 assert torch.equal(found, vendor(lambda x=x, n=number: x * n))
-        assert len(plans("aten::_foreach_mul.Scalar")) == before + 1
+    assert len(plans("aten::_foreach_mul.Scalar")) == before + 1
+
+
+def test_numbers_of_lists_are_filled_in_at_each_call(plans: Callable[[str], dict[Any, Any]]) -> None:
+    weights, grads = ([torch.randn(n, dtype=torch.float64) for n in (3, 4000)] for _ in range(2))
+    before = len(plans("aten::_foreach_add.List"))
+    for step in range(1, 8):
+        found = torch._foreach_add(weights, grads, alpha=-0.1 * step)
+        for f, w, g in zip(found, weights, grads, strict=True):
+            torch.testing.assert_close(f, w - 0.1 * step * g)
+    assert len(plans("aten::_foreach_add.List")) == before + 1
+    for numbers in ([2.0, 3.0], [2, 0.5], [0.0, 1], [float("nan"), float("inf")], [-0.0, True]) * CALLS:
+        found = torch._foreach_mul(weights, numbers)
+        for x, n, y in zip(weights, numbers, found, strict=True):
+            torch.testing.assert_close(y, x * n, rtol=0, atol=0, equal_nan=True)
+
+
+def test_numbers_that_lists_are_not_planned_for_are_seen_at_each_call() -> None:
+    integers = [torch.arange(5), torch.arange(7)]
+    for number in (2, 3, 2.5, 3.5, True, 0, -7) * CALLS:
+        found = torch._foreach_mul(integers, number)
+        for x, f in zip(integers, found, strict=True):
+            assert torch.equal(f, x * number) and f.dtype == (x * number).dtype
+
+
+def test_a_rate_that_is_new_in_each_step_needs_one_plan(plans: Callable[[str], dict[Any, Any]]) -> None:
+    def train() -> list[torch.Tensor]:
+        weights = [torch.linspace(-1, 1, n).requires_grad_() for n in (7, 9000)]
+        optimizer = torch.optim.SGD(weights, lr=0.1, momentum=0.9, weight_decay=0.01, fused=True)
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+        for step in range(6):
+            for w in weights:
+                w.grad = torch.full_like(w, float(step))
+            optimizer.step()
+            schedule.step()
+        return [w.detach() for w in weights]
+
+    before = len(plans("aten::_fused_sgd_"))
+    for ours, theirs in zip(train(), vendor(train), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert len(plans("aten::_fused_sgd_")) == before + 1
 
 
 def test_lists_that_overlap_are_the_vendors_to_judge() -> None:

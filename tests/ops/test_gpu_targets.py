@@ -40,6 +40,7 @@ from tessera.ops import (
     layer_norm,
     loss,
     lu,
+    masked,
     matmul,
     move,
     nonzero,
@@ -153,14 +154,13 @@ CALLS: list[Callable[[], Any]] = [
     lambda: distinct.close_few_groups(rows, rows, rows, rows, rows),
     lambda: search.searchsorted(vector, x),
     lambda: search.write_runs(rows, torch.empty_like(rows)),
-    lambda: nonzero.count_by_block(vector),
-    lambda: nonzero.write_places(x > 0, rows, rows),
-    lambda: nonzero.write_few_places(x > 0, x, x),
-    lambda: nonzero.write_coordinates(rows, (6, 8), torch.empty((2, 48), dtype=torch.int64)),
     *(
         lambda dim=dim: running_extreme.cummax(x, torch.empty_like(x), torch.empty_like(x, dtype=torch.int64), dim)
         for dim in (0, 1)
     ),
+    lambda: nonzero.coordinates(nonzero.counted(x), (6, 8), 48),
+    lambda: nonzero.selected(x, x > 0),
+    lambda: masked.masked_scatter_(x.clone(), x > 0, x),
     lambda: random.normal_(x.clone()),
     lambda: random.uniform_(torch.empty(9, dtype=torch.float64)),
     lambda: random.random_to_(rows.clone(), 10),

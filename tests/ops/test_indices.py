@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
 import tessera
+from tests.ops.judged import assert_gradients, vendor_calls
 
 x = torch.randn(6, 5, 4, 3)
 square = torch.randn(40, 70)
@@ -65,3 +68,12 @@ def test_writes_outside_are_left_out() -> None:
     with tessera.use("always"), pytest.raises(IndexError, match=r"the indexed dim has 3 elements"):
         y.index_add_(0, torch.tensor([1, 3]), torch.ones(2, 4))
     assert y.sum() == 4
+
+
+@pytest.mark.parametrize("options", [{}, {"padding_idx": 3}, {"scale_grad_by_freq": True}])
+def test_a_tables_gradient_is_summed_where_its_rows_were_read(options: dict[str, Any]) -> None:
+    """Of a row that is read often, of one that is read once, and of rows that no index names."""
+    table = torch.randn(40, 600, requires_grad=True)
+    places = torch.cat([torch.full((50,), 7), torch.arange(30), torch.tensor([39, 3])]).view(2, -1)
+    (record,) = assert_gradients(lambda w: functional.embedding(places, w, **options), [((table,), {})])
+    assert record.calls["embedding_dense_backward"].ours and not vendor_calls(record)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,18 +25,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tessera.aten import record
 from tessera.ops.declined import Declined
-from tessera.ops.launch import Addresses, Compiled, recorded_by
+from tessera.ops.launch import Addresses, Compiled, Given, Numbers, ValueNeeded, recorded_by
 from tessera.ops.table import VARIANTS, Variant
 from tessera.runtime.arguments import make_packer
 from tessera.runtime.chain import Launch, Patch, make_chain
 
 Run = Callable[..., Any]
 """Takes the tensor arguments in the schema's order, lists spread out, whatever else stands there (None, a number)
-included; returns the operator's result, or NotImplemented where the vendor is to run, with the reason in
-`record.DEPTH.reason`."""
+included, then the variant's `numbers`; returns the operator's result, or NotImplemented where the vendor is to run,
+with the reason in `record.DEPTH.reason`."""
 
-# The source of a patch that is the address of the launch's own arguments.
+# The source of a patch that is the address of the launch's own arguments; below it, those that are the call's numbers.
 _OWN = -1
+_FIRST_NUMBER = -2
 # From so many pairs on, of which one is written, all tensors are looked at together, and only where they moved.
 _MANY_PAIRS = 8
 OVERLAP = "an input overlaps the output"
@@ -162,18 +164,26 @@ class _Watch(TorchDispatchMode):
         kinds = compiled.signature
         values, patches = list(args) + list(compiled.tail), []
         taken = [index for index, kind in enumerate(kinds) if kind != "constexpr"]
-        tail = len(taken)
+        tables: list[Any] = []
         for slot, index in enumerate(taken):
             value = values[index]
-            if isinstance(value, Addresses):
-                patches += [Patch(slot=slot, source=_OWN, offset=8 * tail)]
-                patches += [self._patch(tail + place, x) for place, x in enumerate(value.tensors)]
-                tail += len(value.tensors)
+            if isinstance(value, Addresses | Numbers):
+                table: tuple[Any, ...] = value.tensors if isinstance(value, Addresses) else value.values
+                patches += [Patch(slot=slot, source=_OWN, offset=8 * (len(taken) + len(tables)))]
+                patches += [
+                    self._patch(len(taken) + place, x) for place, x in enumerate(table, len(tables)) if _moves(x)
+                ]  # fmt: skip
+                tables += [0.0 if _moves(x) else x for x in table]
                 values[index] = None
+            elif isinstance(value, Given):
+                if kinds[index] != "fp64":
+                    raise Unplanned("a number of each call that is no float64")
+                patches.append(self._patch(slot, value))
+                values[index] = 0.0
             elif isinstance(value, torch.Tensor) and value.data_ptr() not in self._fixed:
                 patches.append(self._patch(slot, value))
                 values[index] = None
-        packed = make_packer(kinds)(tuple(values)) + bytes(8 * (tail - len(taken)))
+        packed = make_packer(kinds)(tuple(values)) + struct.pack(f"<{len(tables)}d", *tables)
         if 0 not in grid:
             address = compiled.address
             self.launches.append(Launch(address=address, packed=packed, grid=grid, patches=tuple(patches)))
@@ -189,7 +199,9 @@ class _Watch(TorchDispatchMode):
         self._fixed.add(flag.data_ptr())
         self.checks.append(check)
 
-    def _patch(self, slot: int, x: torch.Tensor) -> Patch:
+    def _patch(self, slot: int, x: torch.Tensor | Given) -> Patch:
+        if isinstance(x, Given):
+            return Patch(slot=slot, source=_FIRST_NUMBER - x.place, offset=0)
         number = self.memory.get(x.untyped_storage().data_ptr())
         if number is None:
             raise Unplanned("memory that is neither an argument nor new")
@@ -208,6 +220,11 @@ class _Watch(TorchDispatchMode):
         return number
 
 
+def _moves(entry: Any) -> bool:
+    """Whether an entry of a launch's table is another one in each call."""
+    return isinstance(entry, torch.Tensor | Given)
+
+
 def _planned_with(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """An operator of ours that an entry calls, as a part of the entry's plan."""
     try:
@@ -216,11 +233,16 @@ def _planned_with(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any
         raise Unplanned(error.reason) from error
 
 
-def make_plan(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
-    """The plan of `variant` for calls like this one. Raises `Unplanned`; a call that the entry declines has a plan."""
+def make_plan(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any], any_numbers: bool = False) -> Run:
+    """The plan of `variant` for calls like this one. Raises `Unplanned`; a call that the entry declines has a plan.
+
+    any_numbers: for calls with other numbers, too; raises `ValueNeeded` where it depends on them.
+    """
     try:
-        slots, watch, result = _observed(variant, args, kwargs)
+        slots, watch, result = _observed(variant, args, kwargs, any_numbers)
     except Declined as error:
+        if any_numbers:
+            raise ValueNeeded from error
         return declined(error.reason)
     several = isinstance(result, list | tuple)
     results = list(result) if several else [result]
@@ -229,7 +251,19 @@ def make_plan(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     if len(set(given)) < len(given):
         raise Unplanned("two results in one memory")
     made = {number: x for number, x in zip(sources, results, strict=True) if number is not None}
-    return _compose(slots, watch, made, sources, several)
+    return _compose(slots, watch, made, sources, several, len(numbers_of(variant, args, kwargs)))
+
+
+def numbers_of(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """The call's numbers that the entry only hands on, lists spread out, in the schema's order."""
+    given = dict(zip((a.name for a in variant.arguments), args, strict=False)) | kwargs
+    found = [given[name] for name in variant.numbers if name in given]
+    return [x for value in found for x in (value if isinstance(value, list | tuple) else [value])]
+
+
+def is_handed(x: Any) -> bool:
+    """Whether one plan serves all values of such a number: not 0 and 1, which an entry may ask for."""
+    return x.__class__ in (int, float) and x not in (0, 1)
 
 
 def refusal(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
@@ -243,12 +277,37 @@ def refusal(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return ""
 
 
-def _observed(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[_Slot], _Watch, Any]:
-    """What the entry does with a call like this: nothing is launched. Raises `Declined` and `Unplanned`."""
+def _observed(
+    variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any], any_numbers: bool = False
+) -> tuple[list[_Slot], _Watch, Any]:
+    """What the entry does with a call like this: nothing is launched. Raises `Declined` and `Unplanned`; with
+    `any_numbers` also `ValueNeeded`."""
+    if any_numbers:
+        args, kwargs = _with_places(variant, args, kwargs)
     args, kwargs, slots = _apart(variant, args, kwargs)
     watch = _Watch([slot.value for slot in slots if isinstance(slot.value, torch.Tensor)])
     with recorded_by(watch), watch:
         return slots, watch, variant.call(*args, **kwargs)
+
+
+def _with_places(
+    variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with the places of the numbers that are handed on instead of their values."""
+    places = itertools.count()
+
+    def handed(x: Any) -> Any:
+        place = next(places)
+        return Given(place) if is_handed(x) else x
+
+    def each(name: str, value: Any) -> Any:
+        if name not in variant.numbers:
+            return value
+        return [handed(x) for x in value] if isinstance(value, list | tuple) else handed(value)
+
+    names = [a.name for a in variant.arguments]
+    positional = tuple(each(name, x) for name, x in zip(names, args, strict=False))
+    return positional, {name: each(name, kwargs[name]) for name in names if name in kwargs}
 
 
 @dataclass(frozen=True)
@@ -288,11 +347,14 @@ def _apart(
 
 
 def _compose(
-    slots: list[_Slot], watch: _Watch, made: dict[int, torch.Tensor], sources: list[int | None], several: bool
-) -> Run:
+    slots: list[_Slot], watch: _Watch, made: dict[int, torch.Tensor], sources: list[int | None], several: bool,
+    num_numbers: int,
+) -> Run:  # fmt: skip
     """The plan's function, in Python text: straight-line code of its structure, with its sizes as constants."""
     tensors = [index for index, slot in enumerate(slots) if isinstance(slot.value, torch.Tensor)]
-    used = sorted(({p.source for one in watch.launches for p in one.patches} | set(made)) - {_OWN})
+    patched = {p.source for one in watch.launches for p in one.patches}
+    used = sorted(number for number in patched | set(made) if number >= 0)
+    filled = sorted(number for number in patched if number <= _FIRST_NUMBER)
     names = {number: f"s{tensors[number]}" if number < len(tensors) else f"n{number}" for number in used}
     lines, constants, known = _overlap_test(slots)
     named = {number for number, slot in enumerate(tensors) if slot in known}
@@ -303,15 +365,25 @@ def _compose(
             constants |= {f"shape{number}": tuple(x.shape), f"strides{number}": x.stride(), f"type{number}": x.dtype}
             lines.append(f"n{number} = empty(shape{number}, strides{number}, type{number})")
     if watch.launches:
-        order = {number: index for index, number in enumerate(used)} | {_OWN: len(used)}
-        constants["chain"] = make_chain([_renumbered(one, order) for one in watch.launches], len(used), watch.kept)
+        order = {number: index for index, number in enumerate([*used, *filled, _OWN])}
+        constants["chain"] = make_chain([_renumbered(one, order) for one in watch.launches], order[_OWN], watch.kept)
+        if filled:
+            constants["words"] = _words(len(filled))
+            addresses.append(f"*words({', '.join(f'f{_FIRST_NUMBER - number}' for number in filled)})")
         lines.append(f"chain({', '.join(addresses)})")
     for number, check in enumerate(watch.checks):
         constants[f"check{number}"] = check
         lines.append(f"check{number}()")
     returned = ["None" if number is None else names[number] for number in sources]
     lines.append(f"return ({', '.join(returned)},)" if several else f"return {returned[0]}")
-    return _maker(len(slots), tuple(lines), tuple(constants))(**constants)
+    return _maker(len(slots), num_numbers, tuple(lines), tuple(constants))(**constants)
+
+
+@functools.cache
+def _words(num: int) -> Callable[..., tuple[int, ...]]:
+    """The bits of so many float64."""
+    pack, unpack = struct.Struct(f"<{num}d").pack, struct.Struct(f"<{num}Q").unpack
+    return lambda *numbers: unpack(pack(*numbers))
 
 
 def _renumbered(one: Launch, order: dict[int, int]) -> Launch:
@@ -372,9 +444,11 @@ class _Several:
 
 
 @functools.lru_cache(maxsize=1024)
-def _maker(num_slots: int, lines: tuple[str, ...], constants: tuple[str, ...]) -> Callable[..., Run]:
+def _maker(
+    num_slots: int, num_numbers: int, lines: tuple[str, ...], constants: tuple[str, ...]
+) -> Callable[..., Run]:
     """What makes the functions of one structure, given their constants."""
-    slots = ", ".join(f"s{index}" for index in range(num_slots))
+    slots = ", ".join([f"s{index}" for index in range(num_slots)] + [f"f{index}" for index in range(num_numbers)])
     body = "\n".join(f"        {line}" for line in lines)
     source = f"def make({', '.join(constants)}):\n    def run({slots}):\n{body}\n    return run\n"
     # The allocation that Inductor's programs call, past the dispatcher, which we have passed: half the time.

@@ -22,13 +22,17 @@ from typing import Any
 
 import torch
 
+from tessera.aten import plan as planning
 from tessera.aten import record
-from tessera.aten.plan import OVERLAP, Run, Unplanned, declined, extent_bytes, make_plan, overlaps
+from tessera.aten.plan import OVERLAP, Run, Unplanned, declined, extent_bytes, overlaps
+from tessera.aten.recent import Recent
 from tessera.ops.declined import Declined
+from tessera.ops.launch import ValueNeeded
 from tessera.ops.table import Variant
 
 MOST_PLANS = 1024
 MOST_LOST_US = 250.0
+_HANDED = frozenset((int, float))
 # Under these keys PyTorch writes down views that are to be read conjugated or negated, but for the operators that have
 # a kernel there: those are handed the views.
 _VIEWS = {"Conjugate": "is_conj", "Negative": "is_neg"}
@@ -44,15 +48,23 @@ class Operator:
         self._lock = threading.Lock()
         self.plans: dict[Any, Run] = {}
         self._met: dict[Any, bool] = {}  # whether the key cannot be planned
+        self.valued: dict[Any, bool] = {}  # the keys whose plans depend on the numbers that they leave out
 
     def first(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
         """What runs a call whose key has no plan: the new plan, or the entry itself."""
+        any_numbers = bool(self._variant.numbers) and key not in self.valued
+        if self._variant.numbers and not any_numbers:
+            key = (key, *[_number_key(x) for x in planning.numbers_of(self._variant, args, kwargs)])
+            if (known := self.plans.get(key)) is not None:
+                return known
         unplanned = self._met.get(key)
         if unplanned is None:
             self.keep(self._met, key, False)
         elif not unplanned:
             try:
-                plan = make_plan(self._variant, args, kwargs)
+                plan = planning.make_plan(self._variant, args, kwargs, any_numbers)
+            except ValueNeeded:
+                self.keep(self.valued, key, True)
             except Unplanned:
                 self.keep(self._met, key, True)
             else:
@@ -144,10 +156,15 @@ class Chosen:
     def __init__(self, operator: Operator, choice: Choice) -> None:
         self._operator, self._choose = operator, choice.choose
         self.plans: dict[Any, tuple[Run, float, str]] = {}
+        self._answers: dict[Any, tuple[str, float]] = {}
 
     def first(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Run, float, str]:
         """What runs a call whose key the policy has not been asked for, what it gains, and why it is the vendor's."""
-        reason, gain_us = self._choose(args, kwargs)
+        answer = self._answers.get(key)
+        if answer is None:
+            answer = self._choose(args, kwargs)
+            self._operator.keep(self._answers, key, answer)
+        reason, gain_us = answer
         run = declined(reason) if reason else self._operator.first(key, args, kwargs)
         if reason or key in self._operator.plans:
             self._operator.keep(self.plans, key, (run, gain_us, reason))
@@ -182,9 +199,12 @@ def implementation(variant: Variant, vendor: Callable[..., Any], choice: Choice 
             record.count(name, reason)
         return result
 
+    recent = Recent()
     scope = {
-        "plans": plans.plans, "first": plans.first, "active": active, "vendor": vendor,
-        "watched": watched, "Tensor": torch.Tensor, "default_type": torch.get_default_dtype,
+        "find": recent.find, "add": recent.add, "plans": plans.plans, "first": plans.first, "active": active,
+        "vendor": vendor,
+        "watched": watched, "Tensor": torch.Tensor, "handed": _handed_key,
+        "all_handed": _handed_keys, "default_type": torch.get_default_dtype,
         "threads": torch.get_num_threads, "account": choice.account if choice else None,
         **{f"d{i}": a.default_value for i, a in enumerate(variant.arguments) if a.has_default_value()},
     }  # fmt: skip
@@ -210,31 +230,29 @@ def _source(variant: Variant, chosen: bool) -> str:
     args = "".join(f"{names[i]}, " for i, a in arguments if not a.kwarg_only)
     named = [names[i] for i, a in arguments if a.kwarg_only]
     kwargs = "{" + ", ".join(f"'{name}': {name}" for name in named) + "}"
-    key = ["default_type()", *(["threads()"] if chosen else []), *(_key(names[i], str(a.type)) for i, a in arguments)]
-    for view, asked in _VIEWS.items():
-        if torch._C._dispatch_has_kernel_for_dispatch_key(variant.overload._name, view):
-            views = [names[i] for i, a in arguments if str(a.type) == "Tensor"]
-            key += [f"isinstance({x}, Tensor) and {x}.{asked}()" for x in views]
     slots = ", ".join(
         f"*{names[i]}" if str(a.type).startswith("List") else names[i]
         for i, a in arguments
         if a.name in variant.tensors
     )
+    slots += "".join(
+        f", *{names[i]}" if str(a.type).startswith("List") else f", {names[i]}"
+        for i, a in arguments if a.name in variant.numbers
+    )  # fmt: skip
     again = ", ".join(["keys", args.rstrip(", "), *(f"{name}={name}" for name in named)]).replace(", ,", ",")
-    found = f"plans.get(key) or first(key, ({args}), {kwargs})"
-    look_up, hand_on = f"    run = {found}\n", ""
+    find = (_find_recent if _walks_lists(variant) else _find)(variant, names, chosen, f"({args}), {kwargs}")
+    taken, hand_on = "    run = found\n", ""
     if chosen:
-        look_up = (
-            f"    run, gain_us, reason = {found}\n"
-            f"    account.balance_us += gain_us\n"
-            f"    if gain_us < 0.0:\n"
-            f"        account.after_loss()\n"
+        taken = (
+            "    run, gain_us, reason = found\n"
+            "    account.balance_us += gain_us\n"
+            "    if gain_us < 0.0:\n"
+            "        account.after_loss()\n"
         )
         hand_on = f"    if reason:\n        return vendor({again})\n"
     return (
         f"def call({parameters}):\n"
-        f"    key = ({', '.join(key)})\n"
-        f"{look_up}"
+        f"{find}{taken}"
         f"    if active:\n"
         f"        return watched(keys, run, ({slots},), ({args}), {kwargs})\n"
         f"{hand_on}"
@@ -245,8 +263,70 @@ def _source(variant: Variant, chosen: bool) -> str:
     )
 
 
-def _key(name: str, kind: str) -> str:
+def _find(variant: Variant, names: dict[int, str], chosen: bool, given: str) -> str:
+    """The lines that find what serves a call."""
+    key = [*_common(chosen), *(_key(names[i], str(a.type)) for i, a in enumerate(variant.arguments))]
+    for view, asked in _VIEWS.items():
+        if torch._C._dispatch_has_kernel_for_dispatch_key(variant.overload._name, view):
+            views = [names[i] for i, a in enumerate(variant.arguments) if str(a.type) == "Tensor"]
+            key += [f"isinstance({x}, Tensor) and {x}.{asked}()" for x in views]
+    return f"    key = ({', '.join(key)})\n    found = plans.get(key) or first(key, {given})\n"
+
+
+def _find_recent(variant: Variant, names: dict[int, str], chosen: bool, given: str) -> str:
+    """As `_find`, where the tensors of a call are lists: they are made a key of where they are not known again."""
+    arguments = [(names[i], str(a.type), a.name) for i, a in enumerate(variant.arguments)]
+    tensors = [(x, kind) for x, kind, name in arguments if name in variant.tensors]
+    others = [_key(x, kind, name in variant.numbers) for x, kind, name in arguments if name not in variant.tensors]
+    spread = [f"*{x}" if kind == "List[Tensor]" else f"*(() if {x} is None else ({x},))" for x, kind in tensors]
+    numbers = [f"len({x})" if kind == "List[Tensor]" else f"{x} is None" for x, kind in tensors]
+    return (
+        f"    tensors = ({', '.join(spread)},)\n"
+        f"    others = ({', '.join(_common(chosen) + others + numbers)},)\n"
+        f"    found = find(others, tensors)\n"
+        f"    if found is None:\n"
+        f"        key = (others, {', '.join(_key(x, kind) for x, kind in tensors)})\n"
+        f"        found = plans.get(key)\n"
+        f"        if found is None:\n"
+        f"            found = first(key, {given})\n"
+        f"        else:\n"
+        f"            add(others, tensors, found)\n"
+    )
+
+
+def _common(chosen: bool) -> list[str]:
+    """What of the process goes into a key."""
+    return ["default_type()", *(["threads()"] if chosen else [])]
+
+
+def _walks_lists(variant: Variant) -> bool:
+    """Whether the tensors of a call are lists, and single ones that may be missing."""
+    kinds = {str(a.type) for a in variant.arguments if a.name in variant.tensors}
+    return "List[Tensor]" in kinds and kinds <= {"List[Tensor]", "Optional[Tensor]"}
+
+
+def _number_key(x: Any) -> Any:
+    """A number with its type, and zero with its sign."""
+    return x.__class__, x or str(x)
+
+
+def _handed_key(x: Any) -> Any:
+    """What of a number that an entry only hands on goes into the key."""
+    return x.__class__ if planning.is_handed(x) else _number_key(x)
+
+
+def _handed_keys(numbers: Any) -> Any:
+    """The same of a list of them."""
+    kinds = tuple(map(type, numbers))
+    if _HANDED.issuperset(kinds) and 0 not in numbers and 1 not in numbers:
+        return kinds
+    return tuple([_handed_key(x) for x in numbers])
+
+
+def _key(name: str, kind: str, handed: bool = False) -> str:
     """What of an argument goes into the key. A number goes with its type, and zero with its sign."""
+    if handed:
+        return f"all_handed({name})" if kind.startswith("List[") else f"handed({name})"
     if kind.startswith("Optional["):
         return f"None if {name} is None else ({_key(name, kind[9:-1])})"
     if kind == "List[Tensor]" or kind == "List[Optional[Tensor]]":

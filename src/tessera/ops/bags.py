@@ -29,6 +29,7 @@ from tessera.ops.generate import compute_type
 from tessera.ops.index import flagged
 from tessera.ops.launch import launch
 from tessera.ops.pointwise import copy_, zero_
+from tessera.ops.row_sums import sum_rows
 
 SUM, MEAN, MOST = (tl.constexpr(mode) for mode in range(3))
 
@@ -92,35 +93,6 @@ def name_bags(offsets, bag_of, num, num_offsets, BLOCK: tl.constexpr):
     for start in range(first, last, BLOCK):
         at = start + tl.arange(0, BLOCK)
         tl.store(bag_of + at, name.to(bag_of.dtype.element_ty), mask=at < last)
-
-
-@triton.jit
-def count_indices(indices, counts, num):
-    """counts[i] is how often i stands in the indices; one program."""
-    for r in range(num):
-        i = tl.load(indices + r).to(tl.int64)
-        tl.store(counts + i, tl.load(counts + i) + 1)
-
-
-@triton.jit
-def add_bags(
-    g, indices, bag_of, sizes, scales, counts, out, num, width, padding, COLS: tl.constexpr
-):  # fmt: skip
-    """out[i[r], c] += s · g[bag of r, c], in the order of r; grid: (cdiv(width, COLS),)."""
-    cols = tl.program_id(0).to(tl.int64) * COLS + tl.arange(0, COLS)
-    for r in range(num):
-        i = tl.load(indices + r).to(tl.int64)
-        bag = tl.load(bag_of + r).to(tl.int64)
-        mask = (cols < width) & (i != padding)
-        part = tl.load(g + bag * width + cols, mask=mask, other=0.0).to(out.dtype.element_ty)
-        if scales is not None:
-            part *= tl.load(scales + r).to(part.dtype)
-        if sizes is not None:
-            part /= tl.maximum(tl.load(sizes + bag), 1).to(part.dtype)
-        if counts is not None:
-            part /= tl.load(counts + i).to(part.dtype)
-        total = tl.load(out + i * width + cols, mask=mask, other=0.0)
-        tl.store(out + i * width + cols, total + part, mask=mask)
 
 
 @triton.jit
@@ -278,23 +250,6 @@ def embedding_bag_forward_only(
     return _bags(weight, indices, offsets, mode, per_sample_weights, include_last_offset, padding_idx, True)
 
 
-def _table_gradient(
-    grad: torch.Tensor, indices: torch.Tensor, bag_of: torch.Tensor, sizes: torch.Tensor | None,
-    scales: torch.Tensor | None, by_frequency: bool, out: torch.Tensor, padding_idx: int,
-) -> None:  # fmt: skip
-    row = tiles.of(out.device)
-    cols = tiles.block(out.shape[1], row.row // 4)
-    counts = _zeros((out.shape[0],), torch.int64, out) if by_frequency else None
-    indices = indices.contiguous()
-    if counts is not None:
-        launch(count_indices, (1,), indices, counts, indices.numel(), num_warps=row.num_warps)
-    launch(
-        add_bags, (triton.cdiv(out.shape[1], cols),), grad.contiguous(), indices, bag_of.contiguous(),
-        sizes, None if scales is None else scales.contiguous(), counts, out, indices.numel(), out.shape[1],
-        padding_idx, COLS=cols, num_warps=row.num_warps,
-    )  # fmt: skip
-
-
 def embedding_bag_dense_backward(
     grad: torch.Tensor,
     indices: torch.Tensor,
@@ -316,31 +271,33 @@ def embedding_bag_dense_backward(
     if grad.dim() != 2 or not grad.is_floating_point():
         raise Declined("a gradient of another kind")
     _check_scales(per_sample_weights, grad, indices, mode)
-    wide = torch.float64 if grad.dtype is torch.float64 else torch.float32
-    out = _zeros((num_weights, grad.shape[1]), wide, grad)
-    if out.numel() and indices.numel() and grad.shape[0]:
-        if mode == MOST.value:
-            _largest_gradient(grad, bag_size, maximum_indices, out)
-        elif offset2bag.numel() != indices.numel():
-            raise Declined("places without a bag")
-        else:
-            sizes = bag_size.contiguous() if mode == MEAN.value else None
-            given = (grad, indices, offset2bag, sizes, per_sample_weights, scale_grad_by_freq)
-            _table_gradient(*given, out, padding_idx)
-    return out if wide is grad.dtype else out.to(grad.dtype)
+    if grad.shape[0] == 0:
+        return _zeros((num_weights, grad.shape[1]), grad.dtype, grad)
+    if mode == MOST.value:
+        return _largest_gradient(grad, indices, bag_size, maximum_indices, num_weights)
+    if offset2bag.numel() != indices.numel():
+        raise Declined("places without a bag")
+    return sum_rows(
+        grad, indices, num_weights, padding_idx, by_frequency=scale_grad_by_freq, bag_of=offset2bag,
+        sizes=bag_size if mode == MEAN.value else None, scales=per_sample_weights,
+    )  # fmt: skip
 
 
 def _largest_gradient(
-    grad: torch.Tensor, bag_size: torch.Tensor, maximum_indices: torch.Tensor, out: torch.Tensor
-) -> None:
-    if maximum_indices.shape != grad.shape or bag_size.shape != grad.shape[:1]:
-        raise Declined("a gradient of another kind")
-    row = tiles.of(out.device)
-    cols = tiles.block(out.shape[1], row.row // 4)
-    launch(
-        add_largest, (triton.cdiv(out.shape[1], cols),), grad.contiguous(), bag_size.contiguous(),
-        maximum_indices.contiguous(), out, grad.shape[0], out.shape[1], COLS=cols, num_warps=row.num_warps,
-    )  # fmt: skip
+    grad: torch.Tensor, indices: torch.Tensor, bag_size: torch.Tensor, maximum_indices: torch.Tensor, num_weights: int
+) -> torch.Tensor:
+    wide = torch.float64 if grad.dtype is torch.float64 else torch.float32
+    out = _zeros((num_weights, grad.shape[1]), wide, grad)
+    if out.numel() and indices.numel():
+        if maximum_indices.shape != grad.shape or bag_size.shape != grad.shape[:1]:
+            raise Declined("a gradient of another kind")
+        row = tiles.of(out.device)
+        cols = tiles.block(out.shape[1], row.row // 4)
+        launch(
+            add_largest, (triton.cdiv(out.shape[1], cols),), grad.contiguous(), bag_size.contiguous(),
+            maximum_indices.contiguous(), out, grad.shape[0], out.shape[1], COLS=cols, num_warps=row.num_warps,
+        )  # fmt: skip
+    return out if wide is grad.dtype else out.to(grad.dtype)
 
 
 def embedding_bag_backward(

@@ -27,8 +27,11 @@ from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type
 from tessera.ops.launch import launch
 from tessera.ops.move import cumsum
-from tessera.ops.nonzero import BLOCK, FEW_BLOCKS
+from tessera.ops.nonzero import BLOCK
 from tessera.ops.sort import sorted_rows
+
+# So many blocks are done before they are shared out among programs, which takes three launches for one.
+FEW_BLOCKS = 16
 
 Found = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 

@@ -27,7 +27,7 @@ import triton.language as tl
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import Operand, compute_type
-from tessera.ops.launch import Addresses, fixed, launch
+from tessera.ops.launch import Addresses, Given, Handed, Numbers, ValueNeeded, fixed, launch, real
 
 Entry = Callable[..., Any]
 Tensors = Sequence[torch.Tensor]
@@ -127,13 +127,13 @@ def element_type(dtype: torch.dtype) -> Any:
     return _ELEMENTS[dtype]
 
 
-def _run(fn: Any, lists: Sequence[Tensors], numbers: Sequence[Number], out: Tensors) -> None:
+def _run(fn: Any, lists: Sequence[Tensors], numbers: Sequence[Handed], out: Tensors) -> None:
     first = lists[0][0]
     row = tiles.of(first.device)
     addresses, owners, starts, sizes = chunks([*lists, out], row.flat)
     if owners.numel() == 0:
         return
-    given = fixed(table(np.array(numbers, dtype=np.float64), first.device)) if numbers else None
+    given = Numbers(tuple(real(n) for n in numbers), first.device) if numbers else None
     launch(
         many, (owners.numel(),), addresses, given, owners, starts, sizes, len(lists[0]),
         FN=fn, LISTS=len(lists), NUMBERED=bool(numbers), ELEMENT=_ELEMENTS[first.dtype],
@@ -141,16 +141,18 @@ def _run(fn: Any, lists: Sequence[Tensors], numbers: Sequence[Number], out: Tens
     )  # fmt: skip
 
 
-def over(fn: Any, single: Entry, lists: Sequence[Tensors], numbers: Sequence[Number], out: Out, **options: Any) -> Any:
+def over(fn: Any, single: Entry, lists: Sequence[Tensors], numbers: Sequence[Handed], out: Out, **options: Any) -> Any:
     """`fn` over every place of the lists in one launch, or `single`, tensor by tensor, with one number each if any."""
     num = len(lists[0])
     if num == 0 or any(len(tensors) != num for tensors in lists) or (numbers and len(numbers) != num):
         raise Declined("lists of different lengths")
-    real = all(isinstance(n, (bool, int, float)) for n in numbers)
-    if fn is not None and real and alike([*lists, *([out] if out is not None else [])]):
+    walked = fn is not None and all(isinstance(n, Handed) for n in numbers)
+    if walked and alike([*lists, *([out] if out is not None else [])]):
         result = [torch.empty_like(t) for t in lists[0]] if out is None else out
         _run(fn, lists, numbers, result)
         return result
+    if any(isinstance(n, Given) for n in numbers):
+        raise ValueNeeded
     found = []
     for place in range(num):
         operands = [tensors[place] for tensors in lists] + ([numbers[place]] if numbers else [])
@@ -192,7 +194,7 @@ def with_list(fn: Any, single: Entry) -> Entry:
 def with_scaled_list(fn: Any, scaled: Any, single: Entry) -> Entry:
     """add and sub: the second list times alpha."""
 
-    def entry(self: Tensors, other: Tensors, *, alpha: Number = 1, out: Out = None) -> Any:
+    def entry(self: Tensors, other: Tensors, *, alpha: Handed = 1, out: Out = None) -> Any:
         if alpha == 1:
             return over(fn, single, [self, other], [], out)
 
@@ -207,7 +209,7 @@ def with_scaled_list(fn: Any, scaled: Any, single: Entry) -> Entry:
 def with_number(fn: Any, single: Entry) -> Entry:
     """Each tensor with one number."""
 
-    def entry(self: Tensors, scalar: Number, *, out: Out = None) -> Any:
+    def entry(self: Tensors, scalar: Handed, *, out: Out = None) -> Any:
         return over(fn, single, [self], [scalar] * len(self), out)
 
     return entry
@@ -216,7 +218,7 @@ def with_number(fn: Any, single: Entry) -> Entry:
 def with_numbers(fn: Any, single: Entry) -> Entry:
     """Each tensor with its number."""
 
-    def entry(self: Tensors, scalars: Sequence[Number], *, out: Out = None) -> Any:
+    def entry(self: Tensors, scalars: Sequence[Handed], *, out: Out = None) -> Any:
         return over(fn, single, [self], list(scalars), out)
 
     return entry
@@ -254,7 +256,7 @@ def _valued(single: Entry) -> Entry:
 def products(fn: Any, single: Entry) -> Entry:
     """addcmul and addcdiv with one number."""
 
-    def entry(self: Tensors, tensor1: Tensors, tensor2: Tensors, value: Number = 1, *, out: Out = None) -> Any:
+    def entry(self: Tensors, tensor1: Tensors, tensor2: Tensors, value: Handed = 1, *, out: Out = None) -> Any:
         return over(fn, _valued(single), [self, tensor1, tensor2], [value] * len(self), out)
 
     return entry
@@ -263,7 +265,9 @@ def products(fn: Any, single: Entry) -> Entry:
 def products_each(fn: Any, single: Entry) -> Entry:
     """addcmul and addcdiv with a number for each place, as a list or as a tensor."""
 
-    def entry(self: Tensors, tensor1: Tensors, tensor2: Tensors, scalars: Any, *, out: Out = None) -> Any:
+    def entry(
+        self: Tensors, tensor1: Tensors, tensor2: Tensors, scalars: Sequence[Handed] | torch.Tensor, *, out: Out = None
+    ) -> Any:
         if isinstance(scalars, torch.Tensor) and (scalars.dim() != 1 or not scalars.is_contiguous()):
             raise Declined("numbers that are no vector")
         numbers = scalars.tolist() if isinstance(scalars, torch.Tensor) else list(scalars)
@@ -275,7 +279,7 @@ def products_each(fn: Any, single: Entry) -> Entry:
 def lerp_number(fn: Any, single: Entry) -> Entry:
     """self + weight · (end - self) with one weight."""
 
-    def entry(self: Tensors, tensors1: Tensors, weight: Number, *, out: Out = None) -> Any:
+    def entry(self: Tensors, tensors1: Tensors, weight: Handed, *, out: Out = None) -> Any:
         return over(fn, single, [self, tensors1], [weight] * len(self), out)
 
     return entry
@@ -284,7 +288,7 @@ def lerp_number(fn: Any, single: Entry) -> Entry:
 def lerp_numbers(fn: Any, single: Entry) -> Entry:
     """As `lerp_number`, with a weight for each tensor."""
 
-    def entry(self: Tensors, tensors1: Tensors, weight: Sequence[Number], *, out: Out = None) -> Any:
+    def entry(self: Tensors, tensors1: Tensors, weight: Sequence[Handed], *, out: Out = None) -> Any:
         return over(fn, single, [self, tensors1], list(weight), out)
 
     return entry

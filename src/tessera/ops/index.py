@@ -13,7 +13,7 @@ shape; index: index tensors that broadcast, or boolean masks of the dims that th
 Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8, bool and complex numbers, moved bit by
 bit; indices int64, also int32 but for take. The gradient takes floating types and sums half types in float32.
 Limits: up to 3 index tensors; up to 5 dims of the result (of complex numbers 4) once those are joined that all operands
-walk with one step; no gradient scaled by frequency.
+walk with one step.
 Source: the pages of torch.gather, torch.index_select, torch.take, torch.nn.functional.embedding; "Tensor indexing" in
 PyTorch's reference of torch.Tensor
 """
@@ -34,9 +34,10 @@ from tessera.ops.declined import Declined
 from tessera.ops.generate import storage_type
 from tessera.ops.launch import launch, raising
 from tessera.ops.layout import plan
-from tessera.ops.nonzero import nonzero
+from tessera.ops.nonzero import nonzero, selected
 from tessera.ops.pointwise import zero_
 from tessera.ops.pointwise_kernels import place
+from tessera.ops.row_sums import sum_rows
 
 # Dims of an output that are left once those are joined that every operand walks with one step.
 MOST_LOOPS = 5
@@ -105,21 +106,6 @@ def take(
             value = tl.load(x + (at + step_i + step_j + step_k), mask=mask)
             to = out + place(outer, size_2, size_3, out_2, out_3, out_4, OUTER) + rows * out_1 + cols * out_0
             tl.store(to, value, mask=mask, cache_modifier=STORE)
-
-
-@triton.jit
-def add_rows(g, index, out, num, width, padding, COLS: tl.constexpr):
-    """out[index[r], c] += g[r, c] for all r but those at `padding`, in order of r; grid: (cdiv(width, COLS),)."""
-    cols = tl.program_id(0).to(tl.int64) * COLS + tl.arange(0, COLS)
-    in_cols = cols < width
-    g_at = g + cols
-    for r in range(num):
-        i = tl.load(index + r).to(tl.int64)
-        mask = in_cols & (i != padding)
-        total = tl.load(out + i * width + cols, mask=mask, other=0.0)
-        total += tl.load(g_at, mask=mask, other=0.0).to(total.dtype)
-        tl.store(out + i * width + cols, total, mask=mask)
-        g_at += width
 
 
 @functools.cache
@@ -257,6 +243,12 @@ def take_(self: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     return _take(flat, tuple(index.shape), (0,) * index.dim(), [(index, flat.numel(), 1)], wrap=True)
 
 
+def mask_of(x: torch.Tensor, indices: list[torch.Tensor | None]) -> torch.Tensor | None:
+    """The mask, where the one index says of each element of `x` whether it is meant."""
+    mask = indices[0] if len(indices) == 1 else None
+    return mask if mask is not None and mask.dtype is torch.bool and mask.dim() > 0 and mask.shape == x.shape else None
+
+
 def without_masks(self: torch.Tensor, indices: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
     """`indices` with each boolean mask replaced by the coordinates at which it is true, one tensor a dim."""
     found: list[torch.Tensor | None] = []
@@ -272,6 +264,9 @@ def without_masks(self: torch.Tensor, indices: list[torch.Tensor | None]) -> lis
 
 def index(self: torch.Tensor, indices: list[torch.Tensor | None]) -> torch.Tensor:
     """self[indices] with integer tensors or boolean masks; None takes a dim whole."""
+    mask = mask_of(self, indices)
+    if mask is not None:
+        return selected(self, mask)
     indices = without_masks(self, indices)
     picked = [d for d, t in enumerate(indices) if t is not None]
     tensors = [t for t in indices if t is not None]
@@ -299,21 +294,10 @@ def embedding_dense_backward(
 ) -> torch.Tensor:
     """The gradient of a table [num_weights, width]: rows of grad_output summed by index, in float32 for half types."""
     _integers(indices)
-    if scale_grad_by_freq or not grad_output.is_floating_point():
-        raise Declined("gradients scaled by frequency")
-    width = grad_output.shape[-1]
-    kind = torch.float64 if grad_output.dtype is torch.float64 else torch.float32
-    total = torch.empty((num_weights, width), dtype=kind, device=grad_output.device)
-    zero_(total, out=total)
-    num = indices.numel()
-    if num and width:
-        row = tiles.of(total.device)
-        cols = tiles.block(width, row.row // 4)
-        launch(
-            add_rows, (triton.cdiv(width, cols),), grad_output.contiguous(), indices.contiguous(), total, num, width,
-            padding_idx, COLS=cols, num_warps=row.num_warps,
-        )  # fmt: skip
-    return total if total.dtype is grad_output.dtype else total.to(grad_output.dtype)
+    if not grad_output.is_floating_point():
+        raise Declined("a gradient of another kind")
+    rows = grad_output.reshape(-1, grad_output.shape[-1])
+    return sum_rows(rows, indices.reshape(-1), num_weights, padding_idx, by_frequency=scale_grad_by_freq)
 
 
 def embedding(

@@ -53,6 +53,48 @@ class Compiled:
     tail: tuple[None, ...]
 
 
+class ValueNeeded(Exception):
+    """Raised where an entry has to see a number that only stands for those of other calls."""
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A number in a call that is being planned: number `place` of each call, in none of them 0 or 1.
+
+    An entry may hand it to a launch, as a float64, and ask whether it is 0 or 1.
+    """
+
+    place: int
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, int | float) and other in (0, 1):
+            return False
+        raise ValueNeeded
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+# The annotation of an entry's parameter that the entry hands to its launches; plans serve all its values.
+Handed = bool | int | float | Given
+
+
+def real(x: Any) -> float | Given:
+    """A number as a launch takes it."""
+    return x if isinstance(x, Given) else float(x)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """An argument of a launch: the table of these numbers, a float64 for each."""
+
+    values: tuple[float | Given, ...]
+    device: torch.device
+
+    def table(self) -> torch.Tensor:
+        """The table, on the device."""
+        return torch.tensor(self.values, dtype=torch.float64, device=self.device)
+
+
 @dataclass(frozen=True)
 class Addresses:
     """An argument of a launch: the table of where these tensors lie, an int64 for each."""
@@ -62,6 +104,9 @@ class Addresses:
     def table(self) -> torch.Tensor:
         """The table, on the tensors' device."""
         return torch.tensor([x.data_ptr() for x in self.tensors], device=self.tensors[0].device)
+
+
+_TABLES = (Addresses, Numbers)
 
 
 class Recorder(Protocol):
@@ -101,7 +146,7 @@ def recorded_by(recorder: Recorder) -> Iterator[None]:
 def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> None:
     """Run `kernel` over `grid` (1 to 3 sizes); `num_warps` among the constants is for the GPU compilers."""
     if not isinstance(kernel, JITFunction) or not _on_cpu(args):
-        kernel[grid](*[x.table() if isinstance(x, Addresses) else x for x in args], **constants)
+        kernel[grid](*[x.table() if isinstance(x, _TABLES) else x for x in args], **constants)
         return
     kinds = tuple([_kind(x) for x in args])
     # Kernels and Triton's types are hashed by Python code, their identities at once; what is compiled keeps them alive.
@@ -115,7 +160,7 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> 
     if _recording.recorder is not None:
         _recording.recorder.launched(compiled, (x, y, z), args)
     else:
-        given = [x.table() if isinstance(x, Addresses) else x for x in args] if Addresses in kinds else args
+        given = [x.table() if isinstance(x, _TABLES) else x for x in args]
         compiled.call(x, y, z, 0, compiled.address, None, None, None, None, *given, *compiled.tail)
 
 
@@ -148,7 +193,7 @@ def _kind(x: Any) -> Any:
         return x.dtype
     if isinstance(x, int):
         return 1 if x == 1 else "i32" if x in _INT32 else "i64"
-    return type(x)
+    return float if isinstance(x, Given) else type(x)
 
 
 def _compile(kernel: Any, args: tuple[Any, ...], kinds: tuple[Any, ...], constants: dict[str, Any]) -> Compiled:
@@ -185,4 +230,6 @@ def _type(kind: Any, annotation: str) -> str:
         return _TYPES[kind]
     if kind is Addresses:
         return "*i64"
+    if kind is Numbers:
+        return "*fp64"
     return "fp32" if kind is float else str(kind)

@@ -1,11 +1,12 @@
 """Where a tensor is not 0.
 
-The elements that are not 0 are counted by block, the counts summed, and each one's place in the result is the sum
-before its block plus those before it in the block. The size of the result follows from values, so it is read.
+A tensor is cut in few parts. What is not 0 is counted by part, and each one's place in the result is the sum of the
+parts before plus those before it in the part. The size of the result follows from values, so it is read.
 
 Formula:
     out[r] = coordinates of the rth i, in order, with x[i] ≠ 0
-    r = Σ over the blocks before of their count + how many before i in its block
+    r = Σ over the parts before of their count + how many before i in its part
+    selected: y[r] = x[i] instead of the coordinates
 Shapes: x of any shape; out [how many, dims of x].
 Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool; out is int64.
 Source: the page of torch.nonzero; Blelloch, "Prefix Sums and Their Applications", 1990, Carnegie Mellon CMU-CS-90-190
@@ -13,7 +14,8 @@ Source: the page of torch.nonzero; Blelloch, "Prefix Sums and Their Applications
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from dataclasses import dataclass
 
 import torch
 import triton
@@ -21,121 +23,138 @@ import triton.language as tl
 
 from tessera.ops import tiles
 from tessera.ops.generate import storage_type
-from tessera.ops.launch import launch
-from tessera.ops.move import cumsum
+from tessera.ops.launch import fixed, launch
 
 BLOCK = 1024
-# So many blocks are done before they are shared out among programs, which takes three launches for one.
-FEW_BLOCKS = 16
+# So many parts that several threads have work, and so few that a program adds up the counts before its own.
+PARTS = 256
 
 
 @triton.jit
-def count_true(x, counts, size, BLOCK: tl.constexpr):
-    """counts[b] = how many of block b are not 0; grid: (cdiv(size, BLOCK),)."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    v = tl.load(x + at, mask=at < size, other=0)
-    tl.store(counts + tl.program_id(0), tl.sum((v != 0).to(tl.int64), axis=0))
+def is_true(x, at, size):
+    """1 where an element is not 0, else 0, also behind the end."""
+    return (tl.load(x + at, mask=at < size, other=0) != 0).to(tl.int32)
 
 
 @triton.jit
-def write_true(x, chosen, out, at, before, size, BLOCK: tl.constexpr):
-    """How many of the elements `at` are not 0; their places, or what is `chosen` there, go to out[before:]."""
-    true = (tl.load(x + at, mask=at < size, other=0) != 0).to(tl.int64)
-    num = tl.sum(true, axis=0)
-    found = at
-    if chosen is not None:
-        found = tl.load(chosen + at, mask=at < size, other=0)
-    if num == BLOCK:
-        # What is true side by side stays so.
-        tl.store(out + before + tl.arange(0, BLOCK), found)
-    elif num > 0:
-        tl.store(out + before + tl.cumsum(true, axis=0) - 1, found, mask=true != 0)
-    return num
+def bounds(size, per_part):
+    """Where the program's part of `size` elements begins, and where it ends."""
+    first = tl.program_id(0).to(tl.int64) * per_part
+    return first, tl.minimum(first + per_part, size)
 
 
 @triton.jit
-def place_true(x, ends, chosen, out, size, BLOCK: tl.constexpr):
-    """out[k] = the place of the kth element that is not 0, or what is `chosen` there; `ends` are the running sums of
-    counts."""
-    block = tl.program_id(0)
-    before = tl.load(ends + block - 1, mask=block > 0, other=0)
-    write_true(x, chosen, out, block.to(tl.int64) * BLOCK + tl.arange(0, BLOCK), before, size, BLOCK)
+def before(counts, PARTS: tl.constexpr):
+    """How many are not 0 in the parts before this program's."""
+    part = tl.arange(0, PARTS)
+    return tl.sum(tl.load(counts + part, mask=part < tl.program_id(0), other=0), axis=0)
 
 
 @triton.jit
-def place_few(x, chosen, out, num, size, BLOCK: tl.constexpr):
-    """The same of a few blocks, one after the other, and how many there are; grid: (1,)."""
-    before = tl.zeros([], tl.int64)
-    for start in range(0, size, BLOCK):
-        before += write_true(x, chosen, out, start + tl.arange(0, BLOCK).to(tl.int64), before, size, BLOCK)
-    tl.store(num, before)
+def count_true(x, counts, size, per_part, BLOCK: tl.constexpr):
+    """counts[p] = how many of part p are not 0; grid: (parts,)."""
+    first, last = bounds(size, per_part)
+    count = tl.cast(0, tl.int64)
+    for start in range(first, last, BLOCK):
+        count += tl.sum(is_true(x, start + tl.arange(0, BLOCK), size), axis=0)
+    tl.store(counts + tl.program_id(0), count)
 
 
 @triton.jit
-def coordinate(places, out, num, size, inner, BLOCK: tl.constexpr):
-    """out[k] = the coordinate of each place along a dim of `size` (first: None) whose elements lie `inner` apart."""
-    k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    found = tl.load(places + k, mask=k < num, other=0) // inner
-    if size is not None:
-        found = found % size
-    tl.store(out + k, found, mask=k < num)
+def place_true(
+    x, counts, out, sizes, size, per_part, num, RANK: tl.constexpr, PARTS: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """out[d, r] = coordinate d of the rth of `num` elements that are not 0; grid: (parts,)."""
+    first, last = bounds(size, per_part)
+    to = out + before(counts, PARTS)
+    for start in range(first, last, BLOCK):
+        place = start + tl.arange(0, BLOCK)
+        true = is_true(x, place, size)
+        r = tl.cumsum(true, axis=0) - 1
+        for d in tl.static_range(RANK - 1, 0, -1):
+            n = tl.load(sizes + d)
+            tl.store(to + d * num + r, place % n, mask=true != 0)
+            place = place // n
+        tl.store(to + r, place, mask=true != 0)
+        to += tl.sum(true, axis=0)
 
 
-def count_by_block(flat: torch.Tensor) -> torch.Tensor:
-    """How many elements of each block of a contiguous row are not 0."""
-    blocks = tiles.parts(flat.numel(), BLOCK)
-    counts = torch.empty((blocks,), dtype=torch.int64, device=flat.device)
-    _launch(count_true, blocks, flat, counts, flat.numel())
-    return counts
+@triton.jit
+def select_true(x, mask, counts, out, size, per_part, PARTS: tl.constexpr, BLOCK: tl.constexpr):
+    """out[r] = x at the rth place where the mask is true; grid: (parts,)."""
+    first, last = bounds(size, per_part)
+    to = out + before(counts, PARTS)
+    for start in range(first, last, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        true = is_true(mask, at, size)
+        tl.store(to + tl.cumsum(true, axis=0) - 1, tl.load(x + at, mask=at < size), mask=true != 0)
+        to += tl.sum(true, axis=0)
 
 
-def write_places(
-    flat: torch.Tensor, ends: torch.Tensor, out: torch.Tensor, chosen: torch.Tensor | None = None
-) -> None:
-    """Where a contiguous row is not 0, or what is `chosen` there, given the running sums of `count_by_block`."""
-    _launch(place_true, tiles.parts(flat.numel(), BLOCK), flat, ends, chosen, out, flat.numel())
+@dataclass(frozen=True)
+class Counted:
+    """A contiguous row in parts of `per_part` elements, and how many of each part are not 0."""
+
+    flat: torch.Tensor
+    counts: torch.Tensor
+    per_part: int
+
+    @property
+    def total(self) -> int:
+        """How many are not 0; reads them."""
+        return int((self.counts if self.counts.numel() == 1 else self.counts.sum()).item())
 
 
-def write_coordinates(places: torch.Tensor, shape: tuple[int, ...], out: torch.Tensor) -> None:
-    """out[d] = the coordinates along dim d of places in a tensor of `shape`."""
-    num, inner = places.numel(), 1
-    for dim in range(len(shape) - 1, -1, -1):
-        _launch(coordinate, tiles.parts(num, BLOCK), places, out[dim], num, shape[dim] if dim else None, inner)
-        inner *= shape[dim]
-
-
-def _launch(kernel: Any, blocks: int, first: torch.Tensor, *args: Any) -> None:
-    launch(kernel, (blocks,), first, *args, BLOCK=BLOCK, num_warps=tiles.of(first.device).num_warps)
-
-
-def true_places(x: torch.Tensor, chosen: torch.Tensor | None = None) -> torch.Tensor:
-    """Where a tensor that is seen as one row is not 0, as int64, or the elements that are `chosen` there."""
+def counted(x: torch.Tensor) -> Counted:
+    """How many of `x`, seen as one row of at least one element, are not 0."""
     storage_type(x.dtype)
-    dtype = torch.int64 if chosen is None else chosen.dtype
     flat = x.contiguous().view(-1)
-    if flat.numel() == 0:
-        return torch.empty((0,), dtype=dtype, device=x.device)
-    chosen = None if chosen is None else chosen.contiguous()
-    if flat.numel() <= FEW_BLOCKS * BLOCK:
-        out = torch.empty((flat.numel(),), dtype=dtype, device=x.device)
-        return out.resize_(write_few_places(flat, chosen, out))
-    ends = cumsum(count_by_block(flat), 0)
-    out = torch.empty((int(ends[-1].item()),), dtype=dtype, device=x.device)
-    write_places(flat, ends, out, chosen)
+    row, size = tiles.of(x.device), flat.numel()
+    per_part = max(row.flat, BLOCK * triton.cdiv(size, BLOCK * PARTS))
+    counts = torch.empty((triton.cdiv(size, per_part),), dtype=torch.int64, device=x.device)
+    launch(count_true, (counts.numel(),), flat, counts, size, per_part, BLOCK=BLOCK, num_warps=row.num_warps)
+    return Counted(flat, counts, per_part)
+
+
+def coordinates(x: Counted, shape: tuple[int, ...], num: int) -> torch.Tensor:
+    """[dims, num]: where the `num` elements that are not 0 are in a tensor of `shape`."""
+    rank = max(1, len(shape))
+    out = torch.empty((rank, num), dtype=torch.int64, device=x.flat.device)
+    launch(
+        place_true, (x.counts.numel(),), x.flat, x.counts, out, fixed(_sizes(shape, out.device)), x.flat.numel(),
+        x.per_part, num, RANK=rank, PARTS=PARTS, BLOCK=BLOCK, num_warps=tiles.of(out.device).num_warps,
+    )  # fmt: skip
     return out
 
 
-def write_few_places(flat: torch.Tensor, chosen: torch.Tensor | None, out: torch.Tensor) -> int:
-    """As `write_places`, of a few blocks, into memory for as many as there are elements; how many are written."""
-    num = torch.empty((1,), dtype=torch.int64, device=flat.device)
-    _launch(place_few, 1, flat, chosen, out, num, flat.numel())
-    return int(num.item())
+@functools.lru_cache(maxsize=256)
+def _sizes(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    return torch.tensor(shape or (1,), dtype=torch.int64, device=device)
+
+
+def selected(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The elements of `x`, in order, where a mask of its shape is true."""
+    if x.is_complex():
+        # A complex number is a row of two, of which the mask means both or none.
+        pairs = torch.view_as_real(x)
+        return torch.view_as_complex(selected(pairs, mask.unsqueeze(-1).expand(pairs.shape)).view(-1, 2))
+    storage_type(x.dtype)
+    if x.numel() == 0:
+        return torch.empty((0,), dtype=x.dtype, device=x.device)
+    found = counted(mask)
+    out = torch.empty((found.total,), dtype=x.dtype, device=x.device)
+    launch(
+        select_true, (found.counts.numel(),), x.contiguous(), found.flat, found.counts, out, x.numel(), found.per_part,
+        PARTS=PARTS, BLOCK=BLOCK, num_warps=tiles.of(x.device).num_warps,
+    )  # fmt: skip
+    return out
 
 
 def nonzero(self: torch.Tensor) -> torch.Tensor:
     """The coordinates of all elements that are not 0, as [how many, dims]; those of one dim lie side by side."""
-    places = true_places(self)
-    out = torch.empty((self.dim(), places.numel()), dtype=torch.int64, device=self.device)
-    if places.numel():
-        write_coordinates(places, tuple(self.shape), out)
-    return out.t()
+    storage_type(self.dtype)
+    found = counted(self) if self.numel() else None
+    num = found.total if found is not None else 0
+    if found is None or num == 0 or self.dim() == 0:
+        return torch.empty((self.dim(), num), dtype=torch.int64, device=self.device).t()
+    return coordinates(found, tuple(self.shape), num).t()

@@ -31,7 +31,7 @@ from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.foreach import Tensors, alike, chunks, element_type, start
 from tessera.ops.generate import Operand, compute_type
-from tessera.ops.launch import launch
+from tessera.ops.launch import Handed, launch, real
 
 Found = torch.Tensor | None
 
@@ -186,14 +186,14 @@ def _adam(decoupled: bool) -> Callable[..., None]:
 
     def step(
         self: Tensors, grads: Tensors, exp_avgs: Tensors, exp_avg_sqs: Tensors, max_exp_avg_sqs: Tensors,
-        state_steps: Tensors, *, lr: Operand, beta1: float, beta2: float, weight_decay: float, eps: float,
+        state_steps: Tensors, *, lr: Operand | Handed, beta1: Handed, beta2: Handed, weight_decay: Handed, eps: Handed,
         amsgrad: bool, maximize: bool, grad_scale: Found = None, found_inf: Found = None,
     ) -> None:  # fmt: skip
         lists = [self, grads, exp_avgs, exp_avg_sqs]
         tables, constants = _prepare(lists, num_steps=state_steps, more=[max_exp_avg_sqs] if amsgrad else [])
         launch(
             adam, (tables[1].numel(),), tables[0], grad_scale, found_inf, *tables[1:], len(self),
-            float(lr), float(beta1), float(beta2), float(weight_decay), float(eps),
+            real(lr), real(beta1), real(beta2), real(weight_decay), real(eps),
             DECOUPLED=decoupled, AMSGRAD=amsgrad, MAXIMIZE=maximize, DECAYS=weight_decay != 0, **constants,
         )  # fmt: skip
 
@@ -205,26 +205,26 @@ adamw_ = _adam(decoupled=True)
 
 
 def sgd_(
-    self: Tensors, grads: Tensors, momentum_buffer_list: Tensors, *, weight_decay: float, momentum: float,
-    lr: Operand, dampening: float, nesterov: bool, maximize: bool, is_first_step: bool,
+    self: Tensors, grads: Tensors, momentum_buffer_list: Tensors, *, weight_decay: Handed, momentum: Handed,
+    lr: Operand | Handed, dampening: Handed, nesterov: bool, maximize: bool, is_first_step: bool,
     grad_scale: Found = None, found_inf: Found = None,
 ) -> None:  # fmt: skip
     """One step of SGD, in place."""
     tables, constants = _prepare([self, grads, *([momentum_buffer_list] if momentum else [])])
     launch(
         sgd, (tables[1].numel(),), tables[0], grad_scale, found_inf, *tables[1:], len(self),
-        float(lr), float(momentum), float(dampening), float(weight_decay),
+        real(lr), real(momentum), real(dampening), real(weight_decay),
         MOMENTUM=momentum != 0, FIRST=is_first_step, NESTEROV=nesterov, MAXIMIZE=maximize, **constants,
     )  # fmt: skip
 
 
 def adagrad_(
-    self: Tensors, grads: Tensors, state_sums: Tensors, state_steps: Tensors, *, lr: Operand, lr_decay: float,
-    weight_decay: float, eps: float, maximize: bool, grad_scale: Found = None, found_inf: Found = None,
+    self: Tensors, grads: Tensors, state_sums: Tensors, state_steps: Tensors, *, lr: Operand | Handed, lr_decay: Handed,
+    weight_decay: Handed, eps: Handed, maximize: bool, grad_scale: Found = None, found_inf: Found = None,
 ) -> None:  # fmt: skip
     """One step of Adagrad, in place."""
     tables, constants = _prepare([self, grads, state_sums], num_steps=state_steps)
     launch(
         adagrad, (tables[1].numel(),), tables[0], grad_scale, found_inf, *tables[1:], len(self),
-        float(lr), float(lr_decay), float(weight_decay), float(eps), MAXIMIZE=maximize, **constants,
+        real(lr), real(lr_decay), real(weight_decay), real(eps), MAXIMIZE=maximize, **constants,
     )  # fmt: skip

@@ -33,10 +33,10 @@ from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.functions import maximum, minimum
 from tessera.ops.generate import Operand, Promotion, apply, compute_type, run, storage_type
-from tessera.ops.index import checked, outside, without_masks
+from tessera.ops.index import checked, mask_of, outside, without_masks
 from tessera.ops.launch import launch
 from tessera.ops.layout import plan
-from tessera.ops.pointwise import clamp_min, copy_, fill_, number_fits
+from tessera.ops.pointwise import clamp_min, copy_, fill_, number_fits, where
 from tessera.ops.pointwise_kernels import place
 
 MOST_OTHER_DIMS = 4
@@ -412,6 +412,9 @@ def index_put_(
     unsafe: bool = False,
 ) -> torch.Tensor:
     """self[indices] = values, or += where equal indices add up; an index may be a boolean mask, None takes a dim."""
+    mask = mask_of(self, indices)
+    if mask is not None and values.dim() == 0 and values.dtype is self.dtype and not accumulate:
+        return where(mask, values, self, out=self)
     indices = without_masks(self, indices)
     dims = [d for d, t in enumerate(indices) if t is not None]
     given = [t for t in indices if t is not None]

@@ -28,6 +28,7 @@ Overload = torch._ops.OpOverload
 # Where a kernel may be registered whose operator is not written in terms of differentiable ones.
 _KEYS = ("CPU", "CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional")
 _OPERAND = ("Tensor", "number", "float")
+_NUMBERS = ("number", "float", "List[number]", "List[float]")
 
 
 class Form(enum.Enum):
@@ -52,6 +53,7 @@ class Variant:
 
     base: the overload that the catalogue names, from whose entry this one is derived.
     copies: whether the result, or an argument that must stay as it is, is copied besides the entry's own work.
+    numbers: names of the arguments that are numbers, or lists of them, which the entry only hands to its launches.
     """
 
     overload: Overload
@@ -59,6 +61,7 @@ class Variant:
     call: Entry
     base: Overload
     copies: bool
+    numbers: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -127,6 +130,15 @@ def _takes_numbers(parameters: Any, name: str) -> bool:
     variadic = [p for p in parameters.values() if p.kind is inspect.Parameter.VAR_POSITIONAL]
     parameter = parameters.get(name) or (variadic[0] if variadic else None)
     return parameter is not None and str(parameter.annotation).startswith("Operand")
+
+
+def _handed(overload: Overload, parameters: Any) -> tuple[str, ...]:
+    """Names of the arguments that are numbers and that the entry's annotations say it hands on."""
+    return tuple(
+        a.name
+        for a in _inputs(overload)
+        if str(a.type) in _NUMBERS and a.name in parameters and "Handed" in str(parameters[a.name].annotation)
+    )
 
 
 def _same_arguments(base: Overload, other: Overload, parameters: Any) -> bool:
@@ -339,7 +351,8 @@ def _variants() -> dict[str, Variant]:
                     continue
                 assert overload._name not in found, f"two rows serve {overload._name}"
                 call, form = _call(overload, base, row.entry, kind), _form(overload)
-                found[overload._name] = Variant(overload, form, call, base, _copies(form, kind))
+                handed = _handed(overload, parameters)
+                found[overload._name] = Variant(overload, form, call, base, _copies(form, kind), handed)
     return found
 
 

@@ -191,7 +191,7 @@ def _give_the_same(x: torch.Tensor, dim: int, mine: torch.Tensor, vendor: torch.
 
     def by_element(given: torch.Tensor) -> torch.Tensor:
         given, order = given.sort(dim)
-        return given.gather(dim, x.gather(dim, order).sort(dim, stable=True)[1])
+        return given.gather(dim, x.gather(dim, order).sort(stable=True, dim=dim)[1])
 
     return _same_bits(by_element(mine), by_element(vendor))
 

@@ -11,7 +11,8 @@ ENCDEC = (
         "bias = self.near_dec(bucket(relative, False)).permute(2, 0, 1)",
         "bias = self.near_dec(bucket(relative, True)).permute(2, 0, 1)",
         "*",
-        "extra operator, missing operator, other operator, argument, wrong input, index, saturated",
+        # `scale` was added after the first run: half as many buckets are a division by half of the number.
+        "extra operator, missing operator, other operator, argument, wrong input, index, saturated, scale",
         also=(
             "count = count // 2\n        base = (relative > 0).long() * count\n        distance = relative.abs()",
             "distance = (-relative).clamp(min=0)",

@@ -211,9 +211,9 @@ AUDIO = (
     ),
     edit(
         "audio",
-        "weights normed as a whole",
+        "weights normed over the other dim",
         "self.v.norm(dim=(1, 2), keepdim=True)",
-        "self.v.norm(dim=(0, 1, 2), keepdim=True)",
+        "self.v.norm(dim=(0, 2), keepdim=True)",
         "linalg_vector_norm norm",
         "axis",
     ),

@@ -91,12 +91,41 @@ class KernelJudge:
         found = self._compare(index, func, ours, theirs)
         if found.verdict in ("wrong", "suspicious", "non-finite", "layout"):
             copied = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, (args, kwargs))
-            stale = found.verdict == "wrong" and any(self._is_former(func, mine) for mine in ours)
-            found = replace(found, call=(func, *copied), kind="stale" if stale else found.kind)
+            found = replace(found, call=(func, *copied))
+            if found.verdict == "wrong":
+                found = self._told(found, func, ours)
         for native in theirs:
             self._former[func, native.shape].append(_sample(native))
         self.verdicts[index] = found
         self._given = None
+
+    def _told(self, found: KernelVerdict, func: torch._ops.OpOverload, ours: list[torch.Tensor]) -> KernelVerdict:
+        """The verdict with what its numbers do not show: whose result it is, or of which memory it was made."""
+        if any(self._is_former(func, mine) for mine in ours):
+            return replace(found, kind="stale")
+        if self._ignores_strides(func, ours):
+            return replace(found, kind="permuted", reason=f"its input is read as if it were contiguous; {found.reason}")
+        return found
+
+    def _ignores_strides(self, func: torch._ops.OpOverload, ours: list[torch.Tensor]) -> bool:
+        """Whether PyTorch's kernel makes the same of inputs whose elements are taken in the order of memory."""
+        assert self._given is not None
+        args, kwargs = self._given
+        leaves = [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
+        if func._schema.is_mutable or not any(_in_memory_order(leaf) is not None for leaf in leaves):
+            return False
+        moved = tree_map(
+            lambda leaf: leaf if not isinstance(leaf, torch.Tensor) or (m := _in_memory_order(leaf)) is None else m, args
+        )
+        with self._native(), torch.no_grad():
+            made = results(func(*moved, **kwargs))
+        return any(
+            mine.shape == other.shape
+            and mine.is_floating_point()
+            and mine.numel() > 1
+            and judge(mine, hold(other, other.double()), noise=0.0).ok
+            for mine, other in zip(ours, made, strict=True)
+        )
 
     def _is_former(self, func: torch._ops.OpOverload, mine: torch.Tensor) -> bool:
         """Whether it is what an earlier call of the operator should have made."""
@@ -195,6 +224,17 @@ SEVERITY: tuple[Class, ...] = ("exact", "rounding", "layout", "suspicious", "non
 def results(tree: object) -> list[torch.Tensor]:
     """The tensors that an operator returned."""
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def _in_memory_order(tensor: torch.Tensor) -> torch.Tensor | None:
+    """A tensor's memory as a kernel sees it that takes it for contiguous; None if it is, or if there is too little."""
+    if tensor.layout != torch.strided or tensor.is_contiguous() or tensor.is_quantized:
+        return None
+    size = tensor.untyped_storage().nbytes() // tensor.element_size()
+    if size < tensor.storage_offset() + tensor.numel():
+        return None
+    steps = [math.prod(tensor.shape[dim + 1 :]) for dim in range(tensor.dim())]
+    return tensor.detach().as_strided(tensor.shape, steps, tensor.storage_offset())
 
 
 def _toward_zero(mine: torch.Tensor, native: torch.Tensor) -> bool:

@@ -20,8 +20,8 @@ Changed after a first run: in the BERT port whose positions start at two, `gathe
 since it is what reads them there (the first answer said so, and stays counted as a miss); and a fault that was planted
 too weakly to reach the end of float16 was planted anew, under another name, and keeps the first answer, a miss.
 A kernel that loses atomic additions at random loses three in ten, where it lost one in twenty at first. Of the third
-set: a fault that ended the run was planted anew under another name and keeps its first answer, a miss; `scale` counts as
-the kind where half as many buckets are made; and a backward kernel's module is `(model)`, where it runs."""
+set: a fault that ended the run was planted anew under another name and keeps its first answer, a miss; `scale` counts
+as the kind where half as many buckets are made; and a backward kernel's module is `(model)`, where it runs."""
 
 
 def record(outcomes: list[Outcome], folder: Path, *, whole: bool) -> None:

@@ -111,12 +111,9 @@ class KernelJudge:
         """Whether PyTorch's kernel makes the same of inputs whose elements are taken in the order of memory."""
         assert self._given is not None
         args, kwargs = self._given
-        leaves = [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
-        if func._schema.is_mutable or not any(_in_memory_order(leaf) is not None for leaf in leaves):
+        moved = tree_map(_in_memory_order, args)
+        if func._schema.is_mutable or all(a is b for a, b in zip(tree_leaves(moved), tree_leaves(args), strict=True)):
             return False
-        moved = tree_map(
-            lambda leaf: leaf if not isinstance(leaf, torch.Tensor) or (m := _in_memory_order(leaf)) is None else m, args
-        )
         with self._native(), torch.no_grad():
             made = results(func(*moved, **kwargs))
         return any(
@@ -226,15 +223,15 @@ def results(tree: object) -> list[torch.Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
-def _in_memory_order(tensor: torch.Tensor) -> torch.Tensor | None:
-    """A tensor's memory as a kernel sees it that takes it for contiguous; None if it is, or if there is too little."""
-    if tensor.layout != torch.strided or tensor.is_contiguous() or tensor.is_quantized:
-        return None
-    size = tensor.untyped_storage().nbytes() // tensor.element_size()
-    if size < tensor.storage_offset() + tensor.numel():
-        return None
-    steps = [math.prod(tensor.shape[dim + 1 :]) for dim in range(tensor.dim())]
-    return tensor.detach().as_strided(tensor.shape, steps, tensor.storage_offset())
+def _in_memory_order(leaf: object) -> object:
+    """A tensor's memory as a kernel sees it that takes it for contiguous; the leaf itself if that is nothing else."""
+    if not isinstance(leaf, torch.Tensor) or leaf.layout != torch.strided or leaf.is_quantized:
+        return leaf
+    size = leaf.untyped_storage().nbytes() // leaf.element_size()
+    if leaf.is_contiguous() or size < leaf.storage_offset() + leaf.numel():
+        return leaf
+    steps = [math.prod(leaf.shape[dim + 1 :]) for dim in range(leaf.dim())]
+    return leaf.detach().as_strided(leaf.shape, steps, leaf.storage_offset())
 
 
 def _toward_zero(mine: torch.Tensor, native: torch.Tensor) -> bool:

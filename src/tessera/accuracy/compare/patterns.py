@@ -39,7 +39,7 @@ class Clues:
 class Pattern:
     """kind: one word or two. where: which elements, in words. sure: it explains every wrong element.
 
-    partial: it says which of the `numel` elements are wrong, not how they became so.
+    partial: it says which of the `numel` elements are wrong or how each line is, not how they became so.
     """
 
     kind: str
@@ -126,27 +126,33 @@ def _offset(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern 
 
 
 def _by_line(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern | None:
-    """Scaled or moved by one number for each place along a dim, or for each row, as a forgotten scale or bias makes it.
+    """Scaled or moved by one number for each place along a dim, or each line, as a forgotten scale or bias makes it.
 
     In lines of a few elements such a number would be found by chance, and where few lines are wrong, which says more.
     """
     wrong = _wrong(got, expected, clues)
-    for dim in range(expected.dim()):
-        for name, dims in ((f"place along dim {dim}", _but(dim, expected)), (f"line along dim {dim}", (dim,))):
-            lines = wrong.movedim(dims, tuple(range(len(dims)))).flatten(0, len(dims) - 1) if dims else wrong
-            if not dims or lines[0].numel() < 2 or len(lines) < _LINE or float(lines.any(0).double().mean()) < 0.5:
-                continue
-            power = (expected * expected).sum(dims, keepdim=True)
-            factor = (got * expected).sum(dims, keepdim=True) / power.where(power > 0, 1.0)
-            if bool((factor != 0).all()) and agree(got, expected * factor, clues):
-                return Pattern(kind="scale", where=f"every {name} is scaled by a number of its own", sure=True)
-            if agree(got, expected + (got - expected).mean(dims, keepdim=True), clues):
-                return Pattern(kind="offset", where=f"every {name} is off by a number of its own", sure=True)
+    for name, dims in _lines(expected):
+        if float(wrong.movedim(dims, tuple(range(len(dims)))).flatten(0, len(dims) - 1).any(0).double().mean()) < 0.5:
+            continue
+        power = (expected * expected).sum(dims, keepdim=True)
+        factor = (got * expected).sum(dims, keepdim=True) / power.where(power > 0, 1.0)
+        if bool((factor != 0).all()) and agree(got, expected * factor, clues):
+            return Pattern(kind="scale", where=f"every {name} is scaled by a number of its own", sure=True)
+        if agree(got, expected + (got - expected).mean(dims, keepdim=True), clues):
+            return Pattern(kind="offset", where=f"every {name} is off by a number of its own", sure=True)
     return None
 
 
-def _but(dim: int, tensor: torch.Tensor) -> tuple[int, ...]:
-    return tuple(other for other in range(tensor.dim()) if other != dim)
+def _lines(tensor: torch.Tensor) -> list[tuple[str, tuple[int, ...]]]:
+    """Ways to cut a tensor into parts, those of few parts first: what they are called, and the dims of a part."""
+    rows = []
+    for dim, size in enumerate(tensor.shape):
+        others = tuple(other for other in range(tensor.dim()) if other != dim)
+        rows.append((size, f"place along dim {dim}", others))
+        rows.append((tensor.numel() // max(size, 1), f"line along dim {dim}", (dim,)))
+    return [
+        (name, dims) for count, name, dims in sorted(rows) if dims and count > 1 and tensor.numel() >= _LINE * count
+    ]
 
 
 def _vanished(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern | None:
@@ -353,7 +359,7 @@ WHOLE: tuple[Classifier, ...] = (
     _rounded, _by_line,
 )  # fmt: skip
 PLACED: tuple[Classifier, ...] = (_edge, _every_nth, _zero_part, _block)
-_PARTIAL = (_single, *PLACED)
+_PARTIAL = (_single, _by_line, *PLACED)
 
 
 def _any_but(mask: torch.Tensor, dim: int) -> torch.Tensor:

@@ -32,7 +32,6 @@ def measure(threads: Sequence[int], effort: Effort) -> list[dict[str, Any]]:
     tensors, numbers = [torch.empty(16) for _ in range(3)], (5, 7)
     arguments = (*tensors, *numbers)
     compiled = empty[(1,)](*arguments)
-    short = tessera.direct(empty)
     address, pack = compiled.function, make_packer(tuple(compiled.src.signature.values()))
     packed = pack(arguments)
     rows = []
@@ -40,7 +39,6 @@ def measure(threads: Sequence[int], effort: Effort) -> list[dict[str, Any]]:
         torch.set_num_threads(count)
         grid = (programs,)
         ways = {
-            "tessera.direct": lambda grid=grid: short[grid](*arguments),
             "Triton's own launch": lambda grid=grid: empty[grid](*arguments),
             "the operator library's": lambda grid=grid: library.launch(empty, grid, *arguments),
             "the runtime's, packing the arguments": lambda n=programs: pool.launch(address, pack(arguments), n, 1, 1),

@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from tessera.aten.capture import capture
     from tessera.aten.explain import explain_choice
     from tessera.aten.switch import disable, enable, use
-    from tessera.triton_cpu.direct import direct
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "capture", "check", "direct", "disable", "enable", "explain_choice", "use"]
+__all__ = ["__version__", "capture", "check", "disable", "enable", "explain_choice", "use"]
 
 
 def __getattr__(name: str) -> Any:
@@ -36,10 +35,6 @@ def __getattr__(name: str) -> Any:
         from tessera.aten.explain import explain_choice
 
         return explain_choice
-    if name == "direct":
-        from tessera.triton_cpu.direct import direct
-
-        return direct
     if name in ("enable", "disable", "use"):
         from tessera.aten import switch
 

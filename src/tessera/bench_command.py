@@ -6,12 +6,15 @@ import datetime
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from tessera import __version__
+from tessera.aten.measured import Table
+from tessera.aten.policy import ALWAYS
 from tessera.aten.store import Store, here, shipped, write_table
 from tessera.bench import anatomy, ops_page, pages
 from tessera.bench.about import about
@@ -48,9 +51,8 @@ def run_tune(config: TuneConfig, console: Console, *, table: Path | None) -> dic
     _tell(tuned, store, console)
     if table is not None:
         device = detect_cpu()
-        known = {(one.operator, one.place, one.threads): one for one in shipped(device.chip.name)}
-        known |= {(one.operator, one.place, one.threads): one for one in store.read(here(device))}
-        write_table(table, table_note(), known.values())
+        known = Table([*shipped(device.chip.name), *store.read(here(device))], "")
+        write_table(table, table_note(), known)
         console.print(f"wrote {table}", markup=False, soft_wrap=True)
     return {
         "measured": len(tuned.measurements), "operators": len({one.operator for one in tuned.measurements}),
@@ -59,13 +61,22 @@ def run_tune(config: TuneConfig, console: Console, *, table: Path | None) -> dic
     }  # fmt: skip
 
 
-def run_ops(config: OpsConfig, console: Console, *, out: Path | None, command: str) -> tuple[dict[str, Any], bool]:
-    """Measure, print the summary, write the page; the results, and whether all of ours could be measured."""
+def run_ops(
+    config: OpsConfig, console: Console, *, out: Path | None, command: str, keep: bool = False
+) -> tuple[dict[str, Any], bool]:
+    """Measure, print the summary, write the page; the results, and whether all of ours could be measured.
+
+    keep: what was measured goes into the store that the choice is made of. Errors: UsageError where ours is not run.
+    """
+    if keep and config.policy != ALWAYS:
+        raise UsageError(f"--keep stores how fast ours is, and --policy {config.policy} does not always run it")
+    write = partial(Store().write, here(detect_cpu())) if keep else None
     compiler = _compiler_note(config)
     warn_if_busy(console)
     note = about(command, config.threads, config.effort)
     with progress_bar(len(config.operators) + 1) as say:
-        found, ended = _until_interrupted(measure(replace(config, compiled=config.compiled and not compiler), say))
+        config = replace(config, compiled=config.compiled and not compiler)
+        found, ended = _until_interrupted(measure(config, say, write))
         slowest = anatomy.worst(row for row in found if "skipped" not in row)
         say("why the worst are slow")
         causes = list(anatomy.dissect(slowest, config))

@@ -351,6 +351,7 @@ def ops(
     threads: Threads = None,
     policy: Annotated[str, typer.Option(help="What our side runs: always, measured, or a table.")] = "always",
     compiled: Annotated[bool, typer.Option(help="Run Inductor's C++ as well, where it applies.")] = True,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep what is measured for the choice, as tune does.")] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the page: its data, its text and its plot.")
     ] = None,
@@ -363,7 +364,7 @@ def ops(
     \b
     Examples:
       tessera bench ops --out docs/results
-      tessera bench ops --only softmax --sizes tiny,small
+      tessera bench ops --only softmax --sizes tiny,small --keep
       tessera bench ops --policy measured --no-compiled --json measured.json
     """
     from tessera.bench.ops import OpsConfig
@@ -374,7 +375,8 @@ def ops(
         only=only, sizes=tuple(sizes.split(",")), threads=thread_counts(threads or default_threads()), policy=policy,
         compiled=compiled,
     )  # fmt: skip
-    results, complete = run_ops(config, Console(), out=out, command=shlex.join(["tessera", *sys.argv[1:]]))
+    typed = shlex.join(["tessera", *sys.argv[1:]])
+    results, complete = run_ops(config, Console(), out=out, command=typed, keep=keep)
     _write_json(json_file, results)
     raise typer.Exit(0 if complete else 1)
 

@@ -12,9 +12,11 @@ import torch
 from rich.console import Console
 
 from tessera import bench_command
+from tessera.aten.store import Store, here
 from tessera.bench import anatomy, ops, ops_page, pages
 from tessera.bench.ops import OpsConfig, family, measure
 from tessera.bench.turns import Effort
+from tessera.core.chips import detect_cpu
 from tessera.core.errors import UsageError
 
 SHORT = Effort(seconds=1e-4, rounds=2, settle_s=0.0)
@@ -25,6 +27,8 @@ ABOUT: dict[str, Any] = {
     },
     "versions": {"tessera": "0.1.0"},
 }  # fmt: skip
+
+ROOF = {"threads": 1, "matmul float32": 90.0, "matmul bfloat16": 400.0, "copy": 30.0}
 
 
 def row(operator: str, ratio: float, ours_us: float = 100.0, **more: Any) -> dict[str, Any]:
@@ -166,19 +170,37 @@ def test_every_compiled_operator_exists() -> None:
 def test_a_run_that_is_interrupted_writes_what_it_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def until_ctrl_c(config: OpsConfig, say: Any) -> Iterator[dict[str, Any]]:
+    def until_ctrl_c(config: OpsConfig, say: Any, keep: Any) -> Iterator[dict[str, Any]]:
         yield row("neg", 1.5)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(bench_command, "measure", until_ctrl_c)
-    roof = {"threads": 1, "matmul float32": 90.0, "matmul bfloat16": 400.0, "copy": 30.0}
-    monkeypatch.setattr(bench_command, "roofs", lambda threads: [roof])
+    monkeypatch.setattr(bench_command, "roofs", lambda threads: [ROOF])
     config = OpsConfig(only="*", threads=(1,), sizes=("small",), compiled=False, effort=SHORT)
     console = Console(width=200)
     written, complete = bench_command.run_ops(config, console, out=tmp_path, command="tessera bench ops")
     assert not complete and "Ended early: 1 of " in written["early"]
     assert written["early"] in (tmp_path / "ops-cpu.md").read_text()
     assert "neg" in capsys.readouterr().out
+
+
+def test_what_was_measured_is_kept_for_the_choice_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TESSERA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(bench_command, "roofs", lambda threads: [ROOF])
+    config = OpsConfig(only="hardswish", threads=(1,), sizes=("small",), compiled=False, effort=SHORT)
+    for keep in (False, True):
+        results, _ = bench_command.run_ops(config, Console(), out=None, command="tessera bench ops", keep=keep)
+        kept = Store().read(here(detect_cpu()))
+        assert len(kept) == (len(results["rows"]["values"]) if keep else 0)
+    assert {one.operator for one in kept} == {"hardswish", "hardswish_backward"}
+
+
+def test_what_does_not_always_run_ours_is_not_kept() -> None:
+    config = OpsConfig(only="hardswish", threads=(1,), sizes=("small",), policy="measured")
+    with pytest.raises(UsageError, match="--keep stores how fast ours is, and --policy measured does not always run"):
+        bench_command.run_ops(config, Console(), out=None, command="", keep=True)
 
 
 def test_what_is_compiled_for_comparison_is_compiled_each_time() -> None:

@@ -132,6 +132,11 @@ def test_crashes_of_pytorch_itself_are_not_held_against_ours() -> None:
     assert (result.unreached, result.failures) == (1, ["7 out=: ours crashed: SIGSEGV"])
 
 
+def test_sparse_results_are_measured_as_dense_ones() -> None:
+    result = worker.run_case(Case("sparse.sampled_addmm", "float32"), {}, sys.stderr)
+    assert result.passed and not result.failures
+
+
 def test_the_program_writes_its_page_and_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page, data = tmp_path / "page.md", tmp_path / "data.json"
     monkeypatch.setattr(sys, "argv", ["conformance", "--only", "neg", "--dtype", "int32", "--markdown", str(page),

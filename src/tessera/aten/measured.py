@@ -64,7 +64,7 @@ class Measurement:
 
 
 class Table:
-    """Measurements by operator. `source` says in words where they are from."""
+    """Measurements by operator; of two of one call the later counts. `source` says in words where they are from."""
 
     def __init__(self, measurements: Iterable[Measurement], source: str) -> None:
         self.source = source
@@ -114,10 +114,3 @@ class Table:
         if not any(one.ours and one.speed >= WORTH for one in rows):
             return f"nowhere faster: at best {max(rows, key=lambda one: one.speed)}"
         return ""
-
-
-def merged(first: Iterable[Measurement], then: Iterable[Measurement], source: str) -> Table:
-    """A table in which an operator's measurements of `then` take the place of those of `first`."""
-    newer = list(then)
-    replaced = {(one.operator, one.threads) for one in newer}
-    return Table([*(one for one in first if (one.operator, one.threads) not in replaced), *newer], source)

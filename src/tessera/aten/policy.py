@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from tessera.aten.classify import Place, place_of
-from tessera.aten.measured import THROUGH_US, Measurement, Table, merged
+from tessera.aten.measured import THROUGH_US, Measurement, Table
 from tessera.aten.store import Store, here, read_table, shipped, store_path
 from tessera.aten.vendor import WITHOUT_KERNEL
 from tessera.core.chips import detect_cpu
@@ -195,7 +195,7 @@ def _measured(path: Path, stamp: tuple[int, int]) -> Table:
     except UsageError as error:
         warnings.warn(f"measurements of this machine are left out: {error}", stacklevel=2)
         own = []
-    return merged(shipped(device.chip.name), own, f"{path}, then the table shipped for {device.chip.name}")
+    return Table([*shipped(device.chip.name), *own], f"{path}, then the table shipped for {device.chip.name}")
 
 
 def matching(kind: str, names: Names) -> frozenset[str]:

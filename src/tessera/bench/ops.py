@@ -17,11 +17,12 @@ from typing import Any
 import torch
 
 from tessera.aten.classify import work_of
+from tessera.aten.measured import Measurement
 from tessera.aten.policy import ALWAYS, Policy, make_policy
 from tessera.aten.switch import paused
 from tessera.bench.maker import NoSample
 from tessera.bench.markdown import significant, threads_text
-from tessera.bench.measure import NotTaken, Pair, all_ours, compare
+from tessera.bench.measure import NotTaken, Pair, all_ours, compare, measurement
 from tessera.bench.samples import DTYPES, SIZES, Sample, operators, samples
 from tessera.bench.select import fits
 from tessera.bench.turns import Effort, Side, take_turns
@@ -31,6 +32,7 @@ from tessera.core.measure import PROBES
 from tessera.ops.catalogue import ROWS
 
 Row = dict[str, Any]
+Keep = Callable[[Sequence[Measurement]], None]
 EFFORT = Effort(seconds=0.04, rounds=7, settle_s=0.003)
 SIZES_TIMED = ("small", "medium", "large")
 
@@ -70,16 +72,22 @@ class OpsConfig:
         return tuple(name for name in operators() if fits(name, self.only))
 
 
-def measure(config: OpsConfig, say: Callable[[str], None]) -> Iterator[Row]:
-    """The rows, each as soon as it is measured. A call that could not be measured has the reason under `skipped`."""
+def measure(config: OpsConfig, say: Callable[[str], None], keep: Keep | None = None) -> Iterator[Row]:
+    """The rows, each as soon as it is measured. A call that could not be measured has the reason under `skipped`.
+
+    keep: given what was measured of an operator when it is done, as `tessera tune` measures it.
+    """
     before = torch.get_num_threads()
     policy = make_policy(config.policy)
     try:
         with paused():
             for operator in config.operators:
                 say(operator)
+                found: list[Measurement] = []
                 for sample, reason in calls_of(operator, config.sizes):
-                    yield from [reason] if sample is None else _rows(sample, config, policy)
+                    yield from [reason] if sample is None else _rows(sample, config, policy, found)
+                if keep is not None:
+                    keep(found)
     finally:
         torch.set_num_threads(before)
 
@@ -97,7 +105,7 @@ def calls_of(operator: str, sizes: Sequence[str]) -> Iterator[tuple[Sample | Non
                 yield None, {**row, "layout": "", "skipped": str(error).splitlines()[0][:200]}
 
 
-def _rows(sample: Sample, config: OpsConfig, policy: Policy) -> Iterator[Row]:
+def _rows(sample: Sample, config: OpsConfig, policy: Policy, found: list[Measurement]) -> Iterator[Row]:
     row = {"family": family(sample.operator), **named(sample)}
     full_name = str(sample.variant.overload._name)
     for count in config.threads:
@@ -111,6 +119,7 @@ def _rows(sample: Sample, config: OpsConfig, policy: Policy) -> Iterator[Row]:
         except NotTaken as error:
             yield {**row, "skipped": f"PyTorch does not take it: {error}"}
             return
+        found.append(measurement(sample, pair))
         if pair.ours is None:
             yield {**row, "skipped": pair.failure}
             return

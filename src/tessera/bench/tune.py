@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from tessera.aten.measured import Measurement, Table, merged
+from tessera.aten.measured import Measurement, Table
 from tessera.aten.store import Origin, Store, here, shipped
 from tessera.aten.switch import paused
 from tessera.bench.maker import NoSample
@@ -90,7 +90,7 @@ def tune(config: TuneConfig, store: Store, say: Callable[[str], None]) -> Tuned:
 
 
 def _table(device: Device, own: Iterable[Measurement]) -> Table:
-    return merged(shipped(device.chip.name), own, "")
+    return Table([*shipped(device.chip.name), *own], "")
 
 
 def _in_order(config: TuneConfig, known: Sequence[Measurement]) -> tuple[str, ...]:

@@ -36,9 +36,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     ),
     "bench_command": frozenset({"core", "aten", "bench"}),
     "check_command": frozenset({"core", "aten", "accuracy", "bringup"}),
-    # The front of the package: `tessera.capture`, `tessera.check`, `tessera.direct`, `tessera.enable`,
-    # `tessera.disable`, `tessera.explain_choice`, `tessera.use`.
-    "__init__": frozenset({"aten", "accuracy", "triton_cpu"}),
+    # The front of the package: `tessera.capture`, `tessera.check`, `tessera.enable`, `tessera.disable`,
+    # `tessera.explain_choice`, `tessera.use`.
+    "__init__": frozenset({"aten", "accuracy"}),
 }
 
 # Lines that open the docstring of every folder's `__init__.py`, in this order.

@@ -24,11 +24,11 @@ def make_caller(signature: tuple[Any, ...], slow: Callable[..., None]) -> Callab
     """
     if any(isinstance(kind, tuple) for kind in signature):
         return slow
-    words = [len(signature), *(_word(kind) for kind in signature)]
+    words = [len(signature), *(word(kind) for kind in signature)]
     return bind(entries().call, (struct.pack(f"<{len(words)}q", *words), slow))
 
 
-def _word(kind: str) -> int:
+def word(kind: str) -> int:
     """What the native half does with an argument, and how many bits of 64 it must not use."""
     if kind == "constexpr":
         return caller_ir.SKIP

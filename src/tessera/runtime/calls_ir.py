@@ -39,6 +39,7 @@ _MODULE = """
 @name.data_ptr = internal global ptr null
 @name.is_cpu = internal global ptr null
 @name.calls = internal global ptr null
+@name.dtype = internal global ptr null
 
 declare ptr @PyBytes_AsString(ptr)
 declare ptr @PyTuple_GetItem(ptr, i64)
@@ -52,13 +53,14 @@ declare void @Py_DecRef(ptr)
 declare ptr @PyEval_SaveThread()
 declare void @PyEval_RestoreThread(ptr)
 
-; The pool to use from now on, what makes it ready and says its number of threads, and three names as Python strings.
-define void @tessera_use(ptr %pool, ptr %ready, ptr %data_ptr, ptr %is_cpu, ptr %calls) {
+; The pool to use from now on, what makes it ready and says its number of threads, and four names as Python strings.
+define void @tessera_use(ptr %pool, ptr %ready, ptr %data_ptr, ptr %is_cpu, ptr %calls, ptr %dtype) {
   store ptr %pool, ptr @pool
   store ptr %ready, ptr @ready
   store ptr %data_ptr, ptr @name.data_ptr
   store ptr %is_cpu, ptr @name.is_cpu
   store ptr %calls, ptr @name.calls
+  store ptr %dtype, ptr @name.dtype
   ret void
 }
 

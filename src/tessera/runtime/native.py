@@ -1,6 +1,6 @@
 """The native halves of the runtime, compiled once a process and made callable.
 
-In:  the LLVM IR of `pool_ir`, `calls_ir` and `caller_ir`.
+In:  the LLVM IR of `pool_ir`, `calls_ir`, `caller_ir` and `guard_ir`.
 Out: `native()`, and `bind`, which makes a function of Python out of one of the native ones.
 
 A function that `ctypes` calls costs 0.6 µs for seven arguments, one with the interpreter's own calling convention
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tessera.runtime import caller_ir, calls_ir, pool_ir
+from tessera.runtime import caller_ir, calls_ir, guard_ir, pool_ir
 from tessera.runtime.loader import LoadedKernel, load_all
 
 _METH_FASTCALL = 0x80
@@ -37,11 +37,12 @@ class Native:
     create: Callable[[int, int, bytes], int | None]
     relax: Callable[[int], int]
     work: Callable[[int, int], None]
-    use: Callable[[int | None, Any, str, str, str], None]
+    use: Callable[[int | None, Any, str, str, str, str], None]
     divert: Callable[[int], None]
     one: _MethodDef
     chain: _MethodDef
     call: _MethodDef
+    guarded: _MethodDef
     loaded: list[LoadedKernel]
 
 
@@ -53,12 +54,15 @@ def native() -> Native:
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     target = binding.Target.from_default_triple()
-    none, true = id(None), id(True)
-    parts = pool_ir.module_text(target.triple), calls_ir.module_text(none), caller_ir.module_text(none, true)
+    none, true, false = id(None), id(True), id(False)
+    parts = (
+        pool_ir.module_text(target.triple), calls_ir.module_text(none), caller_ir.module_text(none, true),
+        guard_ir.module_text(true, false),
+    )  # fmt: skip
     module = binding.parse_assembly("".join(parts))
     module.verify()
     obj = target.create_target_machine(opt=2, reloc="pic").emit_object(module)
-    names = pool_ir.EXPORTS + calls_ir.EXPORTS + caller_ir.EXPORTS
+    names = pool_ir.EXPORTS + calls_ir.EXPORTS + caller_ir.EXPORTS + guard_ir.EXPORTS
     loaded = load_all(obj, names)
     at = {name.removeprefix("tessera_"): kernel.address for name, kernel in zip(names, loaded, strict=True)}
     pointer, i64, any_object = ctypes.c_void_p, ctypes.c_int64, ctypes.py_object
@@ -66,18 +70,19 @@ def native() -> Native:
         create=ctypes.CFUNCTYPE(pointer, i64, i64, ctypes.c_char_p)(at["create"]),
         relax=ctypes.CFUNCTYPE(i64, i64)(at["relax"]),
         work=ctypes.CFUNCTYPE(None, pointer, i64)(at["work"]),
-        use=ctypes.PYFUNCTYPE(None, pointer, *[any_object] * 4)(at["use"]),
+        use=ctypes.PYFUNCTYPE(None, pointer, *[any_object] * 5)(at["use"]),
         divert=ctypes.CFUNCTYPE(None, i64)(at["divert"]),
         one=_MethodDef(b"launch", at["one"], _METH_FASTCALL, None),
         chain=_MethodDef(b"chain", at["chain"], _METH_FASTCALL, None),
         call=_MethodDef(b"call", at["call"], _METH_FASTCALL, None),
+        guarded=_MethodDef(b"guarded", at["guarded"], _METH_FASTCALL, None),
         loaded=loaded,
     )
 
 
-def bind(method: _MethodDef, state: Any) -> Callable[..., None]:
+def bind(method: _MethodDef, state: Any) -> Callable[..., Any]:
     """The native `method` as a function of Python that is handed `state` with every call and keeps it alive."""
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype, make.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
-    function: Callable[..., None] = make(ctypes.addressof(method), state, None)
+    function: Callable[..., Any] = make(ctypes.addressof(method), state, None)
     return function

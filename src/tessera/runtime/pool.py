@@ -143,7 +143,7 @@ def _ready() -> int:
 
 def _tell(address: int | None) -> None:
     """The native half keeps no references: a function of this module and names in its code live as long as it does."""
-    native().use(address, _ready, "data_ptr", "is_cpu", "calls")
+    native().use(address, _ready, "data_ptr", "is_cpu", "calls", "dtype")
 
 
 @functools.cache

@@ -49,8 +49,16 @@ def make_launcher(src: Any, metadata: Any) -> Callable[..., None]:
     """What Triton calls to launch one compiled kernel."""
     signature, assertions = tuple(src.signature.values()), metadata.assertions
     slow = CPULauncher(signature, assertions)
-    plain = not assertions and not descriptors.is_descriptor(signature)
-    return make_caller(signature, slow) if plain else slow
+    if assertions or descriptors.is_descriptor(signature):
+        return slow
+    # Triton's runtime imports this module.
+    from triton.runtime import driver
+
+    from tessera.triton_cpu import shortcut
+
+    if isinstance(driver.active, CPUDriver):
+        shortcut.install(getattr(src, "fn", None))
+    return make_caller(signature, slow)
 
 
 class CPULauncher:

@@ -41,11 +41,25 @@ class Ramp:
 
 
 @dataclass(frozen=True)
+class Places:
+    """What a vector of pointers is made of: base + index · scale_bytes, in the lanes' own integers.
+
+    exact: whether the sums of the index fit its type in all lanes; None: there are none, or they do.
+    """
+
+    base: V
+    index: V
+    scale_bytes: int
+    exact: V | None = None
+
+
+@dataclass(frozen=True)
 class Vector:
-    """One element a lane."""
+    """One element a lane; of pointers also how they came to be, where that is known."""
 
     value: V
     digit: Digit | None = field(default=None, compare=False)
+    places: Places | None = field(default=None, compare=False)
 
 
 Lanes = Union[Uniform, Ramp, Vector]  # noqa: UP007
@@ -152,11 +166,29 @@ def mul(b: Builder, x: Lanes, y: Lanes, width: int) -> Lanes:
 def add_pointer(b: Builder, pointer: Lanes, index: Lanes, scale_bytes: int, width: int) -> Lanes:
     """pointer + index · scale_bytes."""
     if isinstance(pointer, Vector) or isinstance(index, Vector):
-        return Vector(b.offset(to_vector(b, pointer, width), to_vector(b, index, width), scale_bytes))
+        steps = to_vector(b, index, width)
+        return Vector(
+            b.offset(to_vector(b, pointer, width), steps, scale_bytes), places=_places(b, pointer, steps, scale_bytes)
+        )
     moved = b.offset(first(pointer), first(index), scale_bytes)
     wide = b.cast("sext", step(index), I64)
     bytes_ = b.add(step(pointer), b.mul(wide, int_const(scale_bytes, I64)))
     return _ramp(b, moved, bytes_)
+
+
+def _places(b: Builder, pointer: Lanes, steps: V, scale_bytes: int) -> Places | None:
+    """What pointers are made of that lead `steps` on from others; None where their integers do not go together."""
+    if isinstance(pointer, Uniform):
+        return Places(pointer.value, steps, scale_bytes)
+    before = pointer.places if isinstance(pointer, Vector) else None
+    if before is None or before.scale_bytes != scale_bytes or before.index.type != steps.type:
+        return None
+    total = b.add(before.index, steps)
+    # A sum is wrong where its sign is that of neither term.
+    wrong = b.binary("and", b.binary("xor", total, before.index), b.binary("xor", total, steps))
+    fits = b.icmp("sge", wrong, b.splat(int_const(0, steps.type.with_lanes(0)), steps.type.lanes))
+    exact = fits if before.exact is None else b.binary("and", fits, before.exact)
+    return Places(before.base, total, scale_bytes, exact)
 
 
 def first(lanes: Uniform | Ramp) -> V:

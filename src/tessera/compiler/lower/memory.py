@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tessera.compiler.llvm.builder import I1, I64, Builder, LType, V, int_const
+from tessera.compiler.lower import masked, scattered
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, Vector, size_bytes, to_vector
 
 # Half precision moves as integers: where LLVM must take a masked access apart it would round every element through
@@ -52,10 +53,12 @@ def load(b: Builder, pointer: Lanes, mask: Lanes | None, other: Lanes | None, ty
     if apart and mask is None:
         assert isinstance(pointer, Ramp)
         return Vector(_load_apart(b, pointer.base, vector, apart))
-    lanes = to_vector(b, mask, width) if mask is not None else _all(width)
-    if apart and isinstance(mask, Vector):
+    lanes = to_vector(b, mask, width) if mask is not None else None
+    if apart and lanes is not None and isinstance(mask, Vector):
         return Vector(_load_apart_masked(b, pointer, lanes, passed, apart))
-    return Vector(_gather(b, to_vector(b, pointer, width), lanes, passed, align))
+    if isinstance(pointer, Vector):
+        return Vector(scattered.load(b, pointer, lanes, passed, align))
+    return Vector(masked.gather(b, to_vector(b, pointer, width), lanes or masked.everywhere(width), passed, align))
 
 
 def store(b: Builder, value: Lanes, pointer: Lanes, mask: Lanes | None, width: int, streaming: bool = False) -> None:
@@ -80,8 +83,11 @@ def store(b: Builder, value: Lanes, pointer: Lanes, mask: Lanes | None, width: i
         else:
             _store_contiguous(b, data, pointer.base, to_vector(b, mask, width), align, whole)
         return
-    lanes = to_vector(b, mask, width) if mask is not None else _all(width)
-    _masked(b, "masked.scatter", data, to_vector(b, pointer, width), lanes, align)
+    lanes = to_vector(b, mask, width) if mask is not None else None
+    if isinstance(pointer, Vector):
+        scattered.store(b, data, pointer, lanes, align)
+    else:
+        masked.scatter(b, data, to_vector(b, pointer, width), lanes or masked.everywhere(width), align)
 
 
 def _load_backwards(
@@ -109,10 +115,10 @@ def _load_contiguous(b: Builder, pointer: V, mask: V, passed: V, align: int) -> 
     plain = b.load(passed.type, pointer, align)
     b.branch(after)
     b.label(part)
-    masked = _masked_load(b, pointer, mask, passed, align)
+    some = masked.load(b, pointer, mask, passed, align)
     b.branch(after)
     b.label(after)
-    return b.emit(passed.type, f"phi {passed.type} [ {plain.ref}, %{whole} ], [ {masked.ref}, %{part} ]")
+    return b.emit(passed.type, f"phi {passed.type} [ {plain.ref}, %{whole} ], [ {some.ref}, %{part} ]")
 
 
 def _elements_apart(pointer: Lanes, type: LType, width: int) -> int:
@@ -154,7 +160,7 @@ def _load_apart_masked(b: Builder, pointer: Lanes, mask: V, passed: V, apart: in
     plain = _load_apart(b, pointer.base, passed.type, apart)
     b.branch(after)
     b.label(part)
-    gathered = _gather(b, to_vector(b, pointer, passed.type.lanes), mask, passed, size_bytes(passed.type))
+    gathered = masked.gather(b, to_vector(b, pointer, passed.type.lanes), mask, passed, size_bytes(passed.type))
     b.branch(after)
     b.label(after)
     return b.emit(passed.type, f"phi {passed.type} [ {plain.ref}, %{whole} ], [ {gathered.ref}, %{part} ]")
@@ -169,7 +175,7 @@ def _store_contiguous(
     store_whole(b, data, pointer, align)
     b.branch(after)
     b.label(part)
-    _masked(b, "masked.store", data, pointer, mask, align)
+    masked.store(b, data, pointer, mask, align)
     b.branch(after)
     b.label(after)
 
@@ -244,26 +250,3 @@ def is_nowhere(mask: Lanes | None) -> bool:
 
 def _contiguous(pointer: Lanes, type: LType) -> bool:
     return isinstance(pointer, Ramp) and pointer.step.const == size_bytes(type)
-
-
-def _all(width: int) -> V:
-    return V(LType("i1", width), "splat (i1 true)")
-
-
-def _masked_load(b: Builder, pointer: V, mask: V, passed: V, align: int) -> V:
-    symbol = f"llvm.masked.load.{passed.type.mangled}.p0"
-    b.declarations[symbol] = f"declare {passed.type} @{symbol}(ptr, {mask.type}, {passed.type})"
-    return b.emit(passed.type, f"call {passed.type} @{symbol}(ptr align {align} {pointer.ref}, {mask}, {passed})")
-
-
-def _gather(b: Builder, pointers: V, mask: V, passed: V, align: int) -> V:
-    symbol = f"llvm.masked.gather.{passed.type.mangled}.{pointers.type.mangled}"
-    b.declarations[symbol] = f"declare {passed.type} @{symbol}({pointers.type}, {mask.type}, {passed.type})"
-    pointer_text = f"{pointers.type} align {align} {pointers.ref}"
-    return b.emit(passed.type, f"call {passed.type} @{symbol}({pointer_text}, {mask}, {passed})")
-
-
-def _masked(b: Builder, name: str, data: V, pointer: V, mask: V, align: int) -> None:
-    symbol = f"llvm.{name}.{data.type.mangled}.{pointer.type.mangled}"
-    b.declarations[symbol] = f"declare void @{symbol}({data.type}, {pointer.type}, {mask.type})"
-    b.raw(f"call void @{symbol}({data}, {pointer.type} align {align} {pointer.ref}, {mask})")

@@ -1,0 +1,143 @@
+"""Loads and stores of lanes whose places only the running kernel knows: read from a table, or divided and put together.
+
+Such places are often neighbours all the same: a row of a flattened block, a page of a cache, most of a permutation that
+moves little. Or they are one place, as of a scale that many elements share. Looking takes a few instructions for a
+whole vector, fetching lane by lane dozens; so both are looked for first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tessera.compiler.llvm.builder import I1, I64, Builder, V, int_const
+from tessera.compiler.lower import masked
+from tessera.compiler.lower.lanes import Vector
+
+# Fewer lanes are fetched as quickly as they are looked at.
+_FEW_LANES = 4
+_POINTER_BITS = 64
+
+
+def load(b: Builder, pointers: Vector, mask: V | None, passed: V, align: int) -> V:
+    """Elements at `pointers` where `mask` holds, elsewhere `passed`."""
+    width = passed.type.lanes
+    lanes = mask if mask is not None else masked.everywhere(width)
+    if width < _FEW_LANES:
+        return masked.gather(b, pointers.value, lanes, passed, align)
+    look = _Look(b, pointers, mask)
+
+    def row() -> V:
+        first = look.first()
+        return b.load(passed.type, first, align) if mask is None else masked.load(b, first, lanes, passed, align)
+
+    def same() -> V:
+        one = b.splat(b.load(passed.type.with_lanes(0), look.first(), align), width)
+        return one if mask is None else b.select(lanes, one, passed)
+
+    def apart() -> V:
+        return masked.gather(b, look.all(), lanes, passed, align)
+
+    return _either(b, look.are_neighbours(align), row, lambda: _either(b, look.are_one(), same, apart))
+
+
+def store(b: Builder, data: V, pointers: Vector, mask: V | None, align: int) -> None:
+    """Write `data` at `pointers` where `mask` holds; of several lanes at one address the last one stays."""
+    width = data.type.lanes
+    lanes = mask if mask is not None else masked.everywhere(width)
+    if width < _FEW_LANES:
+        masked.scatter(b, data, pointers.value, lanes, align)
+        return
+    look = _Look(b, pointers, mask)
+
+    def row() -> None:
+        if mask is None:
+            b.store(data, look.first(), align)
+        else:
+            masked.store(b, data, look.first(), lanes, align)
+
+    b.either(look.are_neighbours(align), row, lambda: masked.scatter(b, data, look.all(), lanes, align))
+
+
+class _Look:
+    """How the lanes' places lie to each other, told by the integers that they are made of where those are known."""
+
+    def __init__(self, b: Builder, pointers: Vector, mask: V | None) -> None:
+        self._b = b
+        self._pointers = pointers
+        self._mask = mask
+        self._width = pointers.value.type.lanes
+        places = pointers.places
+        if places is None:
+            self._scale = 1
+            index = b.cast("ptrtoint", pointers.value, I64.with_lanes(self._width))
+        else:
+            self._scale = places.scale_bytes
+            index = places.index
+        self._index_of_first = b.extract(index, 0)
+        self._ahead = b.sub(index, b.splat(self._index_of_first, self._width))
+
+    def are_neighbours(self, size_bytes: int) -> V:
+        """Whether each lane that counts is one element ahead of the lane before it; also where none counts.
+
+        The first lane may be one that does not count: where all others are in line with it, its place is right too.
+        """
+        b = self._b
+        step, rest = divmod(size_bytes, self._scale)
+        if rest:
+            return V(I1, "false", 0)
+        found = self._all_ahead_by(step)
+        if self._ahead.type.bits == _POINTER_BITS:
+            return found
+        # What lies behind the largest integer is the smallest, in another place.
+        most = (1 << self._ahead.type.bits - 1) - 1 - step * (self._width - 1)
+        return b.binary("and", found, b.icmp("sle", self._index_of_first, int_const(most, self._index_of_first.type)))
+
+    def are_one(self) -> V:
+        """Whether some lanes count, and all that do are at the first one's place."""
+        found = self._all_ahead_by(0)
+        if self._mask is None:
+            return found
+        some = self._b.intrinsic("vector.reduce.or", I1, [self._mask], [self._mask.type])
+        return self._b.binary("and", found, some)
+
+    def _all_ahead_by(self, step: int) -> V:
+        b = self._b
+        wanted = b.constant_vector([lane * step for lane in range(self._width)], self._ahead.type.with_lanes(0))
+        found = b.icmp("eq", self._ahead, wanted)
+        places = self._pointers.places
+        if places is not None and places.exact is not None:
+            found = b.binary("and", found, places.exact)
+        if self._mask is not None:
+            found = b.binary("or", found, b.binary("xor", self._mask, masked.everywhere(self._width)))
+        return b.intrinsic("vector.reduce.and", I1, [found], [found.type])
+
+    def first(self) -> V:
+        """The address of the first lane."""
+        places = self._pointers.places
+        if places is None:
+            return self._b.extract(self._pointers.value, 0)
+        return self._b.offset(places.base, self._index_of_first, places.scale_bytes)
+
+    def all(self) -> V:
+        """Every lane's address, widened where it is used: LLVM makes that a part of the access then."""
+        b, places = self._b, self._pointers.places
+        if places is None or places.exact is not None:
+            return self._pointers.value
+        # Frozen, lest it be taken for the index that was widened before.
+        index = b.emit(places.index.type, f"freeze {places.index}")
+        return b.offset(b.splat(places.base, self._width), index, places.scale_bytes)
+
+
+def _either(b: Builder, condition: V, then: Callable[[], V], otherwise: Callable[[], V]) -> V:
+    """The value of one of two ways."""
+    labels, after = (b.fresh("then"), b.fresh("else")), b.fresh("after")
+    b.branch_if(condition, *labels)
+    found = []
+    for label, way in zip(labels, (then, otherwise), strict=True):
+        b.label(label)
+        value = way()
+        found.append((value, b.current))
+        b.branch(after)
+    b.label(after)
+    type = found[0][0].type
+    return b.emit(type, f"phi {type} " + ", ".join(f"[ {value.ref}, %{label} ]" for value, label in found))

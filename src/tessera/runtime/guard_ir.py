@@ -1,0 +1,240 @@
+"""The native half of a guarded launch, as LLVM IR text: one call looks at the arguments, packs them and runs the grid.
+
+In:  the state and helpers of `calls_ir` and `caller_ir`, whose module this one is a part of.
+Out: a function of Python:
+
+    tessera_guarded(x, y, z, enter hook, exit hook, *values)      True: it ran; False: it is not for these arguments
+
+Triton compiles a kernel for what it finds in its arguments: types, alignment, numbers that are 1 or a multiple of 16,
+constants. A guard is what must hold of a value for a compiled kernel to be the one that Triton would choose. The record
+is made of 64-bit words: how many values, words of packed arguments, the kernel's function, then two words a value,
+`slot << 32 | flags << 16 | 64 - bits << 8 | kind` with the kinds of `caller_ir`, and the address of an object: the type
+of a number, the dtype of a tensor, or the constant itself.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from tessera.runtime import caller_ir
+
+ALIGNED, UNALIGNED, NOT_ONE, WIDE = 1, 2, 4, 8
+"""Flags: a multiple of 16, none, a number that is not 1, a number that needs more than 32 bits."""
+
+LEADING = 5
+"""Arguments before the values: grid and hooks."""
+
+HEADER = 3
+"""Words of a record before its values."""
+
+EXPORTS = ("tessera_guarded",)
+
+
+def module_text(true: int, false: int) -> str:
+    """What is added to the module; `true` and `false` are the addresses of those two objects."""
+    words = {
+        "true": f"inttoptr (i64 {true} to ptr)", "false": f"inttoptr (i64 {false} to ptr)", "leading": LEADING,
+        "header": HEADER, "skip": caller_ir.SKIP, "pointer": caller_ir.POINTER, "aligned": ALIGNED,
+        "unaligned": UNALIGNED, "not_one": NOT_ONE, "wide": WIDE,
+    }  # fmt: skip
+    return functools.reduce(lambda text, word: text.replace(f"<{word}>", str(words[word])), words, _MODULE)
+
+
+_MODULE = """
+declare ptr @PyObject_Type(ptr)
+declare i32 @PyObject_RichCompareBool(ptr, ptr, i32)
+
+define internal i1 @same_type(ptr %value, ptr %type) {
+  %found = call ptr @PyObject_Type(ptr %value)
+  call void @Py_DecRef(ptr %found)
+  %same = icmp eq ptr %found, %type
+  ret i1 %same
+}
+
+; A constant: the object itself, or an equal one of its type.
+define internal i1 @same_constant(ptr %value, ptr %constant) {
+  %itself = icmp eq ptr %value, %constant
+  br i1 %itself, label %yes, label %look
+look:
+  %type = call ptr @PyObject_Type(ptr %constant)
+  call void @Py_DecRef(ptr %type)
+  %of.type = call i1 @same_type(ptr %value, ptr %type)
+  br i1 %of.type, label %compare, label %no
+compare:
+  %equal = call i32 @PyObject_RichCompareBool(ptr %value, ptr %constant, i32 2)
+  %failed = icmp slt i32 %equal, 0
+  br i1 %failed, label %error, label %answer
+answer:
+  %same = icmp eq i32 %equal, 1
+  ret i1 %same
+error:
+  call void @PyErr_Clear()
+  ret i1 0
+yes:
+  ret i1 1
+no:
+  ret i1 0
+}
+
+define internal i1 @has_dtype(ptr %value, ptr %dtype) {
+  %name = load ptr, ptr @name.dtype
+  %found = call ptr @PyObject_GetAttr(ptr %value, ptr %name)
+  %without = icmp eq ptr %found, null
+  br i1 %without, label %error, label %compare
+compare:
+  call void @Py_DecRef(ptr %found)
+  %same = icmp eq ptr %found, %dtype
+  ret i1 %same
+error:
+  call void @PyErr_Clear()
+  ret i1 0
+}
+
+; Whether a packed word is what the flags ask for.
+define internal i1 @is_as(i64 %word, i64 %flags) {
+  %low = and i64 %word, 15
+  %multiple = icmp eq i64 %low, 0
+  %single = icmp eq i64 %word, 1
+  %up = shl i64 %word, 32
+  %back = ashr i64 %up, 32
+  %short = icmp eq i64 %back, %word
+  %aligned.bit = and i64 %flags, <aligned>
+  %aligned.off = icmp eq i64 %aligned.bit, 0
+  %aligned = or i1 %aligned.off, %multiple
+  %unaligned.bit = and i64 %flags, <unaligned>
+  %unaligned.off = icmp eq i64 %unaligned.bit, 0
+  %odd = xor i1 %multiple, 1
+  %unaligned = or i1 %unaligned.off, %odd
+  %one.bit = and i64 %flags, <not_one>
+  %one.off = icmp eq i64 %one.bit, 0
+  %other = xor i1 %single, 1
+  %not.one = or i1 %one.off, %other
+  %wide.bit = and i64 %flags, <wide>
+  %wide.off = icmp eq i64 %wide.bit, 0
+  %long = xor i1 %short, 1
+  %wide = or i1 %wide.off, %long
+  %a = and i1 %aligned, %unaligned
+  %b = and i1 %not.one, %wide
+  %all = and i1 %a, %b
+  ret i1 %all
+}
+
+; Look at one value and pack it; 0 where its guard does not hold.
+define internal i1 @guard(ptr %value, i64 %how, ptr %object, ptr %args) {
+  %kind = and i64 %how, 255
+  %kind.word = and i64 %how, 65535
+  %flags.up = lshr i64 %how, 16
+  %flags = and i64 %flags.up, 255
+  %slot = lshr i64 %how, 32
+  %to = getelementptr i64, ptr %args, i64 %slot
+  switch i64 %kind, label %number [
+    i64 <skip>, label %constant
+    i64 <pointer>, label %tensor
+  ]
+constant:
+  %same = call i1 @same_constant(ptr %value, ptr %object)
+  ret i1 %same
+tensor:
+  %dtype.ok = call i1 @has_dtype(ptr %value, ptr %object)
+  br i1 %dtype.ok, label %take, label %no
+number:
+  %type.ok = call i1 @same_type(ptr %value, ptr %object)
+  br i1 %type.ok, label %take, label %no
+take:
+  %packed = call i1 @pack(ptr %value, i64 %kind.word, ptr %to)
+  br i1 %packed, label %look, label %no
+look:
+  %word = load i64, ptr %to
+  %fits = call i1 @is_as(i64 %word, i64 %flags)
+  ret i1 %fits
+no:
+  ret i1 0
+}
+
+define internal ptr @answer(ptr %object) {
+  call void @Py_IncRef(ptr %object)
+  ret ptr %object
+}
+
+; (x, y, z, enter hook, exit hook, values …)
+define ptr @tessera_guarded(ptr %self, ptr %given, i64 %count) {
+entry:
+  %bytes = call ptr @PyTuple_GetItem(ptr %self, i64 0)
+  %record = call ptr @PyBytes_AsString(ptr %bytes)
+  %expected = load i64, ptr %record
+  %slots.at = getelementptr i64, ptr %record, i64 1
+  %slots = load i64, ptr %slots.at
+  %fn.at = getelementptr i64, ptr %record, i64 2
+  %fn = load ptr, ptr %fn.at
+  %args = alloca i64, i64 %slots, align 16
+  %grid = alloca [3 x i64], align 16
+  %count.right = add i64 %expected, <leading>
+  %right = icmp eq i64 %count, %count.right
+  %diverted = load atomic i64, ptr @diverted monotonic, align 8
+  %straight = icmp eq i64 %diverted, 0
+  %here = and i1 %right, %straight
+  br i1 %here, label %hooks, label %no
+hooks:
+  %enter.at = getelementptr ptr, ptr %given, i64 3
+  %enter = load ptr, ptr %enter.at
+  %exit.at = getelementptr ptr, ptr %given, i64 4
+  %exit = load ptr, ptr %exit.at
+  %no.enter = call i1 @no_hook(ptr %enter)
+  %no.exit = call i1 @no_hook(ptr %exit)
+  %unhooked = and i1 %no.enter, %no.exit
+  br i1 %unhooked, label %dim, label %no
+dim:
+  %d = phi i64 [ 0, %hooks ], [ %d.next, %dim.fits ]
+  %d.at = getelementptr ptr, ptr %given, i64 %d
+  %d.value = load ptr, ptr %d.at
+  %d.to = getelementptr i64, ptr %grid, i64 %d
+  %d.ok = call i1 @whole(ptr %d.value, ptr %d.to)
+  br i1 %d.ok, label %dim.read, label %no
+dim.read:
+  %d.size = load i64, ptr %d.to
+  %d.fits = call i1 @dimension(i64 %d.size)
+  br i1 %d.fits, label %dim.fits, label %no
+dim.fits:
+  %d.next = add i64 %d, 1
+  %d.more = icmp slt i64 %d.next, 3
+  br i1 %d.more, label %dim, label %start
+start:
+  %any = icmp sgt i64 %expected, 0
+  br i1 %any, label %value, label %run
+value:
+  %i = phi i64 [ 0, %start ], [ %i.next, %held ]
+  %value.place = add i64 %i, <leading>
+  %value.at = getelementptr ptr, ptr %given, i64 %value.place
+  %object.given = load ptr, ptr %value.at
+  %pair = shl i64 %i, 1
+  %how.place = add i64 %pair, <header>
+  %how.at = getelementptr i64, ptr %record, i64 %how.place
+  %how = load i64, ptr %how.at
+  %object.at = getelementptr i64, ptr %how.at, i64 1
+  %object = load ptr, ptr %object.at
+  %holds = call i1 @guard(ptr %object.given, i64 %how, ptr %object, ptr %args)
+  br i1 %holds, label %held, label %no
+held:
+  %i.next = add i64 %i, 1
+  %more = icmp slt i64 %i.next, %expected
+  br i1 %more, label %value, label %run
+run:
+  %x = load i64, ptr %grid
+  %y.at = getelementptr i64, ptr %grid, i64 1
+  %y = load i64, ptr %y.at
+  %z.at = getelementptr i64, ptr %grid, i64 2
+  %z = load i64, ptr %z.at
+  %result = call ptr @run_grid(ptr %fn, ptr %args, i64 %x, i64 %y, i64 %z)
+  %failed = icmp eq ptr %result, null
+  br i1 %failed, label %error, label %done
+done:
+  call void @Py_DecRef(ptr %result)
+  %yes = call ptr @answer(ptr <true>)
+  ret ptr %yes
+error:
+  ret ptr null
+no:
+  %not = call ptr @answer(ptr <false>)
+  ret ptr %not
+}
+"""

@@ -20,7 +20,7 @@ from tessera.accuracy.compare.align import Pairs, Same, reshapes, same_results
 Cause = Literal["result", "argument", "extra", "missing", "replaced", "input", "weight", "output"]
 # How far a chain of operators without partners is followed.
 _MOST_STEPS = 200
-_TURNS = frozenset({"aten.t", "aten.transpose", "aten.permute", "aten.clone"})
+_TURNS = frozenset({"aten.t", "aten.transpose", "aten.permute"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,8 +310,10 @@ def _chain(edge: Edge, trace: Trace, partners: dict[int, int]) -> list[Op]:
 
 
 def _computing(ops: list[Op]) -> list[Op]:
-    """Those that do more than look at a tensor in another way, if there are any."""
-    return [op for op in ops if not reshapes(op) and op.short_name not in _TURNS] or ops
+    """Those that compute, if there are any; else those that turn a tensor, which say more than those that look at it."""
+    moving = [op for op in ops if not reshapes(op)] or ops
+    turning = [op for op in moving if op.short_name != "aten.clone"] or moving
+    return [op for op in turning if op.short_name not in _TURNS] or turning
 
 
 def _is_blank(op: Op) -> bool:

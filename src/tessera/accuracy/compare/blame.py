@@ -310,7 +310,7 @@ def _chain(edge: Edge, trace: Trace, partners: dict[int, int]) -> list[Op]:
 
 
 def _computing(ops: list[Op]) -> list[Op]:
-    """Those that compute, if there are any; else those that turn a tensor, which say more than those that look at it."""
+    """Those that compute, if there are any; else those that turn a tensor, which say more than views of it."""
     moving = [op for op in ops if not reshapes(op)] or ops
     turning = [op for op in moving if op.short_name != "aten.clone"] or moving
     return [op for op in turning if op.short_name not in _TURNS] or turning

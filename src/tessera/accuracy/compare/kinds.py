@@ -98,7 +98,7 @@ def _says_more(seen: Pattern, finding: Finding, ours: Op | None) -> bool:
         return False
     if finding.cause == "replaced" and seen.kind in _AMOUNTS:
         # By how much the result differs says more of factors and terms only.
-        return ours is not None and ours.short_name in _SCALES | _TERMS
+        return not seen.partial and ours is not None and ours.short_name in _SCALES | _TERMS
     return seen.kind not in _WEAK and not (seen.partial and finding.cause in _STRUCTURAL)
 
 

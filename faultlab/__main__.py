@@ -81,7 +81,11 @@ def _unseen(only: str, verbose: bool, folder: Path | None) -> None:
     from faultlab.unseen.cases import faulty as faulty_unseen
     from faultlab.unseen.table import record, words
 
-    cases = [case for case in (*faulty_unseen(), *clean_unseen()) if only in f"{case.name} {case.family} {case.dtype}"]
+    cases = [
+        case
+        for case in (*faulty_unseen(), *clean_unseen())
+        if only in f"{case.name} {case.family} {case.dtype} {case.set}"
+    ]
     outcomes = _run(cases, verbose, partial(record, folder=folder, whole=not only) if folder else None)
     Console().print(words(outcomes))
 
@@ -97,7 +101,7 @@ def _options() -> argparse.Namespace:
         "--faults", type=int, default=600, help="how many faulty cases, drawn from all; 0: none; -1: all"
     )
     parser.add_argument("--clean", type=int, default=300, help="how many clean runs")
-    parser.add_argument("--only", default="", help="only cases whose name, family or type contains this")
+    parser.add_argument("--only", default="", help="only cases whose name, family, type or set contains this")
     parser.add_argument("--out", type=Path, default=None, help="folder for check-lab.md and check-lab.json")
     parser.add_argument("--overhead", action="store_true", help="only measure what watching costs")
     parser.add_argument("--unseen", action="store_true", help="faults and models that the check was not made with")

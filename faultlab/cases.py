@@ -27,6 +27,7 @@ class Case:
     """One check to make. Truth: `module`, `operators` (`*` is any), `kinds`; all empty for a clean run.
 
     lines: where there are any, the culprit must be on one of these lines instead of in the module. steps: of training.
+    set: which of the unseen sets it is of.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Case:
     kinds: frozenset[str] = frozenset()
     steps: int = 0
     lines: frozenset[str] = frozenset()
+    set: str = ""
 
     @property
     def clean(self) -> bool:

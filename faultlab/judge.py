@@ -36,6 +36,7 @@ class Outcome:
     seconds: float
     said: str
     truth: str
+    set: str = ""
 
     @property
     def right(self) -> bool:
@@ -89,6 +90,7 @@ def run_case(case: Case) -> Outcome:
         seconds=round(seconds, 2),
         said=_portable(f"{result.verdict}: {culprit if culprit else result.reason}"),
         truth=f"{' '.join(sorted(case.lines)) or case.module} {sorted(case.kinds)}",
+        set=case.set,
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,26 +19,59 @@ from faultlab.unseen.edits_of_others import OF_OTHERS
 from faultlab.unseen.edits_of_sequences import OF_SEQUENCES
 from faultlab.unseen.harmless import HARMLESS, Harmless
 from faultlab.unseen.kernel_rows import KERNEL_ROWS, KernelRow
-from faultlab.unseen.ports import PORTS, TRAININGS, Port, Training, bert, gpt2, ids, llama, right_optimizer
+from faultlab.unseen.ports import (
+    PORTS,
+    TRAININGS,
+    MakeOptimizer,
+    Port,
+    Training,
+    bert,
+    gpt2,
+    ids,
+    llama,
+    right_optimizer,
+)
 from faultlab.unseen.program import lines_of, load
+from faultlab.unseen.third import harmless as third_harmless
+from faultlab.unseen.third import kernel_rows as third_kernels
+from faultlab.unseen.third import ports as third_ports
+from faultlab.unseen.third import trainings as third_trainings
+from faultlab.unseen.third.edits_of_attention import OF_ATTENTION
+from faultlab.unseen.third.edits_of_fields import OF_FIELDS
+from faultlab.unseen.third.edits_of_scans import OF_SCANS
 
 # Subjects that are run as they train.
-_TRAINED = ("lossy",)
+_TRAINED = ("lossy", third_trainings.SUBJECT)
 
 
 def faulty() -> Iterator[Case]:
-    """Every fault."""
-    yield from (_edited(row) for row in (*OF_SEQUENCES, *OF_IMAGES, *OF_OTHERS))
-    yield from (_in_kernel(row) for row in KERNEL_ROWS)
-    yield from (_ported(row) for row in PORTS)
-    yield from (_trained(row) for row in TRAININGS)
+    """Every fault of both sets."""
+    edits, third = (*OF_SEQUENCES, *OF_IMAGES, *OF_OTHERS), (*OF_SCANS, *OF_ATTENTION, *OF_FIELDS)
+    yield from _of("second", _faulty(edits, KERNEL_ROWS, PORTS, (_trained(row) for row in TRAININGS)))
+    trained = (_trained(row, third_trainings.SUBJECT, third_trainings.right) for row in third_trainings.TRAININGS)
+    yield from _of("third", _faulty(third, third_kernels.KERNEL_ROWS, third_ports.PORTS, trained))
 
 
 def clean() -> Iterator[Case]:
-    """Every clean run."""
-    yield from (_harmless(row) for row in HARMLESS)
+    """Every clean run of both sets."""
+    yield from _of("second", (_harmless(row) for row in HARMLESS))
     for name, make in (("llama", llama), ("bert", bert), ("gpt2", gpt2)):
-        yield from _clean_ports(name, make)
+        yield from _of("second", _clean_ports(name, make))
+    yield from _of("third", (_harmless(row) for row in third_harmless.HARMLESS))
+    yield from _of("third", (_clean_port(*row) for row in third_harmless.LIBRARY))
+
+
+def _of(made_for: str, cases: Iterable[Case]) -> Iterator[Case]:
+    return (replace(case, set=made_for) for case in cases)
+
+
+def _faulty(
+    edits: Iterable[Edit], kernels: Iterable[KernelRow], ports: Iterable[Port], trained: Iterable[Case]
+) -> Iterator[Case]:
+    yield from (_edited(row) for row in edits)
+    yield from (_in_kernel(row) for row in kernels)
+    yield from (_ported(row) for row in ports)
+    yield from trained
 
 
 def _made(subject: str, dtype: str, old: str = "", new: str = "") -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
@@ -106,15 +140,15 @@ def _ported(row: Port) -> Case:
     )
 
 
-def _trained(row: Training) -> Case:
+def _trained(row: Training, subject: str = "lossy", right: MakeOptimizer = right_optimizer) -> Case:
     def prepare() -> Prepared:
-        candidate, given = _made("lossy", "float32")
-        reference, _ = _made("lossy", "float32")
-        return Prepared(candidate, reference, given, optimizer=row.optimizer, reference_optimizer=right_optimizer)
+        candidate, given = _made(subject, "float32")
+        reference, _ = _made(subject, "float32")
+        return Prepared(candidate, reference, given, optimizer=row.optimizer, reference_optimizer=right)
 
     return Case(
         name=f"optimizer: {row.name}",
-        family="lossy",
+        family=subject,
         dtype="float32",
         backward=False,
         prepare=prepare,
@@ -147,3 +181,10 @@ def _clean_ports(name: str, make: Callable[..., nn.Module]) -> Iterator[Case]:
         "written-out attention, bfloat16", name, "bfloat16", False,
         lambda: prepared(make(attn_implementation="eager").bfloat16()),
     )  # fmt: skip
+
+
+def _clean_port(name: str, make: Callable[..., nn.Module], dtype: str, changed: dict[str, Any], backward: bool) -> Case:
+    def prepare() -> Prepared:
+        return Prepared(make(**changed).to(getattr(torch, dtype)), make(), ids())
+
+    return Case(name, make.__name__, dtype, backward, prepare)

@@ -30,11 +30,13 @@ class Harmless:
     whole: Callable[[nn.Module], nn.Module] | None = None
 
 
-def _channels_last(model: nn.Module) -> nn.Module:
+def channels_last(model: nn.Module) -> nn.Module:
+    """Weights in the other memory format."""
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _compiled(model: nn.Module) -> nn.Module:
+def compiled(model: nn.Module) -> nn.Module:
+    """The model traced and run by the compiler's plainest back end."""
     return torch.compile(model, backend="aot_eager")  # type: ignore[return-value]
 
 
@@ -51,11 +53,11 @@ _KERNELS = tuple(
     for dtype, backward in (("float32", subject not in ("quantized", "recurrent")), ("bfloat16", False))
 )
 _PLACES = (
-    Harmless("unet", "channels last", whole=_channels_last),
-    Harmless("unet", "channels last, bfloat16", dtype="bfloat16", whole=_channels_last, backward=True),
-    Harmless("vit", "compiled", whole=_compiled),
-    Harmless("gpt", "compiled", whole=_compiled),
-    Harmless("unet", "compiled", whole=_compiled),
+    Harmless("unet", "channels last", whole=channels_last),
+    Harmless("unet", "channels last, bfloat16", dtype="bfloat16", whole=channels_last, backward=True),
+    Harmless("vit", "compiled", whole=compiled),
+    Harmless("gpt", "compiled", whole=compiled),
+    Harmless("unet", "compiled", whole=compiled),
     Harmless("unet", "without oneDNN", context=without_library, backward=True),
     Harmless("vit", "without oneDNN, bfloat16", dtype="bfloat16", context=without_library),
     Harmless("recurrent", "without oneDNN", context=without_library),

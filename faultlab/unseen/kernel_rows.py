@@ -30,7 +30,8 @@ class KernelRow:
     named: str = ""
 
 
-def _row(subject: str, name: str, module: str, operator: str, kinds: str, change: Change, **more: Any) -> KernelRow:
+def made_row(subject: str, name: str, module: str, operator: str, kinds: str, change: Change, **more: Any) -> KernelRow:
+    """A row whose kinds are separated by commas."""
     return KernelRow(
         subject, name, module, operator, frozenset(kind.strip() for kind in kinds.split(",")), lambda: change, **more
     )
@@ -145,15 +146,15 @@ def _old() -> Change:
 
 
 KERNEL_ROWS = (
-    _row("graph", "the last block of 64 not written", "", "elu", "edge", _tail(0.0)),
-    _row(
+    made_row("graph", "the last block of 64 not written", "", "elu", "edge", _tail(0.0)),
+    made_row(
         "graph", "the last block of 64 is not a number", "norm", "native_layer_norm", "non-finite", _tail(float("nan"))
     ),
-    _row("recurrent", "the last block of 64 holds garbage", "gru", "tanh", "edge", _tail(3.5e4, 32)),
-    _row("vit", "every 17th row", "layers.0.fc1", "addmm", "stride", _rows_17),
-    _row("vit", "elements exchanged in pairs", "layers.0", "gelu", "permuted", _pairs),
-    _row("quantized", "clamped at 448", "a", "mul", "saturated", lambda out, args: out.clamp(-448, 448)),
-    _row(
+    made_row("recurrent", "the last block of 64 holds garbage", "gru", "tanh", "edge", _tail(3.5e4, 32)),
+    made_row("vit", "every 17th row", "layers.0.fc1", "addmm", "stride", _rows_17),
+    made_row("vit", "elements exchanged in pairs", "layers.0", "gelu", "permuted", _pairs),
+    made_row("quantized", "clamped at 448", "a", "mul", "saturated", lambda out, args: out.clamp(-448, 448)),
+    made_row(
         "vit",
         "truncated to bfloat16",
         "layers.1.fc2",
@@ -162,8 +163,8 @@ KERNEL_ROWS = (
         _truncated,
         dtype="bfloat16",
     ),
-    _row("gpt", "inputs cut to ten bits", "blocks.0.attn.wq", "mm", "short type, accuracy", _tf32),
-    _row(
+    made_row("gpt", "inputs cut to ten bits", "blocks.0.attn.wq", "mm", "short type, accuracy", _tf32),
+    made_row(
         "lossy",
         "small numbers flushed to zero",
         "",
@@ -174,7 +175,7 @@ KERNEL_ROWS = (
         backward=True,
         named="(model)",
     ),
-    _row(
+    made_row(
         "quantized",
         "sums kept in 16 bits",
         "a",
@@ -182,10 +183,10 @@ KERNEL_ROWS = (
         "overflow",
         lambda out, args: out.to(torch.int16).to(out.dtype),
     ),
-    _row("graph", "atomic additions lost at random", "att", "scatter_add", "non-deterministic", _lost_updates),
-    _row("vit", "the first row for all", "", "add", "repeated", _first_for_all),
-    _row("gpt", "the first half of the batch twice", "blocks.0.attn", "bmm", "repeated", _first_half_twice),
-    _row(
+    made_row("graph", "atomic additions lost at random", "att", "scatter_add", "non-deterministic", _lost_updates),
+    made_row("vit", "the first row for all", "", "add", "repeated", _first_for_all),
+    made_row("gpt", "the first half of the batch twice", "blocks.0.attn", "bmm", "repeated", _first_half_twice),
+    made_row(
         "moe",
         "variance with Bessel's correction",
         "layers.0.norm",
@@ -193,15 +194,15 @@ KERNEL_ROWS = (
         "scale, variant, accuracy",
         _bessel,
     ),
-    _row("recurrent", "a coarse approximation", "ahead", "sigmoid", "accuracy, short type", _coarse),
-    _row("lossy", "the end of the inner dim left out", "mix", "addmm", "incomplete", _short_depth),
-    _row("vit", "the last block of a sum left out", "", "sum", "incomplete", _short_sum),
-    _row("lossy", "the carry of a running sum lost", "", "cumsum", "incomplete, edge", _carry_lost),
-    _row("gpt", "a fast root", "blocks.1.ffn_norm", "rsqrt", "accuracy, short type", _fast_root),
-    _row("unet", "one channel", "down", "convolution", "block, single line", _channel),
-    _row("unet", "the border", "enter", "convolution", "edge", _border),
+    made_row("recurrent", "a coarse approximation", "ahead", "sigmoid", "accuracy, short type", _coarse),
+    made_row("lossy", "the end of the inner dim left out", "mix", "addmm", "incomplete", _short_depth),
+    made_row("vit", "the last block of a sum left out", "", "sum", "incomplete", _short_sum),
+    made_row("lossy", "the carry of a running sum lost", "", "cumsum", "incomplete, edge", _carry_lost),
+    made_row("gpt", "a fast root", "blocks.1.ffn_norm", "rsqrt", "accuracy, short type", _fast_root),
+    made_row("unet", "one channel", "down", "convolution", "block, single line", _channel),
+    made_row("unet", "the border", "enter", "convolution", "edge", _border),
     KernelRow("gpt", "the result of the call before", "blocks.0.ffn", "silu", frozenset({"stale"}), _old),
-    _row(
+    made_row(
         "moe",
         "values of the best in the other order",
         "layers.0.moe",
@@ -209,7 +210,7 @@ KERNEL_ROWS = (
         "permuted, shifted",
         lambda out, args: out.flip(-1),
     ),
-    _row(
+    made_row(
         "vit",
         "a gradient 1 % too small",
         "",
@@ -219,7 +220,7 @@ KERNEL_ROWS = (
         backward=True,
         named="layers.1",
     ),
-    _row(
+    made_row(
         "lossy",
         "factor of a derivative forgotten",
         "",

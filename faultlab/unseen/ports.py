@@ -79,7 +79,8 @@ class Port:
     change: Callable[[Any], None] | None = None
 
 
-def _port(name: str, make: Callable[..., nn.Module], module: str, operators: str, kinds: str, **more: Any) -> Port:
+def made_port(name: str, make: Callable[..., nn.Module], module: str, operators: str, kinds: str, **more: Any) -> Port:
+    """A row: operators separated by blanks, kinds by commas."""
     named = frozenset(f"aten.{operator}" for operator in operators.split())
     return Port(name, make, module, named, frozenset(kind.strip() for kind in kinds.split(",")), **more)
 
@@ -108,7 +109,7 @@ def _no_bias(model: Any) -> None:
 
 
 PORTS = (
-    _port(
+    made_port(
         "another base of rotation",
         llama,
         "model.model.rotary_emb",
@@ -116,7 +117,7 @@ PORTS = (
         "weight, argument",
         changed=(("rope_parameters", {"rope_type": "default", "rope_theta": 500000.0}),),
     ),
-    _port(
+    made_port(
         "another epsilon",
         llama,
         "model.model.layers.0.input_layernorm",
@@ -124,7 +125,7 @@ PORTS = (
         "eps",
         changed=(("rms_norm_eps", 1e-6),),
     ),
-    _port(
+    made_port(
         "queries in the order of pairs",
         llama,
         "model.model.layers.0.self_attn.q_proj",
@@ -132,8 +133,8 @@ PORTS = (
         "weight, permuted",
         change=_pairs_first,
     ),
-    _port("scaling of attention lost", llama, "model.model.layers.1.self_attn", "*", "scale", change=_scaling),
-    _port(
+    made_port("scaling of attention lost", llama, "model.model.layers.1.self_attn", "*", "scale", change=_scaling),
+    made_port(
         "a stored weight transposed",
         gpt2,
         "model.transformer.h.0.attn.c_proj",
@@ -142,8 +143,10 @@ PORTS = (
         change=_turned,
     ),
     # `gather` was added after the first run: it is what this model reads the positions with.
-    _port("positions from two", bert, "model.embeddings", "slice embedding gather", "weight, index", change=_positions),
-    _port(
+    made_port(
+        "positions from two", bert, "model.embeddings", "slice embedding gather", "weight, index", change=_positions
+    ),
+    made_port(
         "the other GELU",
         bert,
         "model.encoder.layer.0.intermediate.intermediate_act_fn",
@@ -151,7 +154,7 @@ PORTS = (
         "other operator, variant, extra operator",
         changed=(("hidden_act", "gelu_new"),),
     ),
-    _port("one row of a weight", bert, "model.encoder.layer.1.output.dense", "addmm", "weight", change=_no_bias),
+    made_port("one row of a weight", bert, "model.encoder.layer.1.output.dense", "addmm", "weight", change=_no_bias),
 )
 
 

@@ -45,7 +45,8 @@ def test_a_first_answer_stays(tmp_path: Path) -> None:
     record([replace(outcome, named=False)], tmp_path, whole=True)
     record([outcome], tmp_path, whole=True)
     written = json.loads((tmp_path / "check-unseen.json").read_text())
-    assert (written["first"]["named"], written["now"]["named"]) == (0, 1)
+    answers = written["second"]
+    assert (answers["first"]["named"], answers["now"]["named"]) == (0, 1)
     assert (
         "| quantized | float32 | zero point added | **missed** | right |" in (tmp_path / "check-unseen.md").read_text()
     )

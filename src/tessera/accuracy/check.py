@@ -30,7 +30,7 @@ from tessera.accuracy.capture.random import RandomTape
 from tessera.accuracy.capture.recorder import Observer
 from tessera.accuracy.capture.records import Trace
 from tessera.accuracy.capture.run import Job, MakeOptimizer, Setup, plain_descent, watch, watch_previous
-from tessera.accuracy.capture.state import main_type, types_like
+from tessera.accuracy.capture.state import main_type, moved, types_like
 from tessera.accuracy.compare.kernels import KernelJudge, KernelVerdict
 from tessera.accuracy.conclude import Evidence, conclude
 from tessera.accuracy.dumps import against_dump
@@ -72,6 +72,11 @@ class Plan:
     def previous(self, double: bool) -> Trace:
         """The candidate's call before the watched one."""
         return watch_previous(self.candidate, self.job, self.ours_double if double else self.ours, self.tape)
+
+    def moved(self, names: frozenset[str]) -> Trace:
+        """The candidate in float64, with the weights of these names moved by a rounding of their own type."""
+        with moved(self.candidate, names):
+            return self.watch_candidate(double=True)
 
     def keep(self, side: str, double: bool, indices: frozenset[int]) -> Keep:
         """Repeat a run (`candidate` or `reference`) for the full tensors of some operators."""

@@ -18,8 +18,8 @@ from tessera.accuracy.compare.blame import Comparison, Finding, Known, Site, sta
 from tessera.accuracy.compare.incomplete import incomplete
 from tessera.accuracy.compare.kernels import KernelVerdict
 from tessera.accuracy.compare.kinds import name_kind
-from tessera.accuracy.compare.noise import excusing
-from tessera.accuracy.compare.patterns import Clues, Pattern, classify
+from tessera.accuracy.compare.noise import excused_by_weights, excusing
+from tessera.accuracy.compare.patterns import Clues, Pattern, about_right, classify
 from tessera.accuracy.compare.precision import Careful, Losses, differs, relative, unit
 from tessera.accuracy.extremes import beyond_the_type, culprit_of
 from tessera.accuracy.picture import picture
@@ -27,11 +27,11 @@ from tessera.accuracy.result import CheckResult, Class, Exhibit, Layer, OpCall, 
 
 # Between two float64 runs of one computation: far above what float64 rounds, far below any fault worth the name.
 DOUBLE_TOLERANCE = 1e-9
-# A kernel whose elements are within this of what they should be approximates the right thing.
-_ABOUT = 1 / 16
 
 _STALE = Pattern(kind="stale", where="equals a result of the previous call", sure=True)
-_VIEWS = (".t", ".transpose", ".view", ".permute", ".expand", ".unsqueeze", ".slice", ".select", ".detach")
+_VIEWS = (
+    ".t", ".transpose", ".view", ".permute", ".expand", ".unsqueeze", ".squeeze", ".slice", ".select", ".detach",
+)  # fmt: skip
 
 
 class Zoom(Protocol):
@@ -42,6 +42,9 @@ class Zoom(Protocol):
 
     def previous(self, double: bool) -> Trace:
         """The candidate's call before the watched one."""
+
+    def moved(self, names: frozenset[str]) -> Trace:
+        """The candidate in float64, with the weights of these names moved by a rounding of their own type."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +200,7 @@ def _other_program(evidence: Evidence, zoom: Zoom) -> Found | None:
     pairs = align(ours, theirs, same)
     comparison = Comparison(ours, theirs, pairs, excusing(same, ours, theirs, pairs) if double else same)
     finding = comparison.find()
-    if finding is None:
+    if finding is None or (double and excused_by_weights(comparison, zoom.moved)):
         return None
     return _described(finding, comparison, zoom, double, "wrong")
 
@@ -353,11 +356,8 @@ def _kernel_pattern(row: KernelVerdict, got: torch.Tensor, expected: torch.Tenso
 
 
 def _poor(got: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Whether every element is about right: no fault of what is computed, but of how well."""
-    if not got.is_floating_point():
-        return False
-    off, size = (got.double() - expected.double()).abs(), expected.double().abs()
-    return bool((off <= _ABOUT * (size + size.mean())).all())
+    """Whether every element of a floating result is about right."""
+    return got.is_floating_point() and about_right(got.double(), expected.double())
 
 
 def _rounding(tensor: torch.Tensor) -> float:

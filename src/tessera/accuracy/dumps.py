@@ -284,3 +284,7 @@ class _Shelf:
     def previous(self, double: bool) -> Trace:
         """Dumps have none."""
         return Trace() if isinstance(self._ours, Dump) else cast(Trace, self._ours.previous(double))
+
+    def moved(self, names: frozenset[str]) -> Trace:
+        """A dump cannot be run again."""
+        return Trace() if isinstance(self._ours, Dump) else cast(Trace, self._ours.moved(names))

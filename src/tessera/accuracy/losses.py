@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tessera.accuracy.capture.state import neighbours
 from tessera.accuracy.capture.store import INDEX, read_dump
 from tessera.accuracy.capture.value import scalar_of
 from tessera.accuracy.student import t_quantile
@@ -218,9 +219,7 @@ def rounding_spread(
 def _nudge(module: nn.Module, generator: torch.Generator) -> None:
     for weight in module.parameters():
         if weight.is_floating_point():
-            up = torch.rand(weight.shape, generator=generator).to(weight.device) < 0.5
-            # A whole rounding step: half of one would be rounded away.
-            weight.mul_(torch.where(up, 1.0, -1.0).mul(torch.finfo(weight.dtype).eps).add(1).to(weight.dtype))
+            weight.copy_(neighbours(weight, generator))
 
 
 # --- files ---

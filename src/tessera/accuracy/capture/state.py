@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -45,6 +45,28 @@ def lent(
         for tensor, data in tensors.values():
             if not torch.equal(tensor, data):
                 tensor.copy_(data)
+
+
+@contextmanager
+def moved(model: nn.Module, names: Collection[str]) -> Iterator[None]:
+    """Within it every element of the weights of these names is a neighbour of what it was."""
+    generator = torch.Generator().manual_seed(0)
+    chosen = [weight for name, weight in model.named_parameters() if name in names and weight.is_floating_point()]
+    kept = [weight.data for weight in chosen]
+    try:
+        for weight in chosen:
+            weight.data = neighbours(weight.data, generator)
+        yield
+    finally:
+        for weight, data in zip(chosen, kept, strict=True):
+            weight.data = data
+
+
+def neighbours(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Each element one rounding step of its type larger or smaller, at random: as much as rounding anew would do."""
+    up = torch.rand(tensor.shape, generator=generator).to(tensor.device) < 0.5
+    # A whole rounding step: half of one would be rounded away.
+    return tensor * torch.where(up, 1.0, -1.0).mul(torch.finfo(tensor.dtype).eps).add(1).to(tensor.dtype)
 
 
 def _copied(value: object) -> object:

@@ -21,7 +21,7 @@ import torch
 
 from tessera.accuracy.capture.chunks import BUCKETS
 from tessera.accuracy.capture.records import Edge, Final, ModuleCall, Op, Trace
-from tessera.accuracy.capture.value import Spread, Value
+from tessera.accuracy.capture.value import Below, Spread, Value
 from tessera.core.errors import MissingDependency, UsageError
 
 FORMAT = 3
@@ -43,6 +43,7 @@ create table final (stream text, record text);
 create table tensor (stream text, op integer, position integer, file text, whole integer);
 create table kernel (idx integer, verdict text, ratio real, reason text);
 create table spread (value integer primary key, record text, sketches blob);
+create table below (value integer primary key, marks integer, mark real, norm real, sketch blob);
 """
 
 
@@ -163,6 +164,9 @@ class Writer:
         self._values[id(value)] = (number, value)
         if value.spread is not None:
             self._base.execute("insert into spread values (?, ?, ?)", (number, *_spread_row(value.spread)))
+        if (below := value.below) is not None:
+            told = (number, below.marks, below.mark, below.norm, below.sketch.tobytes())
+            self._base.execute("insert into below values (?, ?, ?, ?, ?)", told)
         return number
 
     def _shard_name(self) -> str:
@@ -244,7 +248,9 @@ def _read(folder: Path, base: sqlite3.Connection) -> Dump:
             "read it with the version that wrote it, or make it again"
         )
     spreads = _spreads(base)
-    values = {row[0]: _value_from(row, spreads.get(row[0])) for row in base.execute("select * from value")}
+    belows = _belows(base)
+    rows = base.execute("select * from value")
+    values = {row[0]: _value_from(row, spreads.get(row[0]), belows.get(row[0])) for row in rows}
     streams: dict[str, Trace] = {}
     for stream, record in base.execute("select stream, record from op order by stream, idx"):
         streams.setdefault(stream, Trace()).ops.append(_op_from(json.loads(record), values))
@@ -266,7 +272,7 @@ def _spread_row(spread: Spread) -> tuple[str, bytes]:
 
 def _spreads(base: sqlite3.Connection) -> dict[int, Spread]:
     """How tensors lie on several ranks; dumps of older versions do not say."""
-    if not base.execute("select 1 from sqlite_master where name = 'spread'").fetchone():
+    if not _has(base, "spread"):
         return {}
     found = {}
     for number, record, sketches in base.execute("select * from spread"):
@@ -282,7 +288,22 @@ def _spreads(base: sqlite3.Connection) -> dict[int, Spread]:
     return found
 
 
-def _value_from(row: Sequence[Any], spread: Spread | None) -> Value:
+def _belows(base: sqlite3.Connection) -> dict[int, Below]:
+    """What lies beside marks; dumps of older versions do not say."""
+    if not _has(base, "below"):
+        return {}
+    return {
+        number: Below(marks=marks, mark=mark, norm=norm, sketch=np.frombuffer(sketch, dtype=np.float64))
+        for number, marks, mark, norm, sketch in base.execute("select * from below")
+    }
+
+
+def _has(base: sqlite3.Connection, table: str) -> bool:
+    query = "select 1 from sqlite_master where name = ?"
+    return base.execute(query, (table,)).fetchone() is not None
+
+
+def _value_from(row: Sequence[Any], spread: Spread | None, below: Below | None) -> Value:
     return Value(
         dtype=row[1],
         shape=tuple(json.loads(row[2])),
@@ -295,6 +316,7 @@ def _value_from(row: Sequence[Any], spread: Spread | None) -> Value:
         infs=row[8],
         sketch=np.frombuffer(row[9], dtype=np.float64),
         spread=spread,
+        below=below,
     )
 
 

@@ -29,6 +29,7 @@ from tessera.accuracy.capture.chunks import (
     Chunks,
     bytes_of,
     check_of,
+    chunks_of,
     signed_sums,
     signs,
 )
@@ -39,6 +40,23 @@ _LARGEST = 1e150
 # Sums of squares between these are right in float32.
 _SAFE_POWER = (1e-24, 1e30)
 _HOST = torch.device("cpu")
+# Marks are at least so large, within this factor of the largest, and so many times larger than all other numbers.
+_MARK, _ALIKE, _GAP = 1e3, 8, 125
+_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Below:
+    """The numbers of a tensor that are not marks far beyond all others, such as a mask adds to what it hides.
+
+    Beside -1e9 or the end of a type nothing else would be seen in the whole's norm. marks: how many there are; mark:
+    the size of the largest. sketch, norm: as of a whole tensor, with zeros for the marks.
+    """
+
+    marks: int
+    mark: float
+    sketch: np.ndarray
+    norm: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +82,8 @@ class Value:
 
     digest: a checksum of its bits in logical order, in 64 bits. sketch: float64[61] over the finite elements. norm:
     their Euclidean norm. largest: of the absolute values of a float64 tensor, which tells whether a shorter type would
-    hold them; not a number for other types. nans, infs: how many. spread: in a run on several ranks.
+    hold them; not a number for other types. nans, infs: how many. spread: in a run on several ranks. below: of a tensor
+    with marks.
     """
 
     dtype: str
@@ -77,6 +96,7 @@ class Value:
     nans: int
     infs: int
     spread: Spread | None = None
+    below: Below | None = None
 
     @property
     def numel(self) -> int:
@@ -113,7 +133,22 @@ def value_of(tensor: torch.Tensor) -> Value:
         largest=float(chunks.largest.max(initial=0.0)) if flat.dtype == torch.float64 else math.nan,
         nans=sum(nans for nans, _ in cleaned),
         infs=sum(infs for _, infs in cleaned),
+        below=_below(flat, float(chunks.largest.max(initial=0.0))) if plain.is_floating_point() else None,
     )
+
+
+def _below(flat: torch.Tensor, largest: float) -> Below | None:
+    """What is not a mark, if there are marks and something else."""
+    if largest < _MARK:
+        return None
+    wide = flat.cpu().double().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp(-_LARGEST, _LARGEST)
+    size = wide.abs()
+    mark = float(size.max())
+    marked = size >= mark / _ALIKE
+    rest = chunks_of(wide.masked_fill(marked, 0.0))
+    if not 0 < rest.largest.max() <= mark / _GAP:
+        return None
+    return Below(marks=int(marked.sum()), mark=mark, sketch=_sketch(rest), norm=_norm(rest))
 
 
 def _flat(tensor: torch.Tensor) -> torch.Tensor:
@@ -197,5 +232,24 @@ def _length(vector: np.ndarray) -> float:
 
 
 def close(a: Value, b: Value, tolerance: float) -> bool:
-    """Whether two values are equal up to `tolerance` times their norm (0: to the last bit of the sketch)."""
-    return distance(a, b) <= tolerance * max(a.norm, b.norm)
+    """Whether two values are equal up to `tolerance` times their norm (0: to the last bit of the sketch).
+
+    Where both have the same marks, that holds of the numbers beside them as well.
+    """
+    if distance(a, b) > tolerance * max(a.norm, b.norm):
+        return False
+    if a.below is None or b.below is None or a.below.marks != b.below.marks:
+        return True
+    norm = max(a.below.norm, b.below.norm)
+    return _length(a.below.sketch - b.below.sketch) <= tolerance * norm + max(_taken_back(a), _taken_back(b))
+
+
+def _taken_back(value: Value) -> float:
+    """How far numbers beside marks may be off because a mark was added to them and taken from them again.
+
+    Nothing but zero comes back from a mark whose rounding is larger than they are.
+    """
+    below = value.below
+    assert below is not None
+    each, root = 4 * _ROUNDOFF.get(value.dtype, 0.0) * below.mark, math.sqrt(max(value.numel - below.marks, 1))
+    return each * root if each * root < below.norm else 0.0

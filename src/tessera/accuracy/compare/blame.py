@@ -9,17 +9,18 @@ the unpaired operators on the way tell which.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from tessera.accuracy.capture.records import Edge, Final, Op, Trace
-from tessera.accuracy.capture.value import Value
+from tessera.accuracy.capture.value import Value, scalar_of
 from tessera.accuracy.compare.align import Pairs, Same, reshapes, same_results
 
 Cause = Literal["result", "argument", "extra", "missing", "replaced", "input", "weight", "output"]
 # How far a chain of operators without partners is followed.
 _MOST_STEPS = 200
+_TURNS = frozenset({"aten.t", "aten.transpose", "aten.permute"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,10 @@ class Comparison:
         other = ours.name != theirs.name or ours.name.startswith("input")
         if other and ours.name and theirs.name and ours.value in self.known:
             return replace(base, detail=self._wiring(ours, theirs))
-        return replace(base, cause="weight", detail=f"{ours.name or theirs.name}")
+        if not ours.name and not theirs.name and ours.value.numel == theirs.value.numel == 1:
+            mine, wanted = f"{scalar_of(ours.value):.6g}", f"{scalar_of(theirs.value):.6g}"
+            return replace(base, cause="argument", changed=(("constant", mine, wanted),))
+        return replace(base, cause="weight", detail=ours.name or theirs.name or "a constant")
 
     def _explain_wiring(self, ours: Edge, theirs: Edge, op: Op, base: Finding) -> Finding:
         """One of the reference's values was read for another, perhaps for an operator that the reference lacks."""
@@ -231,18 +235,17 @@ class Comparison:
 
     def _explain_chains(self, added: list[Op], left_out: list[Op], base: Finding) -> Finding:
         """By the operators without partners on the way to a tensor, in the candidate and in the reference."""
+        if left_out and all(_is_blank(op) for op in added):
+            return replace(base, cause="missing", op=None, expected=_most_telling(left_out).index)
         if not left_out:
-            return replace(base, cause="extra", op=self._first_foreign(added).index, expected=None)
-        if not added:
-            # The last one is what the rest led to: of a mask that is made and applied, the application.
-            telling = [op for op in left_out if not reshapes(op)] or left_out
-            telling = [op for op in telling if op.short_name != "aten.clone"] or telling
-            return replace(base, cause="missing", op=None, expected=telling[-1].index)
+            return replace(base, cause="extra", op=self._first_foreign(_computing(added)).index, expected=None)
         twins = [(a, b) for a in added for b in left_out if a.name == b.name and len(a.inputs) == len(b.inputs)]
         for ours, theirs in twins:
             if all(self.same(a.value, b.value) for a, b in zip(ours.inputs, theirs.inputs, strict=True)):
                 changed = changed_arguments(ours, theirs)
                 return replace(base, cause="argument", op=ours.index, expected=theirs.index, changed=changed)
+        if lacking := _beyond(left_out, added):
+            return replace(base, cause="missing", op=None, expected=_most_telling(lacking).index)
         guilty = self._first_foreign(added)
         twin = next((b for a, b in twins if a is guilty), left_out[0])
         return replace(base, cause="replaced", op=guilty.index, expected=twin.index)
@@ -304,6 +307,42 @@ def _chain(edge: Edge, trace: Trace, partners: dict[int, int]) -> list[Op]:
             found[producer] = trace.ops[producer]
             waiting += trace.ops[producer].inputs
     return [found[index] for index in sorted(found)]
+
+
+def _computing(ops: list[Op]) -> list[Op]:
+    """Those that compute, if there are any; else those that turn a tensor, which say more than views of it."""
+    moving = [op for op in ops if not reshapes(op)] or ops
+    turning = [op for op in moving if op.short_name != "aten.clone"] or moving
+    return [op for op in turning if op.short_name not in _TURNS] or turning
+
+
+def _is_blank(op: Op) -> bool:
+    """Whether it hands out zeros for what nothing computes, as PyTorch does for gradients that nothing has."""
+    return op.short_name in ("aten.zeros", "aten.new_zeros") and not op.inputs
+
+
+def _most_telling(left_out: list[Op]) -> Op:
+    """The operator by which a chain of missing ones is known.
+
+    The last one is what the rest led to: of a mask that is made and applied, the application. A gradient that is not
+    computed ends where its forward pass was cut, which is where its chain begins.
+    """
+    telling = _computing(left_out)
+    return telling[0] if telling[0].phase == "backward" else telling[-1]
+
+
+def _beyond(left_out: list[Op], added: list[Op]) -> list[Op]:
+    """What the reference computes besides all that the candidate does as well; nothing if the candidate has more."""
+    names = Counter(op.name for op in _computing(added))
+    if names - Counter(op.name for op in left_out):
+        return []
+    rest = []
+    for op in reversed(_computing(left_out)):
+        if names[op.name]:
+            names[op.name] -= 1
+        else:
+            rest.append(op)
+    return rest[::-1]
 
 
 def _moves(op: Op) -> bool:

@@ -91,12 +91,38 @@ class KernelJudge:
         found = self._compare(index, func, ours, theirs)
         if found.verdict in ("wrong", "suspicious", "non-finite", "layout"):
             copied = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, (args, kwargs))
-            stale = found.verdict == "wrong" and any(self._is_former(func, mine) for mine in ours)
-            found = replace(found, call=(func, *copied), kind="stale" if stale else found.kind)
+            found = replace(found, call=(func, *copied))
+            if found.verdict == "wrong":
+                found = self._told(found, func, ours)
         for native in theirs:
             self._former[func, native.shape].append(_sample(native))
         self.verdicts[index] = found
         self._given = None
+
+    def _told(self, found: KernelVerdict, func: torch._ops.OpOverload, ours: list[torch.Tensor]) -> KernelVerdict:
+        """The verdict with what its numbers do not show: whose result it is, or of which memory it was made."""
+        if any(self._is_former(func, mine) for mine in ours):
+            return replace(found, kind="stale")
+        if self._ignores_strides(func, ours):
+            return replace(found, kind="permuted", reason=f"its input is read as if it were contiguous; {found.reason}")
+        return found
+
+    def _ignores_strides(self, func: torch._ops.OpOverload, ours: list[torch.Tensor]) -> bool:
+        """Whether PyTorch's kernel makes the same of inputs whose elements are taken in the order of memory."""
+        assert self._given is not None
+        args, kwargs = self._given
+        moved = tree_map(_in_memory_order, args)
+        if func._schema.is_mutable or all(a is b for a, b in zip(tree_leaves(moved), tree_leaves(args), strict=True)):
+            return False
+        with self._native(), torch.no_grad():
+            made = results(func(*moved, **kwargs))
+        return any(
+            mine.shape == other.shape
+            and mine.is_floating_point()
+            and mine.numel() > 1
+            and judge(mine, hold(other, other.double()), noise=0.0).ok
+            for mine, other in zip(ours, made, strict=True)
+        )
 
     def _is_former(self, func: torch._ops.OpOverload, mine: torch.Tensor) -> bool:
         """Whether it is what an earlier call of the operator should have made."""
@@ -195,6 +221,17 @@ SEVERITY: tuple[Class, ...] = ("exact", "rounding", "layout", "suspicious", "non
 def results(tree: object) -> list[torch.Tensor]:
     """The tensors that an operator returned."""
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def _in_memory_order(leaf: object) -> object:
+    """A tensor's memory as a kernel sees it that takes it for contiguous; the leaf itself if that is nothing else."""
+    if not isinstance(leaf, torch.Tensor) or leaf.layout != torch.strided or leaf.is_quantized:
+        return leaf
+    size = leaf.untyped_storage().nbytes() // leaf.element_size()
+    if leaf.is_contiguous() or size < leaf.storage_offset() + leaf.numel():
+        return leaf
+    steps = [math.prod(leaf.shape[dim + 1 :]) for dim in range(leaf.dim())]
+    return leaf.detach().as_strided(leaf.shape, steps, leaf.storage_offset())
 
 
 def _toward_zero(mine: torch.Tensor, native: torch.Tensor) -> bool:

@@ -61,6 +61,8 @@ _LARGEST_EPS = 1e-2
 _WEAK = frozenset({"values", "block", "shape", "repeated"})
 # Where elements are wrong says less than which operator is missing, another one, or reads the wrong thing.
 _STRUCTURAL = frozenset({"missing", "replaced", "input"})
+_AMOUNTS = frozenset({"scale", "offset", "sign"})
+_TERMS = frozenset({"aten.add", "aten.sub", "aten.add_", "aten.sub_", "aten.rsub", "aten.neg"})
 
 
 def name_kind(
@@ -91,6 +93,12 @@ def _says_more(seen: Pattern, finding: Finding, ours: Op | None) -> bool:
     if finding.cause == "extra" and seen.partial:
         # Something was added that changes a part of a tensor: which part says more than what it was done with.
         return ours is not None and _changes_part(ours, seen)
+    if finding.cause == "missing" and seen.kind == "zeroed":
+        # Where nothing is computed there is nothing.
+        return False
+    if finding.cause == "replaced" and seen.kind in _AMOUNTS:
+        # By how much the result differs says more of factors and terms only.
+        return not seen.partial and ours is not None and ours.short_name in _SCALES | _TERMS
     return seen.kind not in _WEAK and not (seen.partial and finding.cause in _STRUCTURAL)
 
 

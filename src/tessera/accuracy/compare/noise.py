@@ -3,6 +3,8 @@
 Where the terms of a sum cancel (the gradient of a bias before a norm, or of the keys' bias before a softmax), what is
 left in float64 is about 1e-16 of the terms, whichever program computed it. Two such values are as good as equal. What
 is computed from them differs as well: an optimizer that divides by the size of a gradient makes full steps of it.
+
+Weights that were computed anew, as when adapters are merged or norms folded into them, were rounded anew.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tessera.accuracy.capture.records import Op, Trace
-from tessera.accuracy.capture.value import Value
+from tessera.accuracy.capture.value import Value, distance
 from tessera.accuracy.compare.align import Pairs, Same, same_results
+from tessera.accuracy.compare.blame import Comparison
 
 # A sum in float64 that is smaller than this part of its terms has lost all of its digits but a few.
 _LEFT = 1e-12
@@ -29,6 +32,9 @@ _SUMS = frozenset(
         "aten._log_softmax_backward_data",
     }
 )
+_PARAMETER = "parameter "
+# A rounding moves a weight by half of the step that a move to its neighbour is, at most.
+_ROUNDINGS = 1.0
 _ADDITIONS = frozenset(
     {"aten.add", "aten.sub", "aten.add_", "aten.sub_", "aten.index_add", "aten.index_add_", "aten.scatter_add"}
 )
@@ -82,3 +88,27 @@ def _follow(
     if all(wide(a, b) for a, b in edges) and not all(same(a, b) for a, b in edges):
         noise[0].update(value.digest for value in op.results)
         noise[1].update(value.digest for value in partner.results)
+
+
+def excused_by_weights(comparison: Comparison, moved: Callable[[frozenset[str]], Trace]) -> bool:
+    """Whether weights differ, and the ends of the runs by no more than they do when these weights are rounded anew.
+
+    moved: a run of the candidate in float64 with the named weights moved to neighbours in their own type.
+    """
+    assert comparison.known is not None
+    leaves = {
+        edge.name.removeprefix(_PARAMETER): edge.value
+        for op in comparison.candidate.ops
+        for edge in op.inputs
+        if edge.name.startswith(_PARAMETER)
+    }
+    own = frozenset(name for name, value in leaves.items() if value not in comparison.known)
+    wrong = comparison.wrong_finals()
+    # Where a value is half of what it should be, no run is needed to tell.
+    if not own or any(distance(ours.value, theirs.value) > theirs.value.norm / 2 for ours, theirs in wrong):
+        return False
+    ends = {final.name: final.value for final in moved(own).finals}
+    return all(
+        ours.name in ends and distance(ours.value, theirs.value) <= _ROUNDINGS * distance(ours.value, ends[ours.name])
+        for ours, theirs in wrong
+    )

@@ -16,6 +16,12 @@ import torch
 
 # Fewer errors than this are too few to speak of their distribution.
 _MANY = 64
+# The limits of a saturating type above and below differ by one of its numbers.
+_ONE_SIDED = 2.0**-6
+# Nor can a number for each line be told from shorter lines.
+_LINE = 4
+# Where every element is within this of what it should be, nothing was put in another's place.
+ABOUT = 1 / 16
 # A relative difference below this is no difference between two runs in float64.
 _EQUAL = 1e-8
 
@@ -33,7 +39,7 @@ class Clues:
 class Pattern:
     """kind: one word or two. where: which elements, in words. sure: it explains every wrong element.
 
-    partial: it says which of the `numel` elements are wrong, not how they became so.
+    partial: it says which of the `numel` elements are wrong or how each line is, not how they became so.
     """
 
     kind: str
@@ -119,6 +125,36 @@ def _offset(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern 
     return Pattern(kind="offset", where=f"every element is off by {difference:.6g}", sure=True)
 
 
+def _by_line(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern | None:
+    """Scaled or moved by one number for each place along a dim, or each line, as a forgotten scale or bias makes it.
+
+    In lines of a few elements such a number would be found by chance, and where few lines are wrong, which says more.
+    """
+    wrong = _wrong(got, expected, clues)
+    for name, dims in _lines(expected):
+        if float(wrong.movedim(dims, tuple(range(len(dims)))).flatten(0, len(dims) - 1).any(0).double().mean()) < 0.5:
+            continue
+        power = (expected * expected).sum(dims, keepdim=True)
+        factor = (got * expected).sum(dims, keepdim=True) / power.where(power > 0, 1.0)
+        if bool((factor != 0).all()) and agree(got, expected * factor, clues):
+            return Pattern(kind="scale", where=f"every {name} is scaled by a number of its own", sure=True)
+        if agree(got, expected + (got - expected).mean(dims, keepdim=True), clues):
+            return Pattern(kind="offset", where=f"every {name} is off by a number of its own", sure=True)
+    return None
+
+
+def _lines(tensor: torch.Tensor) -> list[tuple[str, tuple[int, ...]]]:
+    """Ways to cut a tensor into parts, those of few parts first: what they are called, and the dims of a part."""
+    rows = []
+    for dim, size in enumerate(tensor.shape):
+        others = tuple(other for other in range(tensor.dim()) if other != dim)
+        rows.append((size, f"place along dim {dim}", others))
+        rows.append((tensor.numel() // max(size, 1), f"line along dim {dim}", (dim,)))
+    return [
+        (name, dims) for count, name, dims in sorted(rows) if dims and count > 1 and tensor.numel() >= _LINE * count
+    ]
+
+
 def _vanished(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern | None:
     """Numbers too small to be normal ones of their type became zero."""
     if not clues.dtype.is_floating_point:
@@ -142,9 +178,15 @@ def _rearranged(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Patt
     """The same numbers in other places: transposed, moved, swapped."""
     if got.numel() < 2 or not agree(got.flatten().sort().values, expected.flatten().sort().values, clues):
         return None
-    if not bool(_wrong(got, expected, clues).any()):
+    if not bool(_wrong(got, expected, clues).any()) or (clues.equal > _EQUAL and about_right(got, expected)):
         return None
     return _transposed(got, expected, clues) or _moved(got, expected, clues) or _swapped(got, expected, clues)
+
+
+def about_right(got: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether every element is nearly what it should be: no fault of what is computed, but of how well."""
+    size = expected.abs()
+    return bool(((got - expected).abs() <= ABOUT * (size + size.mean())).all())
 
 
 def _transposed(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern | None:
@@ -201,13 +243,23 @@ def _wrapped(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern
 def _saturated(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern | None:
     """Everything beyond a limit has the limit's value, everything within it is right."""
     wrong = _wrong(got, expected, clues)
-    if not bool(wrong.any()) or bool(wrong.all()):
+    if not bool(wrong.any()) or bool(wrong.all()) or bool((wrong & ~(expected.abs() > 0)).any()):
         return None
-    values = got[wrong].abs()
-    limit = float(values.max())
-    beyond = expected.abs() > limit * (1 - 1e-6)
-    if limit == 0 or float(values.min()) < limit * (1 - 1e-6) or not bool((beyond | ~wrong).all()):
+    limits = []
+    # A shorter type may reach one further below than above.
+    for sign in (1.0, -1.0):
+        beyond = wrong & (sign * expected > 0)
+        if not bool(beyond.any()):
+            continue
+        values = sign * got[beyond]
+        limit = float(values.max())
+        outside = sign * expected > limit * (1 - 1e-6)
+        if limit <= 0 or float(values.min()) < limit * (1 - 1e-6) or not bool((outside | ~beyond).all()):
+            return None
+        limits.append(limit)
+    if min(limits) < max(limits) * (1 - _ONE_SIDED):
         return None
+    limit = max(limits)
     return Pattern(kind="saturated", where=f"all values beyond {limit:.6g} in size are {limit:.6g}", sure=True)
 
 
@@ -304,10 +356,10 @@ def _block(got: torch.Tensor, expected: torch.Tensor, clues: Clues) -> Pattern |
 
 WHOLE: tuple[Classifier, ...] = (
     _not_finite, _stale, _single, _vanished, _zero, _scaled, _offset, _rearranged, _repeated, _wrapped, _saturated,
-    _rounded,
+    _rounded, _by_line,
 )  # fmt: skip
 PLACED: tuple[Classifier, ...] = (_edge, _every_nth, _zero_part, _block)
-_PARTIAL = (_single, *PLACED)
+_PARTIAL = (_single, _by_line, *PLACED)
 
 
 def _any_but(mask: torch.Tensor, dim: int) -> torch.Tensor:

@@ -296,8 +296,8 @@ def _combine(values: list[Value], layout: Layout, wanted: Value | None) -> Value
 def _part(value: Value, layout: Layout) -> Value:
     """A part with the sketch that it has in the whole."""
     if not layout.dims or value.spread is None or layout.part not in value.spread.parts:
-        return replace(value, spread=None)
-    return replace(value, sketch=value.spread.parts[layout.part], spread=None)
+        return replace(value, spread=None, below=None)
+    return replace(value, sketch=value.spread.parts[layout.part], spread=None, below=None)
 
 
 def along_axes(parts: Sequence[Part], layout: Layout, join: Callable[[str, list[Part]], Part]) -> Part:

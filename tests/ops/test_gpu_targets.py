@@ -159,7 +159,7 @@ CALLS: list[Callable[[], Any]] = [
         for dim in (0, 1)
     ),
     lambda: nonzero.coordinates(nonzero.counted(x), (6, 8), 48),
-    lambda: nonzero.selected(x, x > 0),
+    lambda: nonzero.taken(x, nonzero.counted(x > 0), 48),
     lambda: masked.masked_scatter_(x.clone(), x > 0, x),
     lambda: random.normal_(x.clone()),
     lambda: random.uniform_(torch.empty(9, dtype=torch.float64)),

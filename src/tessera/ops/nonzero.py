@@ -142,7 +142,12 @@ def selected(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     if x.numel() == 0:
         return torch.empty((0,), dtype=x.dtype, device=x.device)
     found = counted(mask)
-    out = torch.empty((found.total,), dtype=x.dtype, device=x.device)
+    return taken(x, found, found.total)
+
+
+def taken(x: torch.Tensor, found: Counted, num: int) -> torch.Tensor:
+    """The `num` elements of `x`, in order, where a row of its size is not 0."""
+    out = torch.empty((num,), dtype=x.dtype, device=x.device)
     launch(
         select_true, (found.counts.numel(),), x.contiguous(), found.flat, found.counts, out, x.numel(), found.per_part,
         PARTS=PARTS, BLOCK=BLOCK, num_warps=tiles.of(x.device).num_warps,

@@ -122,6 +122,7 @@ CALLS: list[Callable[[], Any]] = [
     lambda: matmul.bmm(half[None], half.t()[None]),
     lambda: matmul.mm(half[:1], half.t()),
     lambda: matmul.mm(x[:1], x.t()),
+    lambda: matmul.mm(x.t()[:1], x),
     lambda: softmax.softmax(half, -1, False),
     lambda: softmax.softmax(torch.randn(2, 20000), -1, False),
     lambda: softmax.log_softmax(x, 0, False),

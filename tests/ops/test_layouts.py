@@ -123,3 +123,17 @@ def test_numbers_in_double_are_exact() -> None:
         y = x + 0.1
     assert_same_layout(y, x)
     assert y.tolist() == [0.1, 0.1, 0.1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_products_with_vectors(dtype: torch.dtype) -> None:
+    """Rows or columns side by side, strided, and one row or column alone."""
+    torch.manual_seed(0)
+    wide = (4 * torch.randn(300, 130)).to(dtype)
+    for a in (wide, wide.t(), wide[::2, 1::3], wide[:, :1], wide[:1]):
+        m, k = a.shape
+        v, added = (4 * torch.randn(2 * k)).to(dtype)[::2], (4 * torch.randn(m)).to(dtype)
+        for call, args in (
+            (torch.mv, (a, v)), (torch.addmv, (added, a, v)), (torch.mm, (v[None], a.t())),
+        ):  # fmt: skip
+            assert not vendor_calls(assert_call(call, *args)), (call, a.shape, a.stride())

@@ -1,7 +1,8 @@
 """Matrix products: out = alpha · A @ B + beta · bias, over a batch, with any strides.
 
-A transposed weight needs no copy: strides are passed as they are. One row times a matrix whose columns are contiguous
-(a decode step's Linear) is a kernel of its own, bound by the reading of B. Integers go through `whole_products.py`.
+A transposed weight needs no copy: strides are passed as they are. One row times a matrix whose columns or rows are
+contiguous (a decode step's Linear, a product with a vector) has kernels of its own, bound by the reading of B. Integers
+go through `whole_products.py`.
 
 Formula:
     out[m, n] = alpha · Σ_k A[m, k] · B[k, n] + beta · bias[m, n]
@@ -35,6 +36,10 @@ _TYPES = (
     torch.float32, torch.bfloat16, torch.float16, torch.float64,
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.complex64, torch.complex128,
 )  # fmt: skip
+# Of one row across a matrix: columns whose sums stay in registers, and products that are summed one after the other
+# before their sum is added to others, which keeps rounding errors small.
+_ACROSS = 256
+_CHAIN = 64
 
 
 @triton.jit
@@ -106,6 +111,31 @@ def one_row(
     tl.store(out + batch * N + cols, total.to(out.dtype.element_ty), mask=in_cols)
 
 
+@triton.jit
+def one_row_across(
+    a, b, bias, out, N, K, alpha: tl.float64, beta: tl.float64, a_batch, a_k, b_batch, b_k, bias_batch, bias_n,
+    BIAS: tl.constexpr, SCALED: tl.constexpr, ACC: tl.constexpr, BN: tl.constexpr, CHAIN: tl.constexpr,
+):  # fmt: skip
+    """out[n] = Σ_k a[k] · b[k, n] where b[k, :] is contiguous; CHAIN products are summed one after the other.
+
+    grid: (cdiv(N, BN), batch).
+    """
+    batch = tl.program_id(1).to(tl.int64)
+    cols = tl.program_id(0).to(tl.int64) * BN + tl.arange(0, BN)
+    in_cols = cols < N
+    a_at = a + batch * a_batch
+    b_at = b + batch * b_batch + cols
+    total = tl.zeros([BN], ACC)
+    for first in range(0, K, CHAIN):
+        part = tl.zeros([BN], ACC)
+        for k in range(first, tl.minimum(first + CHAIN, K)):
+            x = tl.load(a_at + tl.cast(k, tl.int64) * a_k).to(ACC)
+            part += x * tl.load(b_at + tl.cast(k, tl.int64) * b_k, mask=in_cols, other=0.0).to(ACC)
+        total += part
+    total = epilogue(total, bias, batch * bias_batch + cols * bias_n, in_cols, alpha, beta, BIAS, SCALED)
+    tl.store(out + batch * N + cols, total.to(out.dtype.element_ty), mask=in_cols)
+
+
 def _product(
     a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None, beta: float = 1, alpha: float = 1
 ) -> torch.Tensor:
@@ -116,6 +146,10 @@ def _product(
         bias = None
     if a.is_complex():
         return _complex_product(a, b, bias, beta, alpha)
+    if n == 1 < m:
+        # One column is one row of the transposed product.
+        across = None if bias is None else bias.transpose(1, 2)
+        return _product(b.transpose(1, 2), a.transpose(1, 2), across, beta, alpha).view(batch, m, 1)
     out = torch.empty((batch, m, n), dtype=a.dtype, device=a.device)
     if out.numel() == 0:
         return out
@@ -129,6 +163,8 @@ def _product(
     scaled = not (alpha == 1 and (beta == 1 or bias is None))
     if m == 1 and b.stride(1) == 1 and k > 1:
         _launch_one_row(a, b, bias, out, float(alpha), float(beta), scaled)
+    elif m == 1 and b.stride(2) == 1 and k > 1:
+        _launch_across(a, b, bias, out, float(alpha), float(beta), scaled)
     else:
         _launch_tiled(a, b, bias, out, float(alpha), float(beta), scaled)
     return out
@@ -203,6 +239,26 @@ def _launch_one_row(
         one_row, (triton.cdiv(n, bn), batch), a, b, bias, out, n, k, alpha, beta,
         a.stride(0), a.stride(2), b.stride(0), b.stride(2), bias_batch, bias_n,
         BIAS=bias is not None, SCALED=scaled, ACC=_sums_in(a.dtype), BN=bn, BK=bk, num_warps=row.num_warps,
+    )  # fmt: skip
+
+
+def _launch_across(
+    a: torch.Tensor,
+    b: torch.Tensor,
+    bias: torch.Tensor | None,
+    out: torch.Tensor,
+    alpha: float,
+    beta: float,
+    scaled: bool,
+) -> None:
+    batch, _, n = out.shape
+    bn = min(tiles.power_of_2(n), _ACROSS)
+    bias_batch, _, bias_n = bias.stride() if bias is not None else (0, 0, 0)
+    launch(
+        one_row_across, (tiles.parts(n, bn), batch), a, b, bias, out, n, a.shape[2], alpha, beta,
+        a.stride(0), a.stride(2), b.stride(0), b.stride(1), bias_batch, bias_n,
+        BIAS=bias is not None, SCALED=scaled, ACC=_sums_in(a.dtype), BN=bn, CHAIN=_CHAIN,
+        num_warps=tiles.of(out.device).num_warps,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import triton.language as tl
 from triton import knobs
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
@@ -23,7 +24,7 @@ from triton.runtime.jit import JITFunction
 from tessera.runtime.guard import ALIGNED, NOT_ONE, UNALIGNED, WIDE, Guard, GuardedLaunch, make_guarded
 
 _MOST_KERNELS = 8
-_MISSING = object()
+_MISSING, _NEVER = object(), object()
 
 
 class _NotPlain(Exception):
@@ -53,6 +54,7 @@ class Shortcut:
         self._names = kernel.arg_names
         self._parameters = frozenset(kernel.arg_names)
         self._defaults = {param.name: param.default for param in kernel.params if param.has_default}
+        self._seen: dict[tuple[str, int], Any] = {}
         self._known: dict[tuple[Any, ...], list[_Known]] = {}
 
     def __call__(self, *args: Any, grid: Any, warmup: bool, **named: Any) -> Any:
@@ -64,6 +66,8 @@ class Shortcut:
             enter, exit_, kept = knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook, self._kept()
             for one in known:
                 if kept.get(one.key) is one.compiled and one.launch(*sizes, enter, exit_, *args, *named.values()):
+                    if one is not known[0]:  # it will be asked first
+                        self._known[form] = [one, *(other for other in known if other is not one)]
                     return one.compiled
             grid = place
         compiled = type(self._kernel).run(self._kernel, *args, grid=grid, warmup=warmup, **named)
@@ -74,8 +78,9 @@ class Shortcut:
     def _is_plain(self) -> bool:
         """Whether Triton would do no more than launch. Raises as Triton does where a global of the kernel changed."""
         kernel, runtime = self._kernel, knobs.runtime
-        for (name, _), (value, scope) in kernel.used_global_vals.items():
-            if scope.get(name, _MISSING) != value:
+        for (name, place), (value, scope) in kernel.used_global_vals.items():
+            found = scope.get(name, _MISSING)
+            if found is not self._seen.get((name, place), _NEVER) and found != value:
                 return False
         return not (
             kernel.pre_run_hooks
@@ -103,6 +108,8 @@ class Shortcut:
             launch = _guarded(self._kernel, compiled, args, named)
         except _NotPlain:
             return
+        used = self._kernel.used_global_vals.items()
+        self._seen = {place: scope.get(place[0], _NEVER) for place, (value, scope) in used if _is_fixed(value)}
         others = [one for one in self._known.get(form, ()) if kept.get(one.key) is one.compiled]
         self._known[form] = [_Known(compiled, key, launch), *others][:_MOST_KERNELS]
 
@@ -110,6 +117,11 @@ class Shortcut:
         """The compiled kernels that Triton keeps, by key; someone may have cleared them."""
         caches = self._kernel.device_caches.get(self._device)
         return caches[0] if caches else {}
+
+
+def _is_fixed(value: Any) -> bool:
+    """Whether a global that is the same object has the same value."""
+    return type(getattr(value, "value", value)) in (int, float, bool, str, tl.dtype, type(None))
 
 
 def install(kernel: Any) -> None:

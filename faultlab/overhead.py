@@ -20,7 +20,7 @@ from tessera.accuracy.call import Call, floating_tensors
 from tessera.accuracy.capture.random import RandomTape
 from tessera.accuracy.capture.run import Job, Setup, watch
 
-BATCH, TOKENS, ROUNDS = 8, 128, 9
+BATCH, TOKENS, ROUNDS = 8, 128, 21
 
 
 @dataclass(frozen=True)

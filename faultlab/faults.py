@@ -18,10 +18,6 @@ from faultlab.fault import FLOATS, Compute, Fault, row
 # --- linear layers ---
 
 
-def _weight_of(part: Any) -> torch.Tensor:
-    return part.weight
-
-
 def _chunked(part: Any, right: Compute) -> Compute:
     def wrong(x: torch.Tensor) -> torch.Tensor:
         total = torch.zeros(*x.shape[:-1], part.weight.shape[0], dtype=torch.float8_e5m2)

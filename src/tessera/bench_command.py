@@ -69,7 +69,9 @@ def run_ops(
     keep: what was measured goes into the store that the choice is made of. Errors: UsageError where ours is not run.
     """
     if keep and config.policy != ALWAYS:
-        raise UsageError(f"--keep stores how fast ours is, and --policy {config.policy} does not always run it")
+        raise UsageError(
+            f"--keep stores how fast ours is, and --policy {config.policy} does not always run it: leave one out"
+        )
     write = partial(Store().write, here(detect_cpu())) if keep else None
     compiler = _compiler_note(config)
     warn_if_busy(console)

@@ -98,12 +98,6 @@ def _silu_grad(out: torch.Tensor, args: Sequence[Any]) -> torch.Tensor:
     return grad * torch.sigmoid(x)
 
 
-def _unmoved(out: torch.Tensor, args: Sequence[Any]) -> torch.Tensor:
-    """Softmax without its maximum, in the range of float16."""
-    power = args[0].half().exp()
-    return (power / power.sum(args[1], keepdim=True)).to(out.dtype)
-
-
 def _one_tile(out: torch.Tensor, args: Sequence[Any]) -> torch.Tensor:
     out = out.clone()
     out[..., 8:16] = out[..., 8:16].roll(1, -1)

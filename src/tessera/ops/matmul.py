@@ -161,12 +161,9 @@ def _product(
         whole_product(a, b, bias, out, int(alpha), int(beta))
         return out
     scaled = not (alpha == 1 and (beta == 1 or bias is None))
-    if m == 1 and b.stride(1) == 1 and k > 1:
-        _launch_one_row(a, b, bias, out, float(alpha), float(beta), scaled)
-    elif m == 1 and b.stride(2) == 1 and k > 1:
-        _launch_across(a, b, bias, out, float(alpha), float(beta), scaled)
-    else:
-        _launch_tiled(a, b, bias, out, float(alpha), float(beta), scaled)
+    one_row_fits = m == 1 and k > 1 and 1 in (b.stride(1), b.stride(2))
+    start = _launch_one_row if one_row_fits else _launch_tiled
+    start(a, b, bias, out, float(alpha), float(beta), scaled)
     return out
 
 
@@ -228,37 +225,19 @@ def _launch_one_row(
     beta: float,
     scaled: bool,
 ) -> None:
+    """One row times a matrix whose columns are contiguous, or whose rows are."""
     batch, _, n = out.shape
-    k = a.shape[2]
-    row = tiles.of(out.device)
-    # Whole rows of B where they fit: memory is then read in order.
+    k, row = a.shape[2], tiles.of(out.device)
+    down = b.stride(1) == 1
+    # Whole columns of B where they fit: memory is then read in order.
     bk = min(tiles.power_of_2(k), row.longest_row // 8)
-    bn = min(tiles.power_of_2(n), max(1, 4 * row.row // bk))
+    bn = min(tiles.power_of_2(n), max(1, 4 * row.row // bk) if down else _ACROSS)
+    sizes = {"BK": bk} if down else {"CHAIN": _CHAIN}
     bias_batch, _, bias_n = bias.stride() if bias is not None else (0, 0, 0)
     launch(
-        one_row, (triton.cdiv(n, bn), batch), a, b, bias, out, n, k, alpha, beta,
-        a.stride(0), a.stride(2), b.stride(0), b.stride(2), bias_batch, bias_n,
-        BIAS=bias is not None, SCALED=scaled, ACC=_sums_in(a.dtype), BN=bn, BK=bk, num_warps=row.num_warps,
-    )  # fmt: skip
-
-
-def _launch_across(
-    a: torch.Tensor,
-    b: torch.Tensor,
-    bias: torch.Tensor | None,
-    out: torch.Tensor,
-    alpha: float,
-    beta: float,
-    scaled: bool,
-) -> None:
-    batch, _, n = out.shape
-    bn = min(tiles.power_of_2(n), _ACROSS)
-    bias_batch, _, bias_n = bias.stride() if bias is not None else (0, 0, 0)
-    launch(
-        one_row_across, (tiles.parts(n, bn), batch), a, b, bias, out, n, a.shape[2], alpha, beta,
-        a.stride(0), a.stride(2), b.stride(0), b.stride(1), bias_batch, bias_n,
-        BIAS=bias is not None, SCALED=scaled, ACC=_sums_in(a.dtype), BN=bn, CHAIN=_CHAIN,
-        num_warps=tiles.of(out.device).num_warps,
+        one_row if down else one_row_across, (tiles.parts(n, bn), batch), a, b, bias, out, n, k, alpha, beta,
+        a.stride(0), a.stride(2), b.stride(0), b.stride(2 if down else 1), bias_batch, bias_n,
+        BIAS=bias is not None, SCALED=scaled, ACC=_sums_in(a.dtype), BN=bn, **sizes, num_warps=row.num_warps,
     )  # fmt: skip
 
 

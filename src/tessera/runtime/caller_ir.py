@@ -175,6 +175,24 @@ error:
   ret i1 0
 }
 
+; Whether the two hooks from a place of the arguments on are none, and all launches are to go the short ways.
+define internal i1 @unseen(ptr %given, i64 %at) {
+  %diverted = load atomic i64, ptr @diverted monotonic, align 8
+  %straight = icmp eq i64 %diverted, 0
+  br i1 %straight, label %hooks, label %no
+hooks:
+  %enter.at = getelementptr ptr, ptr %given, i64 %at
+  %enter = load ptr, ptr %enter.at
+  %exit.at = getelementptr ptr, ptr %enter.at, i64 1
+  %exit = load ptr, ptr %exit.at
+  %no.enter = call i1 @no_hook(ptr %enter)
+  %no.exit = call i1 @no_hook(ptr %exit)
+  %unhooked = and i1 %no.enter, %no.exit
+  ret i1 %unhooked
+no:
+  ret i1 0
+}
+
 ; (x, y, z, stream, function, kernel's metadata, launch's metadata, enter hook, exit hook, arguments of the kernel …)
 define ptr @tessera_call(ptr %self, ptr %given, i64 %count) {
 entry:
@@ -184,21 +202,12 @@ entry:
   %expected = load i64, ptr %record
   %leading.count = add i64 %expected, <leading>
   %right = icmp eq i64 %count, %leading.count
-  %diverted = load atomic i64, ptr @diverted monotonic, align 8
-  %straight = icmp eq i64 %diverted, 0
-  %here = and i1 %right, %straight
   %args = alloca i64, i64 %expected, align 16
   %numbers = alloca [5 x i64], align 16
-  br i1 %here, label %hooks, label %slowly
+  br i1 %right, label %hooks, label %slowly
 hooks:
-  %enter.at = getelementptr ptr, ptr %given, i64 7
-  %enter = load ptr, ptr %enter.at
-  %exit.at = getelementptr ptr, ptr %given, i64 8
-  %exit = load ptr, ptr %exit.at
-  %no.enter = call i1 @no_hook(ptr %enter)
-  %no.exit = call i1 @no_hook(ptr %exit)
-  %unhooked = and i1 %no.enter, %no.exit
-  br i1 %unhooked, label %lead, label %slowly
+  %unseen = call i1 @unseen(ptr %given, i64 7)
+  br i1 %unseen, label %lead, label %slowly
 lead:
   %l = phi i64 [ 0, %hooks ], [ %l.next, %lead.next ]
   %is.stream = icmp eq i64 %l, 3

@@ -170,19 +170,10 @@ entry:
   %grid = alloca [3 x i64], align 16
   %count.right = add i64 %expected, <leading>
   %right = icmp eq i64 %count, %count.right
-  %diverted = load atomic i64, ptr @diverted monotonic, align 8
-  %straight = icmp eq i64 %diverted, 0
-  %here = and i1 %right, %straight
-  br i1 %here, label %hooks, label %no
+  br i1 %right, label %hooks, label %no
 hooks:
-  %enter.at = getelementptr ptr, ptr %given, i64 3
-  %enter = load ptr, ptr %enter.at
-  %exit.at = getelementptr ptr, ptr %given, i64 4
-  %exit = load ptr, ptr %exit.at
-  %no.enter = call i1 @no_hook(ptr %enter)
-  %no.exit = call i1 @no_hook(ptr %exit)
-  %unhooked = and i1 %no.enter, %no.exit
-  br i1 %unhooked, label %dim, label %no
+  %unseen = call i1 @unseen(ptr %given, i64 3)
+  br i1 %unseen, label %dim, label %no
 dim:
   %d = phi i64 [ 0, %hooks ], [ %d.next, %dim.fits ]
   %d.at = getelementptr ptr, ptr %given, i64 %d

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+import tessera
 from tests.ops.judged import assert_calls, vendor_calls
 
 TYPES = [torch.float32, torch.bfloat16, torch.float64]
@@ -48,3 +49,9 @@ def test_instance_norm() -> None:
     x = image(torch.float32, torch.contiguous_format)
     records = assert_calls(functional.instance_norm, [((x,), {})], gradients=True)
     assert not any(vendor_calls(record) for record in records)
+
+
+def test_group_norm_refuses_the_orders_of_memory_that_pytorch_refuses() -> None:
+    x = torch.randn(2, 6, 5, 4).transpose(2, 3)
+    with tessera.use("always"), pytest.raises(RuntimeError, match="is_contiguous"):
+        torch.native_group_norm(x, None, None, 2, 6, 20, 3, 1e-5)

@@ -299,3 +299,16 @@ def test_scattering_is_the_same_for_any_number_of_threads() -> None:
     finally:
         torch.set_num_threads(before)
     assert torch.equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("power", [0.5, 2.0, 3.0])
+def test_the_norm_of_one_element_is_its_size(power: float) -> None:
+    x = torch.randn(1, 50)
+    with tessera.use("always"):
+        assert torch.equal(torch.linalg.vector_norm(x, power, 0), x[0].abs())
+
+
+@pytest.mark.parametrize("reduced", [torch.amax, torch.aminmax, torch.sum, torch.any])
+def test_more_dims_than_pytorch_reduces_over_are_its_error(reduced: Callable[..., Any]) -> None:
+    with tessera.use("always"), pytest.raises(RuntimeError, match="only tensors with up to 64 dims are supported"):
+        reduced(torch.zeros([1] * 65), dim=-1)

@@ -244,6 +244,8 @@ def native_group_norm(
     if not input.is_floating_point() or HxW == 0 or C == 0 or C % group or input.shape[:2] != (N, C):
         raise Declined("a norm of no elements, or of this kind")
     layout = torch.channels_last if input.dim() == 4 and is_channels_last(input) else torch.contiguous_format
+    if not input.is_contiguous(memory_format=layout):
+        raise Declined("neither order of memory that this operator takes")
     out = torch.empty(input.shape, dtype=input.dtype, device=input.device, memory_format=layout)
     if N == 0:
         mean, rstd = (torch.empty((N, group), dtype=kind, device=input.device) for _ in range(2))

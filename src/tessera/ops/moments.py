@@ -115,6 +115,9 @@ def vector_norm(
     if self.numel() == 0 and ord < 0:
         raise Declined("a norm of no elements")
     wide = wide_type(torch.promote_types(self.dtype, result))
+    if ord != 0 and reduce.row_size(self, dim) == 1:
+        # |x| itself: a power and a root would round twice, and gradients through x / |x| would not cancel.
+        return reduce.best_of(f.abs_, self, dim, keepdim, result, wide, True)
     if ord == 2:
         return reduce.sum_of(f.square, self, dim, keepdim, result, wide, f.sqrt)
     if ord == 1:

@@ -33,6 +33,7 @@ from tessera.ops.launch import launch
 from tessera.ops.pointwise import fill_
 
 NAN = float("nan")
+MOST_DIMS = 64
 
 
 # A reduction is cut up until it has so many programs, as far as each has so many elements.
@@ -184,12 +185,19 @@ def _dims(x: torch.Tensor, dim: Any) -> tuple[int, ...]:
     """Dims to reduce, not negative, in order; none given means all."""
     given = [dim] if isinstance(dim, int) else list(dim or range(x.dim()))
     rank = max(x.dim(), 1)
+    if rank > MOST_DIMS:
+        raise Declined("more dims than PyTorch reduces over")
     if any(not -rank <= d < rank for d in given):
         raise Declined("a dim that is not there")
     wrapped = sorted(d % rank for d in given)
     if len(set(wrapped)) != len(wrapped):
         raise Declined("a dim given twice")
     return tuple(wrapped) if x.dim() else ()
+
+
+def row_size(x: torch.Tensor, dim: Any) -> int:
+    """Of how many elements each reduced one is made."""
+    return math.prod(x.shape[d] for d in _dims(x, dim))
 
 
 def _collapse(x: torch.Tensor, dims: list[int]) -> list[tuple[int, int]]:

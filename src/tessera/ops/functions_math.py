@@ -3,7 +3,8 @@
 In:  values of one compute type (float32 for the half types, or an integer where PyTorch defines the function for it).
 Out: one value of that type, or a 1-bit integer from a question.
 Sources: the formulas on PyTorch's operator pages; erfinv: the polynomials of
-M. Giles, "Approximating the erfinv function", GPU Computing Gems, 2011, and Newton's method.
+M. Giles, "Approximating the erfinv function", GPU Computing Gems, 2011, with Newton's method for float64, and fits of
+that form for the others.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The LU factors of matrices with rows exchanged, and what is found by them: solutions, inverses, determinants.
 
-A program holds a matrix and works it column by column. Of equal pivots the first is taken.
+A program takes matrices one after the other and works each column by column. Of equal pivots the first is taken.
 
 Formula:
     factors: A = P L U, L with ones on its diagonal; row j was exchanged with row pivots[j] - 1, for j in order

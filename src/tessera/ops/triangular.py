@@ -1,6 +1,7 @@
 """Triangular systems, and the Cholesky factor of symmetric positive definite matrices with what is solved by it.
 
-A program holds a matrix, or a block of right-hand sides, and works it column by column.
+A program takes matrices, or blocks of right-hand sides, one after the other, and works each row by row or column by
+column: of each what is known already is taken off, so that its sums stay in registers.
 
 Formula:
     solve:    A X = B, or X A = B where left is false, A lower or upper triangular, its diagonal 1 where unitriangular

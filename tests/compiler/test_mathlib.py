@@ -27,7 +27,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "log": (1, 1), "log2": (1, 1), "log10": (2, 1.5), "log1p": (1.5, 1.5),
     "sin": (2, 2), "cos": (2, 2), "tan": (2, 2), "sinpi": (2, 2), "cospi": (2, 2),
     "asin": (1.5, 2), "acos": (1.5, 1.5), "atan": (1.5, 1.5),
-    "sinh": (2, 2), "cosh": (2, 2), "tanh": (2, 1.5), "asinh": (0.51, 2), "acosh": (0.51, 2), "atanh": (0.51, 2),
+    "sinh": (2, 2), "cosh": (2, 2), "tanh": (2, 1.5), "asinh": (0.51, 2), "acosh": (0.51, 2), "atanh": (1.5, 1.5),
     "erf": (2, 1.5), "erfc": (0.51, 4), "erfcx": (0.51, 8), "normcdf": (0.51, 4),
     "erfinv": (0.51, 4), "erfcinv": (0.51, 4), "normcdfinv": (0.51, 4),
     "lgamma": (0.51, 6), "tgamma": (0.51, 10),

@@ -71,3 +71,27 @@ def test_large_matrices_are_pytorchs() -> None:
     with tessera.use("always") as record:
         torch.linalg.lu_factor_ex(large)
     assert list(vendor_calls(record)["linalg_lu_factor_ex"]) == ["matrices of more than 128 rows or columns"]
+
+
+@pytest.mark.parametrize("shape", [(37, 5, 5), (3, 2, 17, 9), (2, 9, 33), (128, 128)], ids=str)
+def test_factors_make_the_matrix_again(shape: tuple[int, ...]) -> None:
+    """More matrices than programs, and sides that no block of memory has."""
+    a = torch.randn(shape, dtype=torch.float64)
+    with tessera.use(policy="always"):
+        factors, pivots, info = torch.linalg.lu_factor_ex(a)
+        p, lower, upper = torch.lu_unpack(factors, pivots)
+    assert not info.any()
+    torch.testing.assert_close(p @ lower @ upper, a)
+
+
+@pytest.mark.parametrize("columns", [1, 5, 70])
+def test_many_right_sides_of_many_matrices(columns: int) -> None:
+    a = torch.randn(21, 13, 13, dtype=torch.float64) + 13 * torch.eye(13, dtype=torch.float64)
+    b = torch.randn(21, 13, columns, dtype=torch.float64)
+    with tessera.use(policy="always"):
+        x = torch.linalg.solve(a, b)
+        adjoint = torch.linalg.lu_solve(*torch.linalg.lu_factor(a), b, adjoint=True)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(a @ a.mT))
+    torch.testing.assert_close(a @ x, b)
+    torch.testing.assert_close(a.mT @ adjoint, b)
+    torch.testing.assert_close(inverse @ (a @ a.mT), torch.eye(13, dtype=torch.float64).expand(21, 13, 13))

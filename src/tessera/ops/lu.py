@@ -1,6 +1,6 @@
 """The LU factors of matrices with rows exchanged, and what is found by them: solutions, inverses, determinants.
 
-A program holds a matrix and works it column by column. Of equal pivots the first is taken.
+A program takes matrices one after the other and works each column by column. Of equal pivots the first is taken.
 
 Formula:
     factors: A = P L U, L with ones on its diagonal; row j was exchanged with row pivots[j] - 1, for j in order
@@ -22,73 +22,102 @@ import torch
 import triton
 import triton.language as tl
 
-from tessera.ops import index, reduce, scatter, tiles
+from tessera.ops import reduce, scatter, tiles
 from tessera.ops.declined import Declined
 from tessera.ops.launch import launch
 from tessera.ops.layout import broadcast_shape
 from tessera.ops.pointwise import copy_, fill_, zero_
 from tessera.ops.rearrange import eye, tril, triu
-from tessera.ops.triangular import MOST_FACTORED, MOST_SOLVED, column_major, flat, matrices, solve, square
+from tessera.ops.triangular import (
+    MOST_FACTORED,
+    MOST_SOLVED,
+    System,
+    column_major,
+    flat,
+    matrices,
+    solve,
+    square,
+    workers,
+)
 
 
 @triton.jit
 def factor(
-    a, out, pivots, info, m, n, a_batch, a_row, a_col, out_batch, out_row, out_col,
-    ROWS: tl.constexpr, COLS: tl.constexpr,
+    a, out, pivots, info, sign, work, m, n, num_batches, a_batch, a_row, a_col, out_batch, out_row, out_col,
+    ROWS: tl.constexpr,
 ):  # fmt: skip
-    """The factors of a[m, n] in one matrix, the exchanges, and the number of the first pivot that is 0.
+    """The factors of a[m, n] in one matrix, the exchanges, the number of the first pivot that is 0, and the sign: -1
+    for an odd number of exchanges.
 
-    Grid: (batch,).
+    work is [programs, n, ROWS] in float64, a column a line. Where one thread writes what others have read or will read,
+    there is a barrier. Grid: (programs,).
     """
-    batch = tl.program_id(0).to(tl.int64)
-    rows, cols = tl.arange(0, ROWS), tl.arange(0, COLS)
-    mask = (rows < m)[:, None] & (cols < n)[None, :]
-    given = a + batch * a_batch + (rows * a_row)[:, None] + (cols * a_col)[None, :]
-    x = tl.load(given, mask=mask, other=0).to(tl.float64)
+    rows = tl.arange(0, ROWS)
+    work += tl.program_id(0).to(tl.int64) * n * ROWS
     num = tl.minimum(m, n)
-    failed = tl.zeros([1], tl.int32)
-    for at in range(num):
-        column = tl.sum(tl.where((cols == at)[None, :], x, 0.0), axis=1)
-        best = tl.argmax(tl.where((rows >= at) & (rows < m), tl.abs(column), -1.0), axis=0)
-        upper = tl.sum(tl.where((rows == best)[:, None], x, 0.0), axis=0)
-        lower = tl.sum(tl.where((rows == at)[:, None], x, 0.0), axis=0)
-        # Row `at` first: where both are one row, it stays.
-        x = tl.where((rows == best)[:, None], lower[None, :], x)
-        x = tl.where((rows == at)[:, None], upper[None, :], x)
-        pivot = tl.sum(tl.where(cols == at, upper, 0.0), axis=0)
-        column = tl.sum(tl.where((cols == at)[None, :], x, 0.0), axis=1)
-        scale = tl.where(rows > at, column / tl.where(pivot == 0.0, 1.0, pivot), 0.0)
-        x = tl.where((rows > at)[:, None] & (cols > at)[None, :], x - scale[:, None] * upper[None, :], x)
-        x = tl.where((rows > at)[:, None] & (cols == at)[None, :], scale[:, None], x)
-        failed = tl.where((failed == 0) & (pivot == 0.0), at + 1, failed)
-        tl.store(pivots + batch * num + at, best + 1)
-    to = out + batch * out_batch + (rows * out_row)[:, None] + (cols * out_col)[None, :]
-    tl.store(to, x.to(out.dtype.element_ty), mask=mask)
-    tl.store(info + batch + tl.arange(0, 1), failed)
+    for task in range(tl.program_id(0), num_batches, tl.num_programs(0)):
+        batch = tl.cast(task, tl.int64)
+        for col in range(n):
+            given = tl.load(a + batch * a_batch + col * a_col + rows * a_row, mask=rows < m, other=0)
+            tl.store(work + col * ROWS + rows, given.to(tl.float64))
+        failed = tl.zeros([1], tl.int32)
+        odd = tl.zeros([1], tl.int32)
+        for at in range(num):
+            tl.debug_barrier()
+            column = tl.load(work + at * ROWS + rows)
+            best = tl.argmax(tl.where((rows >= at) & (rows < m), tl.abs(column), -1.0), axis=0)
+            pivot = tl.load(work + at * ROWS + best)
+            column = tl.where(rows == best, tl.load(work + at * ROWS + at), column)
+            scale = tl.where(rows > at, column / tl.where(pivot == 0.0, 1.0, pivot), 0.0)
+            tl.debug_barrier()
+            tl.store(work + at * ROWS + rows, tl.where(rows > at, scale, tl.where(rows == at, pivot, column)))
+            for col in range(at):
+                upper = tl.load(work + col * ROWS + best)
+                lower = tl.load(work + col * ROWS + at)
+                tl.debug_barrier()
+                tl.store(work + col * ROWS + at, upper)
+                tl.store(work + col * ROWS + best, lower)
+            for col in range(at + 1, n):
+                upper = tl.load(work + col * ROWS + best)
+                lower = tl.load(work + col * ROWS + at)
+                left = tl.load(work + col * ROWS + rows)
+                left = tl.where(rows == at, upper, tl.where(rows == best, lower, left))
+                tl.debug_barrier()
+                tl.store(work + col * ROWS + rows, left - scale * upper)
+            failed = tl.where((failed == 0) & (pivot == 0.0), at + 1, failed)
+            odd = odd ^ tl.where(best != at, 1, 0)
+            tl.store(pivots + batch * num + at, best + 1)
+        tl.debug_barrier()
+        for col in range(n):
+            found = tl.load(work + col * ROWS + rows).to(out.dtype.element_ty)
+            tl.store(out + batch * out_batch + col * out_col + rows * out_row, found, mask=rows < m)
+        tl.store(info + batch + tl.arange(0, 1), failed)
+        tl.store(sign + batch + tl.arange(0, 1), (1 - 2 * odd).to(sign.dtype.element_ty))
+        tl.debug_barrier()
 
 
 @triton.jit
-def order_rows(pivots, order, sign, m, num, SIZE: tl.constexpr):
-    """order[i]: the row that the exchanges bring to i; sign: -1 for an odd number of them. Grid: (batch,)."""
-    batch = tl.program_id(0).to(tl.int64)
+def order_rows(pivots, order, m, num, SIZE: tl.constexpr):
+    """order[i]: the row that the exchanges bring to i; grid: (batch,)."""
+    order += tl.program_id(0).to(tl.int64) * m
+    pivots += tl.program_id(0).to(tl.int64) * num
     rows = tl.arange(0, SIZE)
-    place = rows
-    odd = tl.zeros([1], tl.int32)
+    tl.store(order + rows, rows.to(tl.int64), mask=rows < m)
     for at in range(num):
-        other = tl.load(pivots + batch * num + at) - 1
-        here = tl.sum(tl.where(rows == at, place, 0), axis=0)
-        there = tl.sum(tl.where(rows == other, place, 0), axis=0)
-        place = tl.where(rows == other, here, tl.where(rows == at, there, place))
-        odd = odd ^ tl.where(other != at, 1, 0)
-    tl.store(order + batch * m + rows, place.to(tl.int64), mask=rows < m)
-    tl.store(sign + batch + tl.arange(0, 1), (1 - 2 * odd).to(sign.dtype.element_ty))
+        tl.debug_barrier()
+        other = tl.load(pivots + at) - 1
+        here = tl.load(order + at)
+        there = tl.load(order + other)
+        tl.debug_barrier()
+        tl.store(order + at, there)
+        tl.store(order + other, here)
 
 
 Factors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def _factored(a: torch.Tensor) -> Factors:
-    """(factors in one column-major matrix, exchanges, info) of a[..., M, N]."""
+def _factored(a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(factors in one column-major matrix, exchanges, info, sign of the exchanges) of a[..., M, N]."""
     matrices(a)
     batch, (m, n) = a.shape[:-2], a.shape[-2:]
     if max(m, n) > MOST_FACTORED:
@@ -96,34 +125,37 @@ def _factored(a: torch.Tensor) -> Factors:
     out = column_major(tuple(a.shape), a)
     pivots = torch.empty((*batch, min(m, n)), dtype=torch.int32, device=a.device)
     info = torch.empty(batch, dtype=torch.int32, device=a.device)
+    sign = torch.empty(batch, dtype=a.dtype, device=a.device)
     if out.numel() == 0:
-        return out, pivots, zero_(info, out=info)
+        return out, pivots, zero_(info, out=info), fill_(sign, 1, out=sign)
     given, to = flat(a), flat(out)
+    rows, programs = tiles.power_of_2(m), workers(a.device, given.shape[0])
+    work = torch.empty((programs, n, rows), dtype=torch.float64, device=a.device)
     launch(
-        factor, (given.shape[0],), given, to, pivots, info, m, n, *given.stride(), *to.stride(),
-        ROWS=tiles.power_of_2(m), COLS=tiles.power_of_2(n), num_warps=tiles.of(a.device).num_warps,
+        factor, (programs,), given, to, pivots, info, sign, work, m, n, given.shape[0], *given.stride(), *to.stride(),
+        ROWS=rows, num_warps=tiles.of(a.device).num_warps,
     )  # fmt: skip
-    return out, pivots, info
+    return out, pivots, info, sign
 
 
-def _order(pivots: torch.Tensor, m: int, kind: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """(order[batch, M], sign[batch] in the type `kind`) of pivots[batch, K]."""
+def _order(pivots: torch.Tensor, m: int) -> torch.Tensor:
+    """order[batch, M] of pivots[batch, K]."""
     batch, num = pivots.shape
     order = torch.empty((batch, m), dtype=torch.int64, device=pivots.device)
-    sign = torch.empty(batch, dtype=kind, device=pivots.device)
-    if batch:
+    if batch and m:
         launch(
-            order_rows, (batch,), pivots.contiguous(), order, sign, m, num, SIZE=tiles.power_of_2(m),
+            order_rows, (batch,), pivots.contiguous(), order, m, num, SIZE=tiles.power_of_2(m),
             num_warps=tiles.of(pivots.device).num_warps,
         )  # fmt: skip
-    return order, sign
+    return order
 
 
 def linalg_lu_factor_ex(self: torch.Tensor, *, pivot: bool = True, check_errors: bool = False) -> Factors:
     """(factors, exchanges, info): L below the diagonal and U; info is 0, or the number of the first pivot that is 0."""
     if not pivot or check_errors:
         raise Declined("factors without exchanges, or errors that are to be checked for")
-    return _factored(self)
+    factors, pivots, info, _ = _factored(self)
+    return factors, pivots, info
 
 
 def lu_unpack(
@@ -152,7 +184,7 @@ def _exchanges(factors: torch.Tensor, pivots: torch.Tensor) -> torch.Tensor:
     found = torch.empty((*factors.shape[:-2], m, m), dtype=factors.dtype, device=factors.device)
     zero_(found, out=found)
     if found.numel():
-        order, _ = _order(pivots.reshape(found.numel() // (m * m), pivots.shape[-1]), m, factors.dtype)
+        order = _order(pivots.reshape(found.numel() // (m * m), pivots.shape[-1]), m)
         scatter.scatter_value_(found.view(-1, m, m), 1, order.view(-1, 1, m), 1)
     return found
 
@@ -161,19 +193,13 @@ def _solved(factors: torch.Tensor, pivots: torch.Tensor, b: torch.Tensor, adjoin
     """Write X of A X = B, or Aᵀ X = B, into x; all [batch, N, K], pivots [batch, N]."""
     if x.numel() == 0:
         return
-    order, _ = _order(pivots, x.shape[1], torch.float64)
-    rows = order.unsqueeze(-1).expand(b.shape)
-    half = torch.empty(b.shape, dtype=torch.float64, device=b.device)
+    order = _order(pivots, x.shape[1])
     if adjoint:
-        solve(factors.mT, b, False, False, half)
-        found = torch.empty_like(half)
-        solve(factors.mT, half, True, True, found)
-        wide = torch.empty_like(half)
-        scatter.scatter_(wide, 1, rows, found)
-        copy_(x, wide, out=x)
+        first, second = System(factors.mT, upper=False), System(factors.mT, upper=True, unit=True)
+        solve(first, b, x, then=second, to_row=order)
     else:
-        solve(factors, index.gather(b, 1, rows), False, True, half)
-        solve(factors, half, True, False, x)
+        first, second = System(factors, upper=False, unit=True), System(factors, upper=True)
+        solve(first, b, x, then=second, from_row=order)
 
 
 def _pair(factors: torch.Tensor, pivots: torch.Tensor, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -215,7 +241,7 @@ def linalg_solve_ex(
     matrices(A, wide)
     if wide.shape[-2 if left else -1] != A.shape[-1]:
         raise Declined("matrices that do not fit each other")
-    factors, pivots, info = _factored(A)
+    factors, pivots, info, _ = _factored(A)
     x = linalg_lu_solve(factors, pivots, wide, left=left)
     if vector and B.dim() > 1:
         x = copy_(out := column_major(tuple(B.shape), B), x.squeeze(-1), out=out)
@@ -230,7 +256,7 @@ def linalg_inv_ex(A: torch.Tensor, *, check_errors: bool = False) -> tuple[torch
     n = square(A, MOST_FACTORED)
     if check_errors:
         raise Declined("errors that are to be checked for")
-    factors, pivots, info = _factored(A)
+    factors, pivots, info, _ = _factored(A)
     one = eye(n, out=torch.empty((n, n), dtype=A.dtype, device=A.device))
     return linalg_lu_solve(factors, pivots, one.expand(A.shape)), info
 
@@ -241,10 +267,9 @@ def _determined(a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
     Of contiguous matrices PyTorch gives the factors of Aᵀ, and its gradients count on it.
     """
     matrices(a)
-    n = square(a, MOST_FACTORED)
-    factors, pivots, _ = _factored(a.mT if a.is_contiguous() else a)
-    _, sign = _order(pivots.reshape(math.prod(a.shape[:-2]), n), n, a.dtype)
-    return sign.view(a.shape[:-2]), factors.diagonal(dim1=-2, dim2=-1), factors, pivots
+    square(a, MOST_FACTORED)
+    factors, pivots, _, sign = _factored(a.mT if a.is_contiguous() else a)
+    return sign, factors.diagonal(dim1=-2, dim2=-1), factors, pivots
 
 
 def linalg_det(A: torch.Tensor) -> Factors:

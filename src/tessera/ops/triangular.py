@@ -1,6 +1,7 @@
 """Triangular systems, and the Cholesky factor of symmetric positive definite matrices with what is solved by it.
 
-A program holds a matrix, or a block of right-hand sides, and works it column by column.
+A program takes matrices, or blocks of right-hand sides, one after the other, and works each row by row or column by
+column: of each what is known already is taken off, so that its sums stay in registers.
 
 Formula:
     solve:    A X = B, or X A = B where left is false, A lower or upper triangular, its diagonal 1 where unitriangular
@@ -16,75 +17,109 @@ torch.cholesky_solve; Golub and Van Loan, "Matrix Computations", 2013, 3.1 and 4
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 
-from tessera.ops import matmul, tiles
+from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.launch import launch
 from tessera.ops.layout import broadcast_shape
-from tessera.ops.pointwise import copy_
 from tessera.ops.rearrange import eye
 from tessera.ops.reduce import any_
 
 MOST_SOLVED = 1024
 MOST_FACTORED = 128
+# Columns of a block whose sums stay in registers.
+_MOST_COLS = 64
 _TYPES = (torch.float32, torch.float64)
 
 
 @triton.jit
-def solve_rows(
-    a, b, x, n, num, a_batch, a_row, a_col, b_batch, b_row, b_col, x_batch, x_row, x_col,
-    UPPER: tl.constexpr, UNIT: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+def take_known_off(
+    here, line, col, known, row, step, n, UPPER: tl.constexpr, UNIT: tl.constexpr, COLS: tl.constexpr
 ):  # fmt: skip
-    """x of a[n, n] · x[n, num] = b, each known row taken off the rows that follow; grid: (cdiv(num, COLS), batch)."""
-    batch = tl.program_id(1).to(tl.int64)
-    rows = tl.arange(0, ROWS)
-    cols = tl.program_id(0).to(tl.int64) * COLS + tl.arange(0, COLS)
-    mask = (rows < n)[:, None] & (cols < num)[None, :]
-    given = b + batch * b_batch + (rows * b_row)[:, None] + (cols * b_col)[None, :]
-    left = tl.load(given, mask=mask, other=0).to(tl.float64)
-    for step in range(n):
-        at = n - 1 - step if UPPER else step
-        column = a + batch * a_batch + at * a_col
-        here = tl.sum(tl.where((rows == at)[:, None], left, 0.0), axis=0)
-        if not UNIT:
-            here = here / tl.load(column + at * a_row).to(tl.float64)
-        follow = rows < at if UPPER else (rows > at) & (rows < n)
-        factor = tl.load(column + rows * a_row, mask=follow, other=0).to(tl.float64)
-        left = tl.where(follow[:, None], left - factor[:, None] * here[None, :], left)
-        left = tl.where((rows == at)[:, None], here[None, :], left)
-    to = x + batch * x_batch + (rows * x_row)[:, None] + (cols * x_col)[None, :]
-    tl.store(to, left.to(x.dtype.element_ty), mask=mask)
+    """Row `row` of a solution, the step-th to be found, which is `here` where no row is known; it joins the known."""
+    cols = tl.arange(0, COLS)
+    for before in range(step):
+        at = n - 1 - before if UPPER else before
+        here -= tl.load(line + at * col).to(tl.float64) * tl.load(known + at * COLS + cols)
+    if not UNIT:
+        here = here / tl.load(line + row * col).to(tl.float64)
+    tl.store(known + row * COLS + cols, here)
+    return here
 
 
 @triton.jit
-def factor_symmetric(a, factor, info, n, a_batch, a_row, a_col, row, col, SIZE: tl.constexpr):
+def solve_rows(
+    a, then, b, x, from_row, to_row, known, n, num, parts, tasks, a_batch, a_row, a_col,
+    then_batch, then_row, then_col, b_batch, b_row, b_col, x_batch, x_row, x_col,
+    UPPER: tl.constexpr, UNIT: tl.constexpr, THEN_UNIT: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """x of a[n, n] · x[n, num] = b; where `then` is given, which is upper, of a · (then · x) = b.
+
+    Row i of b is row from_row[batch, i], and of x to_row[batch, i], where these are given. A task is one of the `parts`
+    blocks of columns of a matrix; known is [programs, n, COLS] in float64. Grid: (programs,).
+    """
+    cols = tl.arange(0, COLS)
+    known += tl.program_id(0).to(tl.int64) * n * COLS
+    for task in range(tl.program_id(0), tasks, tl.num_programs(0)):
+        batch = (task // parts).to(tl.int64)
+        place = (task % parts) * COLS + cols
+        mask = place < num
+        given = b + batch * b_batch + place * b_col
+        found = x + batch * x_batch + place * x_col
+        for step in range(n):
+            row = n - 1 - step if UPPER else step
+            start = row if from_row is None else tl.load(from_row + batch * n + row)
+            here = tl.load(given + start * b_row, mask=mask, other=0).to(tl.float64)
+            line = a + batch * a_batch + row * a_row
+            here = take_known_off(here, line, a_col, known, row, step, n, UPPER, UNIT, COLS)
+            if then is None:
+                end = row if to_row is None else tl.load(to_row + batch * n + row)
+                tl.store(found + end * x_row, here.to(x.dtype.element_ty), mask=mask)
+        if then is not None:
+            for step in range(n):
+                row = n - 1 - step
+                line = then + batch * then_batch + row * then_row
+                here = tl.load(known + row * COLS + cols)
+                here = take_known_off(here, line, then_col, known, row, step, n, True, THEN_UNIT, COLS)
+                end = row if to_row is None else tl.load(to_row + batch * n + row)
+                tl.store(found + end * x_row, here.to(x.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def factor_symmetric(
+    a, factor, info, known, n, num_batches, a_batch, a_row, a_col, row, col, SIZE: tl.constexpr
+):  # fmt: skip
     """The lower factor of a[n, n], whose lower triangle is read, and the number of the first row without one.
 
-    Grid: (batch,).
+    Of each column what the known ones make of it is taken off; known is [programs, n, SIZE] in float64, a column a
+    line. Grid: (programs,).
     """
-    batch = tl.program_id(0).to(tl.int64)
-    i, j = tl.arange(0, SIZE)[:, None], tl.arange(0, SIZE)[None, :]
-    mask = (i < n) & (j < n)
-    x = tl.load(
-        a + batch * a_batch + tl.maximum(i, j) * a_row + tl.minimum(i, j) * a_col, mask=mask, other=0
-    ).to(tl.float64)  # fmt: skip
-    failed = tl.zeros([1], tl.int32)
-    for at in range(n):
-        line = tl.sum(tl.where(i == at, x, 0.0), axis=0)
-        column = tl.sum(tl.where(j == at, x, 0.0), axis=1)
-        pivot = tl.sum(tl.where(tl.arange(0, SIZE) == at, line, 0.0), axis=0)
-        failed = tl.where((failed == 0) & ((pivot > 0.0) == 0), at + 1, failed)
-        root = tl.sqrt(pivot)
-        x = tl.where((i > at) & (j > at), x - (column / root)[:, None] * (line / root)[None, :], x)
-        x = tl.where((j == at) & (i >= at), (column / root)[:, None], x)
-    tl.store(
-        factor + batch * n * n + i * row + j * col, tl.where(i >= j, x, 0.0).to(factor.dtype.element_ty), mask=mask
-    )
-    tl.store(info + batch + tl.arange(0, 1), failed)
+    rows = tl.arange(0, SIZE)
+    known += tl.program_id(0).to(tl.int64) * n * SIZE
+    for task in range(tl.program_id(0), num_batches, tl.num_programs(0)):
+        batch = tl.cast(task, tl.int64)
+        failed = tl.zeros([1], tl.int32)
+        for at in range(n):
+            given = a + batch * a_batch + at * a_col + rows * a_row
+            column = tl.load(given, mask=(rows >= at) & (rows < n), other=0).to(tl.float64)
+            for before in range(at):
+                line = known + before * SIZE
+                column -= tl.load(line + at) * tl.load(line + rows)
+            pivot = tl.sum(tl.where(rows == at, column, 0.0), axis=0)
+            failed = tl.where((failed == 0) & ((pivot > 0.0) == 0), at + 1, failed)
+            column = tl.where(rows >= at, column / tl.sqrt(pivot), 0.0)
+            tl.store(known + at * SIZE + rows, column)
+            # Each of a GPU's threads reads what others have written.
+            tl.debug_barrier()
+            to = factor + batch * n * n + at * col + rows * row
+            tl.store(to, column.to(factor.dtype.element_ty), mask=rows < n)
+        tl.store(info + batch + tl.arange(0, 1), failed)
+        tl.debug_barrier()
 
 
 def matrices(*given: torch.Tensor) -> None:
@@ -114,18 +149,45 @@ def flat(x: torch.Tensor) -> torch.Tensor:
     return x.reshape(math.prod(x.shape[:-2]), x.shape[-2], x.shape[-1])
 
 
-def solve(a: torch.Tensor, b: torch.Tensor, upper: bool, unit: bool, x: torch.Tensor) -> torch.Tensor:
-    """Write the solution of a[batch, N, N] · x = b[batch, N, K] into x; all of any strides and floating types."""
+def workers(device: torch.device, tasks: int) -> int:
+    """How many programs share `tasks`, each with memory of its own: few on a CPU, so that it stays in caches."""
+    return min(tasks, 4 * torch.get_num_threads()) if device.type == "cpu" else tasks
+
+
+class System(NamedTuple):
+    """Triangular matrices [batch, N, N] to solve with: which triangle is read, and whether its diagonal is 1."""
+
+    a: torch.Tensor
+    upper: bool
+    unit: bool = False
+
+
+def solve(
+    first: System,
+    b: torch.Tensor,
+    x: torch.Tensor,
+    then: System | None = None,
+    from_row: torch.Tensor | None = None,
+    to_row: torch.Tensor | None = None,
+) -> None:
+    """Write into x the solution of first · x = b[batch, N, K], or of first · (then · x) = b, where `then` is upper.
+
+    All are of any strides and floating types. from_row, to_row: int64 [batch, N], the rows of b and of x that count as
+    rows 0, 1, … of them.
+    """
+    if x.numel() == 0:
+        return
     batch, n, num = x.shape
-    if x.numel():
-        row = tiles.of(x.device)
-        rows = tiles.power_of_2(n)
-        cols = min(tiles.power_of_2(num), max(1, row.flat // 2 // rows))
-        launch(
-            solve_rows, (triton.cdiv(num, cols), batch), a, b, x, n, num, *a.stride(), *b.stride(), *x.stride(),
-            UPPER=upper, UNIT=unit, ROWS=rows, COLS=cols, num_warps=row.num_warps,
-        )  # fmt: skip
-    return x
+    cols = min(tiles.power_of_2(num), _MOST_COLS)
+    parts = tiles.parts(num, cols)
+    programs = workers(x.device, parts * batch)
+    known = torch.empty((programs, n, cols), dtype=torch.float64, device=x.device)
+    second, steps = (None, (0, 0, 0)) if then is None else (then.a, then.a.stride())
+    launch(
+        solve_rows, (programs,), first.a, second, b, x, from_row, to_row, known, n, num, parts, parts * batch,
+        *first.a.stride(), *steps, *b.stride(), *x.stride(), UPPER=first.upper, UNIT=first.unit,
+        THEN_UNIT=then is not None and then.unit, COLS=cols, num_warps=tiles.of(x.device).num_warps,
+    )  # fmt: skip
 
 
 def linalg_solve_triangular(
@@ -143,9 +205,9 @@ def linalg_solve_triangular(
     out = column_major(shape, B)
     a, b, x = flat(self.expand(*batch, n, n)), flat(B.expand(shape)), flat(out)
     if left:
-        solve(a, b, upper, unitriangular, x)
+        solve(System(a, upper, unitriangular), b, x)
     else:
-        solve(a.mT, b.mT, not upper, unitriangular, x.mT)
+        solve(System(a.mT, not upper, unitriangular), b.mT, x.mT)
     return out
 
 
@@ -162,9 +224,11 @@ def linalg_cholesky_ex(
     if out.numel() == 0:
         return out, info.zero_()
     a, factor = flat(self.mT if upper else self), flat(out.mT if upper else out)
+    size, programs = tiles.power_of_2(n), workers(a.device, a.shape[0])
+    known = torch.empty((programs, n, size), dtype=torch.float64, device=a.device)
     launch(
-        factor_symmetric, (a.shape[0],), a, factor, info, n, *a.stride(), *factor.stride()[1:],
-        SIZE=tiles.power_of_2(n), num_warps=tiles.of(a.device).num_warps,
+        factor_symmetric, (programs,), a, factor, info, known, n, a.shape[0], *a.stride(), *factor.stride()[1:],
+        SIZE=size, num_warps=tiles.of(a.device).num_warps,
     )  # fmt: skip
     return out, info
 
@@ -177,24 +241,12 @@ def cholesky(self: torch.Tensor, upper: bool = False) -> torch.Tensor:
     return factor
 
 
-def _inverse(factor: torch.Tensor, upper: bool) -> torch.Tensor:
-    """The inverse of triangular factor[batch, N, N], in float64."""
-    n = factor.shape[-1]
-    one = eye(n, out=torch.empty((n, n), dtype=torch.float64, device=factor.device)).expand(factor.shape)
-    return solve(factor, one, upper, False, torch.empty(factor.shape, dtype=torch.float64, device=factor.device))
-
-
 def cholesky_inverse(self: torch.Tensor, upper: bool = False) -> torch.Tensor:
     """The inverse of the matrix whose Cholesky factor self[..., N, N] is."""
     matrices(self)
-    square(self, MOST_SOLVED)
-    out = column_major(tuple(self.shape), self)
-    if out.numel():
-        inverse = _inverse(flat(self), upper)
-        left, right = (inverse, inverse.mT) if upper else (inverse.mT, inverse)
-        product = matmul.bmm(left, right)
-        copy_(out, product.view(self.shape), out=out)
-    return out
+    n = square(self, MOST_SOLVED)
+    one = eye(n, out=torch.empty((n, n), dtype=self.dtype, device=self.device))
+    return cholesky_solve_helper(one.expand(self.shape), self, upper)
 
 
 def cholesky_solve_helper(self: torch.Tensor, A: torch.Tensor, upper: bool) -> torch.Tensor:
@@ -205,8 +257,7 @@ def cholesky_solve_helper(self: torch.Tensor, A: torch.Tensor, upper: bool) -> t
         raise Declined("matrices that do not fit each other")
     out = column_major(tuple(self.shape), self)
     if out.numel() and n:
-        a, b = flat(A), flat(self)
-        half = torch.empty(b.shape, dtype=torch.float64, device=b.device)
+        a = flat(A)
         first, second = (a.mT, a) if upper else (a, a.mT)
-        solve(second, solve(first, b, False, False, half), True, False, flat(out))
+        solve(System(first, upper=False), flat(self), flat(out), then=System(second, upper=True))
     return out

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from tessera.compiler.errors import LoweringError, fail
 from tessera.compiler.llvm.builder import I64, Builder, LType, V, const, int_const
-from tessera.compiler.lower import ahead, buffers, float8, memory
+from tessera.compiler.lower import ahead, arms, buffers, float8, memory
 from tessera.compiler.lower import lanes as ln
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.calls import call_by_lane
@@ -43,6 +43,8 @@ class Evaluator:
         self.moved: dict[Op, tuple[V, int]] = {}
         self._frames: list[dict[tuple[Value, int], Lanes]] = [{}]
         self._numbers: dict[Index, int] = {}
+        # The arms of choices that are computed in a branch.
+        self.branched: dict[Op, Value | None] = {}
         self.globals: list[str] = []
 
     @contextmanager
@@ -98,8 +100,22 @@ class Evaluator:
         op = value.owner
         if value in self.buffers or not isinstance(op, Op) or (op.name in _RULES and op.name != "load"):
             return []
-        blocks = (operand for operand in op.operands if isinstance(operand.type, BlockType))
-        return [operand for operand in blocks if self._evaluated(operand, number) is None]
+        arm = arms.costly_arm(self, op)
+        blocks = [operand for operand in op.operands if isinstance(operand.type, BlockType) and operand is not arm]
+        missing = [operand for operand in blocks if self._evaluated(operand, number) is None]
+        if arm is None or missing:
+            return missing
+        begins = arms.begins_with(arm, lambda x: self.is_expression(x) and self._evaluated(x, number) is None)
+        return [operand for operand in begins if self._evaluated(operand, number) is None]
+
+    def is_evaluated(self, value: Value, index: Index) -> bool:
+        return self._evaluated(value, self._number(index)) is not None
+
+    def is_expression(self, value: Value) -> bool:
+        """Whether a value is computed from others at the same index, and nowhere kept."""
+        op = value.owner
+        kept = value in self.buffers or value in self.storing
+        return not kept and isinstance(op, Op) and op.name not in _RULES
 
     def _evaluate_now(self, value: Value, index: Index) -> Lanes:
         result = self._compute(value, index)
@@ -130,7 +146,8 @@ class Evaluator:
         try:
             if rule is not None:
                 return rule(self, op, index, value)
-            return self.apply(op, [self.evaluate(operand, index) for operand in op.operands])
+            chosen = arms.chosen(self, op, index)
+            return chosen or self.apply(op, [self.evaluate(operand, index) for operand in op.operands])
         except LoweringError as error:
             if error.faults[0].location is None:
                 raise fail(error.faults[0].message, op.location) from error

@@ -52,6 +52,11 @@ _WRITES = _BARRIERS | {"store", "atomic_rmw", "atomic_cas", "call", "map_with_ef
 SCRATCH, GUARDED = "scratch", "scratch unless apart"
 
 
+def cost_of_one(op: Op) -> int:
+    """What one operation on a vector costs, without its operands."""
+    return _COSTS.get(op.name, 1 if op.operands else 0)
+
+
 @dataclass
 class _Place:
     """Where an operation stands: its number in program order and the loops around it, outermost first."""
@@ -100,7 +105,7 @@ class _Placement:
         if op.name == "broadcast" and shape_of(op.operands[0].type)[-1] == 1 != shape_of(op.results[0].type)[-1]:
             return 0  # It stands still in the innermost loop, and is computed before.
         inherited = sum(self.costs.get(operand.owner, 0) for operand in op.operands if isinstance(operand.owner, Op))
-        own = _COSTS.get(op.name, 1 if op.operands else 0)
+        own = cost_of_one(op)
         if op.name == "load" and all(step(op.operands[0], dim, usual=True) not in (1, -1) for dim in _long_dims(op)):
             own = _GATHERED_LOAD
         elif op.name == "load":

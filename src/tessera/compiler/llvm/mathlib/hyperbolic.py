@@ -107,8 +107,14 @@ def acosh(x: Num) -> Num:
     return (x >= 1.0).pick(large.pick(result + math.log(2.0), result), math.nan)
 
 
-@in_double
 def atanh(x: Num) -> Num:
-    """½·log((1 + x)/(1 - x)), as log(1 + t) with t = 2x/(1 - x)."""
+    """½·log((1 + x)/(1 - x)), as log(1 + t) with t = 2x/(1 - x).
+
+    What roundings leave out of t changes the logarithm by as much divided by 1 + t.
+    """
     size = x.abs()
-    return (0.5 * log1p((size + size) / (1.0 - size))).with_sign_of(x)
+    less, twice = 1.0 - size, size + size
+    t = twice / less
+    lost = (-t).fma((1.0 - less) - size, (-t).fma(less, twice)) / (1.0 + size)
+    finite = size < 1.0
+    return (0.5 * (log1p(t) + finite.pick(lost, 0.0))).with_sign_of(x)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tessera.compiler.llvm.builder import I64, Builder, V, int_const
-from tessera.compiler.lower import ahead, buffers, edges
+from tessera.compiler.lower import ahead, buffers, edges, squares
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.evaluate import Evaluator, Index, delinearise
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, ltype
@@ -36,6 +36,7 @@ class Plan:
     width: int
     unroll: int
     operations: int = 0
+    squares: squares.Squares | None = None
 
     @property
     def is_small(self) -> bool:
@@ -111,7 +112,11 @@ class Sweeper(Evaluator):
         return scores, operations
 
     def _stored_except(self, root: Value) -> Callable[[reach.Visit], bool]:
-        return lambda visit: visit.value in self.buffers or (visit.value in self.pending and visit.value is not root)
+        return lambda visit: self.is_stored(visit, root)
+
+    def is_stored(self, visit: reach.Visit, root: Value) -> bool:
+        """Is or will it be read from scratch by a walk that evaluates `root`?"""
+        return visit.value in self.buffers or (visit.value in self.pending and visit.value is not root)
 
     def _moves_along(self, visit: reach.Visit, dim: int, root: Value) -> int:
         """4 for a contiguous access along `dim`, 1 for one that stands still."""
@@ -133,6 +138,9 @@ class Sweeper(Evaluator):
             self._walk_flat(plan.shape, reads, body)
             return
         with self.walking(plan, reads):
+            if plan.squares is not None:
+                squares.walk(self, plan, reads, body)
+                return
             self._walk(plan, [], reads, body)
 
     def keep(self, buffer: Buffer, value: Value) -> None:
@@ -170,7 +178,7 @@ class Sweeper(Evaluator):
         """Are rows shorter than a vector, as those of a sorting network, and is memory reached through scratch or a
         reshape only, where one long row is as good?"""
         lanes, shape = self.target.lanes, plan.shape
-        if plan.vector_dim is None or shape[-1] >= lanes or len(shape) < 3 or math.prod(shape) < lanes:
+        if plan.squares is not None or plan.vector_dim is None or shape[-1] >= lanes or len(shape) < 3 or math.prod(shape) < lanes:
             return False
         if any(isinstance(value.type, BlockType) and shape_of(value.type) != plan.shape for value in reads):
             return False

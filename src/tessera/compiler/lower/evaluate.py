@@ -88,7 +88,8 @@ class Evaluator:
 
     def _evaluated(self, value: Value, number: int) -> Lanes | None:
         key = (value, number)
-        for known in self._frames:
+        # What is known further inside, such as that a mask holds, is more.
+        for known in reversed(self._frames):
             if key in known:
                 return known[key]
         return None

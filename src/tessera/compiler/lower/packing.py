@@ -8,7 +8,7 @@ walks memory in order; where one instruction takes a group of products, `group` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from tessera.compiler.llvm.builder import I64, LType, V, int_const
 from tessera.compiler.lower import buffers, float8

@@ -12,11 +12,11 @@ along memory, turned in registers by log₂ n rounds of shuffles, and computed w
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tessera.compiler.llvm.builder import I64, Builder, V, int_const
+from tessera.compiler.llvm.builder import I1, I64, Builder, V, int_const
 from tessera.compiler.lower import edges
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, Vector, ltype, size_bytes, to_vector
 from tessera.compiler.passes import reach
@@ -49,11 +49,11 @@ def turned(low: Sweeper, plan: Plan, shape: tuple[int, ...], store: Op) -> Plan:
     along = [dim for dim, size in enumerate(shape) if size > 1 and step(pointer, dim, usual=True) == 1]
     if len(along) != 1:
         return plan
-    crossing = list(dict.fromkeys(visit for read in (value, *rest) for visit in _across(low, read, shape, along[0])))
+    crossing = {visit: down for read in (value, *rest) for visit, down in _across(low, read, shape, along[0])}
     if not crossing:
         return plan
-    down = _down(low, crossing[0], along[0])
-    reads = tuple(visit for visit in crossing if _down(low, visit, along[0]) == down)
+    down = next(iter(crossing.values()))
+    reads = tuple(visit for visit, other in crossing.items() if other == down)
     widest = max(size_bytes(ltype(element_of(read.type))) for read in (value, *(visit.value for visit in reads)))
     side = min(low.target.vector_bits // 8 // widest, low.target.registers, shape[down], shape[along[0]])
     if side < _LEAST_SIDE:
@@ -62,16 +62,18 @@ def turned(low: Sweeper, plan: Plan, shape: tuple[int, ...], store: Op) -> Plan:
     return dataclasses.replace(plan, vector_dim=along[0], width=side, unroll=1, squares=squares)
 
 
-def _across(low: Sweeper, value: Value, shape: tuple[int, ...], along: int) -> list[reach.Visit]:
-    """What evaluating `value` reads from memory along another dimension than `along`."""
+def _across(low: Sweeper, value: Value, shape: tuple[int, ...], along: int) -> Iterator[tuple[reach.Visit, int]]:
+    """What evaluating `value` reads from memory along another dimension than `along`, and that dimension."""
     if shape_of(value.type) != shape:
-        return []
+        return
 
     def stop(visit: reach.Visit) -> bool:
         return low.is_stored(visit, value) or _down(low, visit, along) is not None
 
-    found = reach.visits(value, reach.identity(len(shape)), stop)
-    return [visit for visit in found if _down(low, visit, along) is not None]
+    for visit in reach.visits(value, reach.identity(len(shape)), stop):
+        down = _down(low, visit, along)
+        if down is not None:
+            yield visit, down
 
 
 def _down(low: Sweeper, visit: reach.Visit, along: int) -> int | None:
@@ -135,10 +137,9 @@ class _Walk:
         self.low.b.counted_loop(self.plan.shape[axis], 1, [], inside)
 
     def _rows(self, places: dict[int, Lanes]) -> None:
-        """The two loops over squares; those inside of all masks are written apart from those at their edges."""
+        """The two loops over squares."""
         b, down, side = self.low.b, self.squares.down, self.plan.width
-        pairs = ((down, self.along), (self.along, down))
-        inside_of = [self._whole(dim, other, places) for dim, other in pairs]
+        parts = {dim: self._inside(dim, places) for dim in (down, self.along)}
         limits = self._limits()
 
         def over_rows(row: V, carried: list[V]) -> list[V]:
@@ -149,30 +150,37 @@ class _Walk:
                 b.range_loop(_ZERO, limits[self.along], side, [], lambda column, carried: over_columns(rows, column))
             return []
 
-        def over_columns(rows: list[Lanes], column: V) -> list[V]:
-            ends = [(place, part.end) for place, part in zip((rows[0], Uniform(column)), inside_of, strict=True) if part]
-            facts = {edge: fact for part in inside_of if part for edge, fact in part.facts.items()}
-            condition = int_const(1, I64.with_scalar("i1"))
-            for place, end in ends:
-                assert isinstance(place, Uniform)
-                condition = b.binary("and", condition, b.icmp("slt", place.value, end))
-
-            def square(known: edges.Facts) -> None:
-                with self.low.knowing(known):
-                    self._square(places, rows, _from(b, column, side))
-
-            if facts:
-                b.either(condition, lambda: square(facts), lambda: square({}))
-            else:
-                square({})
+        def over_columns(rows: list[Uniform], column: V) -> list[V]:
+            columns = _from(b, column, side)
+            starts = {down: rows[0].value, self.along: column}
+            self._inside_or_not(parts, starts, lambda: self._square(places, rows, columns))
             return []
 
         b.range_loop(_ZERO, limits[down], side, [], over_rows)
 
-    def _whole(self, dim: int, other: int, places: dict[int, Lanes]) -> edges.Stretch | None:
+    def _inside_or_not(
+        self, parts: dict[int, edges.Stretch | None], starts: dict[int, V], square: Callable[[], None]
+    ) -> None:
+        """Write a square: twice, if there are masks, once for where all of them hold."""
+        b, inside, facts = self.low.b, int_const(1, I1), dict[edges.Edge, Uniform]()
+        for dim, part in parts.items():
+            if part is not None:
+                inside = b.binary("and", inside, b.icmp("slt", starts[dim], part.end))
+                facts |= part.facts
+
+        def knowing(known: edges.Facts) -> None:
+            with self.low.knowing(known):
+                square()
+
+        if facts:
+            b.either(inside, lambda: knowing(facts), lambda: knowing({}))
+        else:
+            knowing({})
+
+    def _inside(self, dim: int, places: dict[int, Lanes]) -> edges.Stretch | None:
         """As far as all masks hold along a dimension, in whole squares, and what is known there; None: there are no
         masks."""
-        size = self.plan.shape[dim]
+        size, other = self.plan.shape[dim], self.along if dim == self.squares.down else self.squares.down
         found = edges.along(self.low, self.reads, self.plan.shape, dim, unknown=other)
         if not found:
             return None
@@ -187,7 +195,7 @@ class _Walk:
         reached = edges.reaches(self.low, self.squares.mask, sizes)
         return [b.binary("and", b.add(size, int_const(side - 1, I64)), int_const(-side, I64)) for size in reached]
 
-    def _square(self, places: dict[int, Lanes], rows: list[Lanes], columns: list[Lanes]) -> None:
+    def _square(self, places: dict[int, Lanes], rows: list[Uniform], columns: list[Uniform]) -> None:
         low, side, down, along = self.low, self.plan.width, self.squares.down, self.along
         found: list[list[V]] = [[] for _ in self.squares.reads]
         for column in columns:
@@ -208,12 +216,11 @@ class _Walk:
         return [places[dim] for dim in self.plan.order if dim != self.along]
 
 
-def _from(b: Builder, first: V, count: int) -> list[Lanes]:
+def _from(b: Builder, first: V, count: int) -> list[Uniform]:
     return [Uniform(b.add(first, int_const(number, I64))) for number in range(count)]
 
 
-def _ramp(first: Lanes) -> Lanes:
-    assert isinstance(first, Uniform)
+def _ramp(first: Uniform) -> Ramp:
     return Ramp(first.value, _ONE)
 
 

@@ -178,7 +178,9 @@ class Sweeper(Evaluator):
         """Are rows shorter than a vector, as those of a sorting network, and is memory reached through scratch or a
         reshape only, where one long row is as good?"""
         lanes, shape = self.target.lanes, plan.shape
-        if plan.squares is not None or plan.vector_dim is None or shape[-1] >= lanes or len(shape) < 3 or math.prod(shape) < lanes:
+        if plan.squares is not None or plan.vector_dim is None:
+            return False
+        if shape[-1] >= lanes or len(shape) < 3 or math.prod(shape) < lanes:
             return False
         if any(isinstance(value.type, BlockType) and shape_of(value.type) != plan.shape for value in reads):
             return False

@@ -18,6 +18,10 @@ Shape = tuple[int, ...]
 Layout = tuple[Shape, Shape]  # shape, strides
 
 
+# So many elements side by side are worth being read together and turned.
+_TURNED = 8
+
+
 @dataclass(frozen=True)
 class Plan:
     """`sizes` and `strides[operand]` run from the innermost collapsed dim outwards; the output is the last operand."""
@@ -35,7 +39,7 @@ class Plan:
     @property
     def turned(self) -> bool:
         """Does memory run along the second dim for an operand, and not along the innermost?"""
-        return len(self.sizes) > 1 and any(_runs_along(own, 1) for own in self.strides)
+        return len(self.sizes) > 1 and self.sizes[1] >= _TURNED and any(_runs_along(own, 1) for own in self.strides)
 
 
 def broadcast_shape(shapes: tuple[Shape, ...]) -> Shape:
@@ -118,7 +122,7 @@ def _runs_along(strides: Shape, dim: int) -> bool:
 def _beside(sizes: Shape, strides: tuple[Shape, ...]) -> tuple[Shape, tuple[Shape, ...]]:
     """The same nest with the dim second that memory runs along for most operands that it does not run along the
     innermost one for: those two are walked in blocks."""
-    votes = [sum(_runs_along(own, dim) for own in strides) for dim in range(1, len(sizes))]
+    votes = [sizes[dim] >= _TURNED and sum(_runs_along(own, dim) for own in strides) for dim in range(1, len(sizes))]
     if not any(votes):
         return sizes, strides
     second = 1 + votes.index(max(votes))

@@ -126,12 +126,11 @@ def rectangle(rows: int, cols: int, chip: Tiles, turned: bool) -> tuple[int, int
     column by column, so that the block must be as long one way as the other."""
     most = 1 << (chip.flat.bit_length() - 1) // 2 if turned else chip.flat
     # Short rows are met whole: what a block has beyond them costs as much as they do.
-    wide = power_of_2(cols) if cols <= _SHORT_ROW else block(cols, most)
-    wide = min(wide, most)
-    return block(rows, chip.flat // wide), wide
+    wide = min(power_of_2(cols) if cols <= _SHORT_ROW else block(cols, most), most)
+    return min(power_of_2(rows) if rows <= _FEW_ROWS else block(rows, chip.flat), chip.flat // wide), wide
 
 
-_SHORT_ROW = 64
+_SHORT_ROW, _FEW_ROWS = 64, 8
 
 
 def parts(size: int, block: int) -> int:

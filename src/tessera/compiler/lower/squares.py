@@ -28,19 +28,17 @@ if TYPE_CHECKING:
     from tessera.compiler.lower.evaluate import Index
     from tessera.compiler.lower.sweep import Plan, Sweeper
 
-# Smaller squares are not worth their shuffles.
-_LEAST_SIDE = 4
+# Smaller squares are not worth their shuffles, unless registers are.
+_LEAST_SIDE = 8
 _ZERO, _ONE = int_const(0, I64), int_const(1, I64)
 
 
 @dataclass(frozen=True)
 class Squares:
-    """A walk in squares: `reads` run along dimension `down` in memory, the walk's vectors along another. Nothing is
-    written where `mask` does not hold."""
+    """A walk in squares: `reads` run along dimension `down` in memory, the walk's vectors along another."""
 
     down: int
     reads: tuple[reach.Visit, ...]
-    mask: Value | None
 
 
 def turned(low: Sweeper, plan: Plan, shape: tuple[int, ...], store: Op) -> Plan:
@@ -55,11 +53,11 @@ def turned(low: Sweeper, plan: Plan, shape: tuple[int, ...], store: Op) -> Plan:
     down = next(iter(crossing.values()))
     reads = tuple(visit for visit, other in crossing.items() if other == down)
     widest = max(size_bytes(ltype(element_of(read.type))) for read in (value, *(visit.value for visit in reads)))
-    side = min(low.target.vector_bits // 8 // widest, low.target.registers, shape[down], shape[along[0]])
-    if side < _LEAST_SIDE:
+    most = min(low.target.vector_bits // 8 // widest, low.target.registers)
+    side = min(most, shape[down], shape[along[0]])
+    if side < min(most, _LEAST_SIDE):
         return plan
-    squares = Squares(down, reads, rest[0] if rest else None)
-    return dataclasses.replace(plan, vector_dim=along[0], width=side, unroll=1, squares=squares)
+    return dataclasses.replace(plan, vector_dim=along[0], width=side, unroll=1, squares=Squares(down, reads))
 
 
 def _across(low: Sweeper, value: Value, shape: tuple[int, ...], along: int) -> Iterator[tuple[reach.Visit, int]]:
@@ -187,13 +185,10 @@ class _Walk:
         return next(edges.stretches(self.low, found, self._index(places), dim, (0, size), self.plan.width, 1))
 
     def _limits(self) -> list[V]:
-        """Behind the last square of each dimension in which anything is written."""
+        """Behind the last square of each dimension in which there is anything to do."""
         b, side = self.low.b, self.plan.width
-        sizes = [int_const(size, I64) for size in self.plan.shape]
-        if self.squares.mask is None:
-            return sizes
-        reached = edges.reaches(self.low, self.squares.mask, sizes)
-        return [b.binary("and", b.add(size, int_const(side - 1, I64)), int_const(-side, I64)) for size in reached]
+        limits = self.low.limits(self.plan)
+        return [b.binary("and", b.add(limit, int_const(side - 1, I64)), int_const(-side, I64)) for limit in limits]
 
     def _square(self, places: dict[int, Lanes], rows: list[Uniform], columns: list[Uniform]) -> None:
         low, side, down, along = self.low, self.plan.width, self.squares.down, self.along

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
@@ -35,7 +36,7 @@ def store(low: Sweeper, op: Op) -> None:
 
     def write() -> None:
         assert isinstance(pointer.type, BlockType)
-        plan = low.plan(pointer.type.shape, op.operands[1:], stored_to=pointer)
+        plan = dataclasses.replace(low.plan(pointer.type.shape, op.operands[1:], stored_to=pointer), mask=mask)
         low.sweep(squares.turned(low, plan, pointer.type.shape, op), op.operands, body)
 
     if guarded:

@@ -29,13 +29,15 @@ _EVERY_ELEMENT = 8
 
 @dataclass(frozen=True)
 class Plan:
-    """How to walk a shape. `vector_dim` is None for a walk element by element."""
+    """How to walk a shape. `vector_dim` is None for a walk element by element. Nothing is done where `mask` does not
+    hold."""
 
     shape: tuple[int, ...]
     vector_dim: int | None
     width: int
     unroll: int
     operations: int = 0
+    mask: Value | None = None
     squares: squares.Squares | None = None
 
     @property
@@ -140,8 +142,8 @@ class Sweeper(Evaluator):
         with self.walking(plan, reads):
             if plan.squares is not None:
                 squares.walk(self, plan, reads, body)
-                return
-            self._walk(plan, [], reads, body)
+            else:
+                self._walk(plan, self.limits(plan), [], reads, body)
 
     def keep(self, buffer: Buffer, value: Value) -> None:
         """Write every element of `value` into scratch that a loop carries: without a loop where it is small, so that
@@ -210,7 +212,15 @@ class Sweeper(Evaluator):
         with self.filling(plan, reads), self.lanes(width):
             self.b.counted_loop(count, width * plan.unroll, [], inside)
 
-    def _walk(self, plan: Plan, index: list[Lanes], reads: Sequence[Value], body: Callable[[Index], None]) -> None:
+    def limits(self, plan: Plan) -> list[V]:
+        """Behind the last index of each dimension at which a walk has anything to do."""
+        sizes = [int_const(size, I64) for size in plan.shape]
+        # What goes to scratch on the way is needed everywhere.
+        return sizes if plan.mask is None or self.storing else edges.reaches(self, plan.mask, sizes)
+
+    def _walk(
+        self, plan: Plan, limits: list[V], index: list[Lanes], reads: Sequence[Value], body: Callable[[Index], None]
+    ) -> None:
         order = plan.order
         if len(index) == len(order):
             self._trips(plan, index, plan.unroll, body)
@@ -223,10 +233,13 @@ class Sweeper(Evaluator):
 
         def inside(position: V, carried: list[V]) -> list[V]:
             with self.frame():
-                self._walk(plan, [*index, Uniform(position)], reads, body)
+                self._walk(plan, limits, [*index, Uniform(position)], reads, body)
             return []
 
-        self.b.counted_loop(plan.shape[axis], plan.chunk(axis), [], inside)
+        if len(index) < len(order) - 1 and limits[axis].const is None:
+            self.b.range_loop(_ZERO.value, limits[axis], plan.chunk(axis), [], inside)
+        else:
+            self.b.counted_loop(plan.shape[axis], plan.chunk(axis), [], inside)
 
     def _trips(self, plan: Plan, index: Sequence[Lanes], ways: int, body: Callable[[Index], None]) -> None:
         for number in range(ways):

@@ -41,23 +41,28 @@ class Squares:
     reads: tuple[reach.Visit, ...]
 
 
-def turned(low: Sweeper, plan: Plan, shape: tuple[int, ...], store: Op) -> Plan:
-    """`plan`, the walk of a store, or a walk in squares where something that is read lies across what is written."""
-    pointer, value, *rest = store.operands
-    along = [dim for dim, size in enumerate(shape) if size > 1 and step(pointer, dim, usual=True) == 1]
-    if len(along) != 1:
+def along_memory(pointer: Value) -> int | None:
+    """The one dimension along which a block of pointers goes from neighbour to neighbour."""
+    moves = [step(pointer, dim, usual=True) for dim in range(len(shape_of(pointer.type)))]
+    return moves.index(1) if moves.count(1) == 1 else None
+
+
+def turned(low: Sweeper, plan: Plan, reads: Sequence[Value], along: int | None) -> Plan:
+    """`plan`, a walk that writes along a dimension; in squares where something that is read lies across that."""
+    shape = plan.shape
+    if along is None or shape[along] == 1:
         return plan
-    crossing = {visit: down for read in (value, *rest) for visit, down in _across(low, read, shape, along[0])}
+    crossing = {visit: down for read in reads for visit, down in _across(low, read, shape, along)}
     if not crossing:
         return plan
     down = next(iter(crossing.values()))
-    reads = tuple(visit for visit, other in crossing.items() if other == down)
-    widest = max(size_bytes(ltype(element_of(read.type))) for read in (value, *(visit.value for visit in reads)))
+    found = tuple(visit for visit, other in crossing.items() if other == down)
+    widest = max(size_bytes(ltype(element_of(read.type))) for read in (reads[0], *(visit.value for visit in found)))
     most = min(low.target.vector_bits // 8 // widest, low.target.registers)
-    side = min(most, shape[down], shape[along[0]])
+    side = min(most, shape[down], shape[along])
     if side < min(most, _LEAST_SIDE):
         return plan
-    return dataclasses.replace(plan, vector_dim=along[0], width=side, unroll=1, squares=Squares(down, reads))
+    return dataclasses.replace(plan, vector_dim=along, width=side, unroll=1, squares=Squares(down, found))
 
 
 def _across(low: Sweeper, value: Value, shape: tuple[int, ...], along: int) -> Iterator[tuple[reach.Visit, int]]:
@@ -95,13 +100,10 @@ def _dimension_in_memory(low: Sweeper, value: Value) -> int | None:
     load = value.owner
     if not isinstance(load, Op) or load.name != "load":
         return None
-    moves = [step(load.operands[0], dim, usual=True) for dim in range(len(shape))]
-    # What is the same for all of a dimension is read once for it.
-    return moves.index(1) if moves.count(1) == 1 and 0 not in _of_long(moves, shape) else None
-
-
-def _of_long(moves: Sequence[int | str | None], shape: tuple[int, ...]) -> list[int | str | None]:
-    return [move for move, size in zip(moves, shape, strict=True) if size > 1]
+    pointer = load.operands[0]
+    # What stands still along a dimension is read once for it.
+    still = any(step(pointer, dim, usual=True) == 0 for dim, size in enumerate(shape) if size > 1)
+    return None if still else along_memory(pointer)
 
 
 def walk(low: Sweeper, plan: Plan, reads: Sequence[Value], body: Callable[[Index], None]) -> None:

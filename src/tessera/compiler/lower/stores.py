@@ -37,7 +37,7 @@ def store(low: Sweeper, op: Op) -> None:
     def write() -> None:
         assert isinstance(pointer.type, BlockType)
         plan = dataclasses.replace(low.plan(pointer.type.shape, op.operands[1:], stored_to=pointer), mask=mask)
-        low.sweep(squares.turned(low, plan, pointer.type.shape, op), op.operands, body)
+        low.sweep(squares.turned(low, plan, op.operands[1:], squares.along_memory(pointer)), op.operands, body)
 
     if guarded:
         apart.either_way(low, op, guarded, write)

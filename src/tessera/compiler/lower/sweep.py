@@ -400,7 +400,8 @@ class Sweeper(Evaluator):
 
     def fill(self, buffer: Buffer, value: Value, plan: Plan | None = None) -> None:
         """Write every element of `value` into scratch."""
-        plan = plan or self.plan(shape_of(value.type), [value])
+        shape = shape_of(value.type)
+        plan = squares.turned(self, plan or self.plan(shape, [value]), [value], len(shape) - 1)
         self.sweep(
             plan, [value], lambda index: buffers.write(self.b, buffer, index, self.evaluate(value, index), self.width)
         )

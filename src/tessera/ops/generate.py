@@ -280,7 +280,7 @@ def _run_strided(
     rows, cols = tiles.rectangle(sizes[1], sizes[0], row, loops.turned)
     steps = max(1, row.flat // (min(rows, sizes[1]) * min(cols, sizes[0])))
     moves = [step for x in strides[:-1] for step in _four(x)] + [0] * (4 * len(fill)) + _four(strides[-1])
-    grid = (tiles.parts(sizes[0], cols), tiles.parts(sizes[1], rows), tiles.parts(num_outer, steps))
+    grid = (tiles.parts(sizes[0], cols) * tiles.parts(sizes[1], rows) * tiles.parts(num_outer, steps),)
     launch(
         kernels.strided, grid, *values, *fill, out, sizes[0], sizes[1], sizes[2], num_outer, steps, *moves,
         **constants, ROWS=rows, COLS=cols, num_warps=row.num_warps,

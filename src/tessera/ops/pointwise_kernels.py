@@ -101,12 +101,14 @@ def strided(
     """The same over a loop nest: blocks of the two innermost dims, `steps` of the `num_outer` = size_2 · (the rest)
     such blocks a program.
 
-    Strides are in elements, innermost first. Grid: (cdiv(size_0, COLS), cdiv(size_1, ROWS), cdiv(num_outer, steps)).
+    Strides are in elements, innermost first. Grid: (cdiv(size_0, COLS) · cdiv(size_1, ROWS) · cdiv(num_outer, steps),).
     """
-    cols = tl.program_id(0).to(tl.int64) * COLS + tl.arange(0, COLS)
-    rows = tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    across, down = tl.cdiv(size_0, COLS), tl.cdiv(size_1, ROWS)
+    rest = tl.program_id(0) // across
+    cols = (tl.program_id(0) % across).to(tl.int64) * COLS + tl.arange(0, COLS)
+    rows = (rest % down).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     mask = (rows < size_1)[:, None] & (cols < size_0)[None, :]
-    begin = tl.program_id(2) * steps
+    begin = rest // down * steps
     for outer in range(begin, tl.minimum(begin + steps, num_outer)):
         i, j = outer % size_2, outer // size_2
         x = strided_operand(a, rows, cols, mask, i, j, a_0, a_1, a_2, a_3, KIND_A, COMPUTE)

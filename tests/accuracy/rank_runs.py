@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tessera.accuracy.dumps import dump
-from tessera.core.errors import UsageError
 
 SIZE = 2
 
@@ -156,6 +156,7 @@ class Runs:
         for name, (make, x) in ways.items():
             expected, model = step(make(), x), make()
             dump(model, x, self.folder / f"{name}-backward", backward=True)
+            dump(model, x, self.folder / f"{name}-steps", steps=2, optimizer=adam)
             same = all(torch.equal(a, b) for a, b in zip(step(model, x), expected, strict=True))
             (self.folder / f"{name}.{self.rank}.{'same' if same else 'changed'}").touch()
         dump(self.manual(forgets=False), self.x, self.folder / "manual")
@@ -163,8 +164,8 @@ class Runs:
     def wrong(self) -> None:
         """One fault each."""
         folder, x, second = self.folder, self.x, self.rank == 1
-        partial = RowwiseParallel(output_layouts=Partial(), use_local_output=True)
-        dump(self.tensor_parallel(partial), x, folder / "forgotten")
+        terms = RowwiseParallel(output_layouts=Partial(), use_local_output=True)
+        dump(self.tensor_parallel(terms), x, folder / "forgotten")
         dump(self.manual(forgets=second), x, folder / "forgotten-on-one")
         model = self.tensor_parallel()
         local = model.blocks[1].up.weight._local_tensor  # type: ignore[union-attr]
@@ -185,10 +186,20 @@ class Runs:
         sharded = fully_shard(Net())
         sharded.blocks[1].up.weight._local_tensor.data.mul_(1.01 if second else 1)  # type: ignore[union-attr, operator]
         dump(sharded, self.part, folder / "shard-backward", backward=True, tensors="whole")
-        try:
-            dump(sharded, self.part, folder / "steps", steps=1)
-        except UsageError as error:
-            (folder / f"refused-{self.rank}").write_text(str(error))
+        for name, make in (("tensor", self.tensor_parallel), ("sharded", lambda: fully_shard(Net()))):
+            part = x if name == "tensor" else self.part
+            dump(
+                make(),
+                part,
+                folder / f"{name}-rate-steps",
+                steps=2,
+                optimizer=partial(adam, rate=1.05 if second else 1),
+            )
+
+
+def adam(weights: Any, rate: float = 1.0) -> torch.optim.Optimizer:
+    """The optimizer of all runs. rate: times the learning rate."""
+    return torch.optim.AdamW(weights, lr=1e-2 * rate)
 
 
 def _sum(state: object, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:

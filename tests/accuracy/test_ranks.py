@@ -13,7 +13,7 @@ from tessera.accuracy.capture.store import read_dump
 from tessera.accuracy.dumps import compare, dump
 from tessera.accuracy.result import CheckResult
 from tessera.core.errors import UsageError
-from tests.accuracy.rank_runs import SIZE, Net, inputs
+from tests.accuracy.rank_runs import SIZE, Net, adam, inputs
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +21,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     for name, backward in (("one", False), ("one-backward", True)):
         dump(Net(), inputs(), folder / name, backward=backward, tensors="whole")
+    dump(Net(), inputs(), folder / "one-steps", steps=2, optimizer=adam)
     command = [sys.executable, "-m", "tests.accuracy.rank_runs", str(folder)]
     processes = [
         subprocess.Popen([*command, str(rank)], cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True)
@@ -32,7 +33,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def against_one(runs: Path, name: str) -> CheckResult:
-    return compare(runs / name, runs / ("one-backward" if name.endswith("-backward") else "one"))
+    return compare(
+        runs / name, runs / next((f"one-{kind}" for kind in ("backward", "steps") if name.endswith(kind)), "one")
+    )
 
 
 @pytest.mark.parametrize("way", ["tensor", "data", "sharded"])
@@ -40,7 +43,10 @@ def test_watching_changes_no_bit_on_any_rank(runs: Path, way: str) -> None:
     assert sorted(path.name for path in runs.glob(f"{way}.?.*")) == [f"{way}.0.same", f"{way}.1.same"]
 
 
-@pytest.mark.parametrize("name", ["tensor-backward", "data-backward", "sharded-backward", "manual"])
+@pytest.mark.parametrize(
+    "name",
+    [*(f"{way}-{job}" for way in ("tensor", "data", "sharded") for job in ("backward", "steps")), "manual"],
+)
 def test_right_runs_on_several_ranks_are_clean(runs: Path, name: str) -> None:
     result = against_one(runs, name)
     assert result.verdict == "clean", result.reason
@@ -56,6 +62,8 @@ FAULTS = {
     "unreduced-backward": ("blocks.0.norm", "aten.native_layer_norm_backward", "not reduced", BOTH),
     "summed-backward": ("(model)", "c10d.allreduce_", "scale", BOTH),
     "shard-backward": ("blocks.1.up", "aten.t", "weight", (1,)),
+    "tensor-rate-steps": ("(optimizer)", "aten.mul_", "argument", (1,)),
+    "sharded-rate-steps": ("(optimizer)", "aten.mul_", "argument", (1,)),
 }
 
 
@@ -105,8 +113,3 @@ def test_the_single_process_is_the_reference(runs: Path) -> None:
 def test_data_parallel_in_a_single_process_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="this is the only process; start it with torchrun"):
         dump(Net(), inputs(), tmp_path / "one", data_parallel=True)
-
-
-def test_steps_of_a_sharded_model_are_refused(runs: Path) -> None:
-    for rank in range(SIZE):
-        assert "steps=1 of a model under fully_shard cannot be recorded" in (runs / f"refused-{rank}").read_text()

@@ -64,7 +64,7 @@ def dump(
     """
     call = Call.of(inputs)
     dtype = main_type(model)
-    place = here(native, model, data_parallel, steps)
+    place = here(native, model, data_parallel)
     job = Job(calls=(call,), backward=backward, steps=steps, optimizer=optimizer, direction=place.direction(model))
     writer = Writer(place.folder(path), budget=budget)
     tape = RandomTape()

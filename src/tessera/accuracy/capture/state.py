@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from tessera.accuracy.capture.memory import storage_of
+from tessera.accuracy.capture.memory import local_of, storage_of
 
 # Weights of more elements than this are not widened all at once.
 _LARGE = 100_000_000
@@ -23,7 +23,8 @@ def lent(
 
     Weights are exchanged in place, not copied with the model: functions that were bound to the model (patched forwards,
     closures) then see them too. Afterwards weights, buffers and attributes of every module are the former ones.
-    trained: the run writes to the weights, so it gets copies. gradients: they are asked for; without them the
+    trained: the run writes to the weights, so it gets copies; distributed weights, whose parts others hold as well, get
+    their numbers back instead. gradients: they are asked for; without them the
     weights of a large model stay as they are, and `InDouble` widens each where it is used.
     """
     attributes = [
@@ -31,6 +32,7 @@ def lent(
     ]
     tensors = {id(tensor): (tensor, tensor.clone()) for tensor in _plain_tensors(model)}
     weights = [(weight, weight.data, weight.grad) for weight in model.parameters()]
+    parts = [(part, part.clone()) for weight, _, _ in weights if trained and (part := _own_part(weight)) is not None]
     try:
         late = not gradients and sum(weight.numel() for weight, _, _ in weights) > _LARGE
         _exchange(model, dtypes, double=double, late=late, trained=trained)
@@ -39,6 +41,8 @@ def lent(
         for weight, data, gradient in weights:
             weight.data = data
             weight.grad = gradient
+        for part, numbers in parts:
+            part.copy_(numbers)
         for module, kept in attributes:
             vars(module).clear()
             vars(module).update(kept)
@@ -84,10 +88,17 @@ def _plain_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
                     yield item
 
 
+def _own_part(weight: torch.Tensor) -> torch.Tensor | None:
+    """This process's part of a distributed weight: shards are bound to buffers, and the weight to its part for good."""
+    own = weight.detach()
+    part = local_of(own)
+    return None if part is own else part
+
+
 def _exchange(model: nn.Module, dtypes: Mapping[str, torch.dtype], *, double: bool, late: bool, trained: bool) -> None:
     for name, weight in model.named_parameters():
         data = _typed(weight.data, dtypes.get(name), double and not late)
-        weight.data = data.clone() if trained else data
+        weight.data = data.clone() if trained and _own_part(weight) is None else data
         weight.grad = None
     for prefix, module in model.named_modules():
         for name, buffer in module._buffers.items():

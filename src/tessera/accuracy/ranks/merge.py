@@ -10,6 +10,7 @@ wrong on one rank is wrong in the merged run, and the rank is kept.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -27,6 +28,7 @@ Part = TypeVar("Part")
 _ALIKE = ("gradient ", "parameter ", "buffer ")
 _PRODUCTS = frozenset({"aten.mm", "aten.bmm"})
 _PASSING = frozenset({"aten.clone", "aten.copy_", "aten.view", "aten.as_strided", "aten.mul", "aten.div"})
+_FRACTION = re.compile(r"-?\d+(\.\d+(e[-+]?\d+)?|e[-+]?\d+)")
 # What the record of a weight before the run is called.
 WEIGHT = "weight "
 
@@ -71,7 +73,8 @@ class MergedRun:
 
     parting: the rank and operator where a rank goes another way than rank 0, which ends the merged run. unreduced: ends
     that each rank has for itself although their `sum` or `avg` is right. weights: by name, before the run. crossed:
-    operators of which a rank reads another operator's result than rank 0, in words.
+    operators of which a rank reads another operator's result than rank 0, in words. argued: operators to which
+    some ranks give another number than the reference does, the ranks and the words.
     """
 
     trace: Trace
@@ -80,6 +83,7 @@ class MergedRun:
     unreduced: dict[str, str] = field(default_factory=dict)
     weights: dict[str, Value] = field(default_factory=dict)
     crossed: dict[int, tuple[int, str]] = field(default_factory=dict)
+    argued: dict[int, tuple[tuple[int, ...], str]] = field(default_factory=dict)
 
 
 def merge(ranks: Sequence[Trace], reference: Trace, *, data_parallel: bool, prefix: str) -> MergedRun:
@@ -102,6 +106,7 @@ class _Merger:
         # What has a partner first: it tells how the values lie that others only look at.
         for index, partner in pairs.of_candidate.items():
             self._learn(index, self._reference.ops[partner])
+            self._note_argued(index, self._reference.ops[partner])
         trace = self._made.trace
         trace.ops = [self._op(index) for index in range(length)]
         trace.modules = list(self._modules(length))
@@ -155,6 +160,15 @@ class _Merger:
                 if ours.producer != other.producer and index not in self._made.crossed:
                     here, there = _source(ours, self._ranks[rank]), _source(other, self._first)
                     self._made.crossed[index] = rank, f"rank {rank} reads {here} where rank 0 reads {there}"
+
+    def _note_argued(self, index: int, partner: Op) -> None:
+        """Numbers with a fraction are alike on all ranks; whole ones may be sizes and places of parts."""
+        rows = [dict(trace.ops[index].arguments) for trace in self._ranks]
+        for name, wanted in partner.arguments:
+            off = tuple(rank for rank, row in enumerate(rows) if row.get(name, wanted) != wanted)
+            if off and len(off) < len(rows) and all(_FRACTION.fullmatch(row.get(name, "")) for row in rows):
+                words = f"{name} is {rows[off[0]][name]} where the reference and other ranks have {wanted}"
+                self._made.argued[index] = off, words
 
     def _modules(self, length: int) -> Iterator[ModuleCall]:
         for number, first in enumerate(self._first.modules):

@@ -38,6 +38,7 @@ def name_ranks(result: CheckResult, ours: WholeDump, theirs: Dump) -> CheckResul
         return replace(result, culprit=named, reason=str(named))
     told = (
         _unreduced_end(run, index)
+        or _argued(run, index)
         or _crossed(run)
         or _unreduced(run)
         or _scaled_end(run, theirs.streams[OWN], index)
@@ -91,6 +92,14 @@ def _unreduced_end(run: MergedRun, index: int) -> Culprit | None:
             words = f"{final.name} is each rank's own, and the {run.unreduced[final.name]} over ranks is right"
             return _at(run.trace.ops[index], "not reduced", words, _all_ranks(run))
     return None
+
+
+def _argued(run: MergedRun, index: int) -> Culprit | None:
+    """A number that some ranks give to an operator and others do not."""
+    if index not in run.argued:
+        return None
+    ranks, words = run.argued[index]
+    return _at(run.trace.ops[index], "argument", words, ranks)
 
 
 def _crossed(run: MergedRun) -> Culprit | None:

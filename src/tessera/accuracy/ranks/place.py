@@ -79,12 +79,7 @@ class Rank:
     data_parallel: every rank has its own part of the batch, in order, and gradients are averaged over ranks.
     """
 
-    def __init__(self, native: Context, model: nn.Module, data_parallel: bool | None, steps: int) -> None:
-        if steps and sharded_modules(model):
-            raise UsageError(
-                f"steps={steps} of a model under fully_shard cannot be recorded, for its weights are bound to buffers; "
-                "give steps=0 and backward=True"
-            )
+    def __init__(self, native: Context, model: nn.Module, data_parallel: bool | None) -> None:
         self._rank, self._size = dist.get_rank(), dist.get_world_size()
         self._judge = RankJudge(native)
         self._parallel = is_data_parallel(model) if data_parallel is None else data_parallel
@@ -163,10 +158,10 @@ class Rank:
         dist.barrier()
 
 
-def here(native: Context, model: nn.Module, data_parallel: bool | None, steps: int) -> Alone | Rank:
+def here(native: Context, model: nn.Module, data_parallel: bool | None) -> Alone | Rank:
     """Where this process stands. Errors: `UsageError` if what is asked for cannot be done there."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        return Rank(native, model, data_parallel, steps)
+        return Rank(native, model, data_parallel)
     if data_parallel:
         raise UsageError("data_parallel is for several ranks and this is the only process; start it with torchrun")
     return Alone(native)

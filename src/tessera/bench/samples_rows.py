@@ -121,6 +121,11 @@ def _copy(m: Maker) -> list[Call]:
     return [call(m.x(), x), call(m.x(), x.to(other)), call(m.x(), x.t().contiguous().t())]
 
 
+def _clone(m: Maker) -> list[Call]:
+    x = m.x()
+    return [call(x), call(x.t(), memory_format=torch.contiguous_format)]
+
+
 def _one_value(m: Maker) -> Call:
     return call(m.x(), torch.ones((), dtype=m.dtype))
 
@@ -354,6 +359,7 @@ FAMILIES: tuple[Family, ...] = (
     ("glu_backward", _halves_backward),
     ("masked_fill*", _filled),
     ("copy_", _copy),
+    ("clone", _clone),
     ("fill_.Tensor", _one_value),
     ("cat", _cat),
     ("arange.*", _range),

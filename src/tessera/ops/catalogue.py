@@ -191,6 +191,7 @@ ROWS: tuple[Row, ...] = (
     *_own("addcmul addcdiv", arithmetic),
     # making and moving
     _row("copy_", p.copy_),
+    _row("clone", p.clone),
     _row("fill_.Tensor", p.fill_),
     _row("zero_", p.zero_),
     _row("cat", move.cat),

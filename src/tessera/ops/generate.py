@@ -276,14 +276,14 @@ def _run_strided(
         return
     row = tiles.of(out.device)
     sizes = loops.sizes + (1,) * (4 - len(loops.sizes))
-    num_cols, num_rows = sizes[0], sizes[1] * sizes[2] * sizes[3]
-    cols = tiles.block(num_cols, row.flat)
-    rows = tiles.block(num_rows, row.flat // cols)
-    steps = [step for x in strides[:-1] for step in _four(x)] + [0] * (4 * len(fill)) + _four(strides[-1])
-    grid = (triton.cdiv(num_cols, cols), triton.cdiv(num_rows, rows))
+    num_outer = sizes[2] * sizes[3]
+    rows, cols = tiles.rectangle(sizes[1], sizes[0], row, loops.turned)
+    steps = max(1, row.flat // (min(rows, sizes[1]) * min(cols, sizes[0])))
+    moves = [step for x in strides[:-1] for step in _four(x)] + [0] * (4 * len(fill)) + _four(strides[-1])
+    grid = (tiles.parts(sizes[0], cols) * tiles.parts(sizes[1], rows) * tiles.parts(num_outer, steps),)
     launch(
-        kernels.strided, grid, *values, *fill, out, num_rows, num_cols, sizes[1], sizes[2], *steps,
-        **constants, OUTER=len(loops.sizes) > 2, ROWS=rows, COLS=cols, num_warps=row.num_warps,
+        kernels.strided, grid, *values, *fill, out, sizes[0], sizes[1], sizes[2], num_outer, steps, *moves,
+        **constants, ROWS=rows, COLS=cols, num_warps=row.num_warps,
     )  # fmt: skip
 
 
@@ -300,8 +300,8 @@ def _run_outer_loop(
     constants: dict[str, Any],
 ) -> None:
     """More dims than the kernel has: one launch for each step of the outermost."""
-    inner = Plan(loops.shape, loops.out_strides, loops.sizes[:-1], ())
     shorter = [x[:-1] for x in strides]
+    inner = Plan(loops.shape, loops.out_strides, loops.sizes[:-1], tuple(x for x in shorter if x))
     for step in range(loops.sizes[-1]):
         moved = [
             _moved(x, step * own[-1], inner.sizes, own[:-1]) if own else x

@@ -18,6 +18,10 @@ Shape = tuple[int, ...]
 Layout = tuple[Shape, Shape]  # shape, strides
 
 
+# So many elements side by side are worth being read together and turned.
+_TURNED = 8
+
+
 @dataclass(frozen=True)
 class Plan:
     """`sizes` and `strides[operand]` run from the innermost collapsed dim outwards; the output is the last operand."""
@@ -31,6 +35,11 @@ class Plan:
     def flat(self) -> bool:
         """Every operand is either dense in the same order as the output, or one element for all."""
         return len(self.sizes) <= 1 and all(s in ((1,), (0,), ()) for s in self.strides)
+
+    @property
+    def turned(self) -> bool:
+        """Does memory run along the second dim for an operand, and not along the innermost?"""
+        return len(self.sizes) > 1 and self.sizes[1] >= _TURNED and any(_runs_along(own, 1) for own in self.strides)
 
 
 def broadcast_shape(shapes: tuple[Shape, ...]) -> Shape:
@@ -106,6 +115,21 @@ def _collapse(shape: Shape, order: list[int], operands: tuple[Shape, ...]) -> tu
     return tuple(sizes), tuple(tuple(mine) for mine in strides)
 
 
+def _runs_along(strides: Shape, dim: int) -> bool:
+    return strides[dim] == 1 and strides[0] > 1
+
+
+def _beside(sizes: Shape, strides: tuple[Shape, ...]) -> tuple[Shape, tuple[Shape, ...]]:
+    """The same nest with the dim second that memory runs along for most operands that it does not run along the
+    innermost one for: those two are walked in blocks."""
+    votes = [sizes[dim] >= _TURNED and sum(_runs_along(own, dim) for own in strides) for dim in range(1, len(sizes))]
+    if not any(votes):
+        return sizes, strides
+    second = 1 + votes.index(max(votes))
+    order = [0, second, *(dim for dim in range(1, len(sizes)) if dim != second)]
+    return tuple(sizes[dim] for dim in order), tuple(tuple(own[dim] for dim in order) for own in strides)
+
+
 @functools.lru_cache(maxsize=4096)
 def plan(inputs: tuple[Layout, ...], out: Layout | None) -> Plan:
     """The loop nest for `inputs` and the output; `out` is given where the output's memory already exists."""
@@ -119,7 +143,7 @@ def plan(inputs: tuple[Layout, ...], out: Layout | None) -> Plan:
     order = _order(shape, leading + operands)
     out_strides = _dense(shape, order) if out is None else out[1]
     sizes, strides = _collapse(shape, order, (*operands, out_strides))
-    return Plan(shape, out_strides, sizes, strides)
+    return Plan(shape, out_strides, *_beside(sizes, strides))
 
 
 def is_channels_last(x: torch.Tensor) -> bool:

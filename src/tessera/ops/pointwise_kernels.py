@@ -80,12 +80,11 @@ def place(row, size_1, size_2, stride_1, stride_2, stride_3, OUTER: tl.constexpr
 
 @triton.jit
 def strided_operand(
-    x, rows, cols, mask, size_1, size_2, stride_0, stride_1, stride_2, stride_3,
-    KIND: tl.constexpr, COMPUTE: tl.constexpr, OUTER: tl.constexpr,
+    x, rows, cols, mask, i, j, stride_0, stride_1, stride_2, stride_3, KIND: tl.constexpr, COMPUTE: tl.constexpr
 ):  # fmt: skip
     if KIND == EACH:
-        start = place(rows, size_1, size_2, stride_1, stride_2, stride_3, OUTER)
-        value = tl.load(x + start[:, None] + (cols * stride_0)[None, :], mask=mask).to(COMPUTE)
+        at = i.to(tl.int64) * stride_2 + j.to(tl.int64) * stride_3
+        value = tl.load(x + at + (rows * stride_1)[:, None] + (cols * stride_0)[None, :], mask=mask).to(COMPUTE)
     else:
         value = scalar_operand(x, mask, KIND, COMPUTE)
     return value
@@ -93,35 +92,41 @@ def strided_operand(
 
 @triton.jit
 def strided(
-    a, b, c, d, out, num_rows, num_cols, size_1, size_2,
+    a, b, c, d, out, size_0, size_1, size_2, num_outer, steps,
     a_0, a_1, a_2, a_3, b_0, b_1, b_2, b_3, c_0, c_1, c_2, c_3, d_0, d_1, d_2, d_3, out_0, out_1, out_2, out_3,
     FN: tl.constexpr, ARITY: tl.constexpr,
     KIND_A: tl.constexpr, KIND_B: tl.constexpr, KIND_C: tl.constexpr, KIND_D: tl.constexpr,
-    COMPUTE: tl.constexpr, STORE: tl.constexpr, OUTER: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+    COMPUTE: tl.constexpr, STORE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """The same over a loop nest: `num_cols` of the innermost dim, `num_rows` = size_1 · size_2 · (the rest) outside it.
+    """The same over a loop nest: blocks of the two innermost dims, `steps` of the `num_outer` = size_2 · (the rest)
+    such blocks a program.
 
-    Strides are in elements, innermost first. OUTER says that more than one dim lies outside. Grid: (cdiv(num_cols,
-    COLS),
-    cdiv(num_rows, ROWS)).
+    Strides are in elements, innermost first. Grid: (cdiv(size_0, COLS) · cdiv(size_1, ROWS) · cdiv(num_outer, steps),).
     """
-    cols = tl.program_id(0).to(tl.int64) * COLS + tl.arange(0, COLS)
-    rows = tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    mask = (rows < num_rows)[:, None] & (cols < num_cols)[None, :]
-    x = strided_operand(a, rows, cols, mask, size_1, size_2, a_0, a_1, a_2, a_3, KIND_A, COMPUTE, OUTER)
-    if ARITY == 1:
-        y = FN(x)
-    else:
-        x2 = strided_operand(b, rows, cols, mask, size_1, size_2, b_0, b_1, b_2, b_3, KIND_B, COMPUTE, OUTER)
-        if ARITY == 2:
-            y = FN(x, x2)
+    across, down = tl.cdiv(size_0, COLS), tl.cdiv(size_1, ROWS)
+    rest = tl.program_id(0) // across
+    cols = (tl.program_id(0) % across).to(tl.int64) * COLS + tl.arange(0, COLS)
+    rows = (rest % down).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    mask = (rows < size_1)[:, None] & (cols < size_0)[None, :]
+    begin = rest // down * steps
+    for outer in range(begin, tl.minimum(begin + steps, num_outer)):
+        i, j = outer % size_2, outer // size_2
+        x = strided_operand(a, rows, cols, mask, i, j, a_0, a_1, a_2, a_3, KIND_A, COMPUTE)
+        if ARITY == 1:
+            y = FN(x)
         else:
-            x3 = strided_operand(c, rows, cols, mask, size_1, size_2, c_0, c_1, c_2, c_3, KIND_C, COMPUTE, OUTER)
-            if ARITY == 3:
-                y = FN(x, x2, x3)
+            x2 = strided_operand(b, rows, cols, mask, i, j, b_0, b_1, b_2, b_3, KIND_B, COMPUTE)
+            if ARITY == 2:
+                y = FN(x, x2)
             else:
-                x4 = strided_operand(d, rows, cols, mask, size_1, size_2, d_0, d_1, d_2, d_3, KIND_D, COMPUTE, OUTER)
-                y = FN(x, x2, x3, x4)
-    start = place(rows, size_1, size_2, out_1, out_2, out_3, OUTER)
-    value = tl.cast(y, out.dtype.element_ty)
-    tl.store(out + start[:, None] + (cols * out_0)[None, :], value, mask=mask, cache_modifier=STORE)
+                x3 = strided_operand(c, rows, cols, mask, i, j, c_0, c_1, c_2, c_3, KIND_C, COMPUTE)
+                if ARITY == 3:
+                    y = FN(x, x2, x3)
+                else:
+                    x4 = strided_operand(d, rows, cols, mask, i, j, d_0, d_1, d_2, d_3, KIND_D, COMPUTE)
+                    y = FN(x, x2, x3, x4)
+        at = i.to(tl.int64) * out_2 + j.to(tl.int64) * out_3
+        value = tl.cast(y, out.dtype.element_ty)
+        tl.store(
+            out + at + (rows * out_1)[:, None] + (cols * out_0)[None, :], value, mask=mask, cache_modifier=STORE
+        )

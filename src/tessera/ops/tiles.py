@@ -121,6 +121,18 @@ def block(size: int, most: int) -> int:
     return min(step, most)
 
 
+def rectangle(rows: int, cols: int, chip: Tiles, turned: bool) -> tuple[int, int]:
+    """Rows and columns of a block of a loop nest, of at most `flat` elements; `turned`: an operand lies in memory
+    column by column, so that the block must be as long one way as the other."""
+    most = 1 << (chip.flat.bit_length() - 1) // 2 if turned else chip.flat
+    # Short rows are met whole: what a block has beyond them costs as much as they do.
+    wide = min(power_of_2(cols) if cols <= _SHORT_ROW else block(cols, most), most)
+    return min(power_of_2(rows) if rows <= _FEW_ROWS else block(rows, chip.flat), chip.flat // wide), wide
+
+
+_SHORT_ROW, _FEW_ROWS = 64, 8
+
+
 def parts(size: int, block: int) -> int:
     """How many blocks cover `size` elements. Triton's `cdiv` takes some microseconds outside of kernels."""
     return -(-size // block)

@@ -90,7 +90,8 @@ class Evaluator:
 
     def _evaluated(self, value: Value, number: int) -> Lanes | None:
         key = (value, number)
-        for known in self._frames:
+        # What is known further inside, such as that a mask holds, is more.
+        for known in reversed(self._frames):
             if key in known:
                 return known[key]
         return None
@@ -119,10 +120,14 @@ class Evaluator:
 
     def _evaluate_now(self, value: Value, index: Index) -> Lanes:
         result = self._compute(value, index)
+        self.found(value, index, result)
+        return result
+
+    def found(self, value: Value, index: Index, result: Lanes) -> None:
+        """`value` at `index` was computed: kept for this frame, and written where the sweep also writes it."""
         if value in self.storing and index == self.trip:
             buffers.write(self.b, self.storing[value], index, result, self.width)
         self.assume(value, index, result)
-        return result
 
     def assume(self, value: Value, index: Index, lanes: Lanes) -> None:
         """In this frame, `value` at `index` is known to be `lanes`."""

@@ -8,7 +8,7 @@ walks memory in order; where one instruction takes a group of products, `group` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from tessera.compiler.llvm.builder import I64, LType, V, int_const
 from tessera.compiler.lower import buffers, float8
@@ -17,6 +17,7 @@ from tessera.compiler.lower.conversions import convert_float
 from tessera.compiler.lower.evaluate import Index, digit
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, Vector, to_vector
 from tessera.compiler.lower.microkernel import Method, Tile
+from tessera.compiler.lower.squares import transpose
 from tessera.compiler.lower.sweep import Sweeper
 from tessera.ir.nodes import Value
 from tessera.ir.types import ScalarType, element_of, shape_of
@@ -123,7 +124,7 @@ def _turned(low: Sweeper, value: Value, prefix: Index, to: LType, group: int, si
         for number in range(size):
             place = Uniform(low.b.add(column, int_const(number, I64)))
             vectors.append(_as_groups(low, _element_vector(low, value, (*prefix, down, place), to), group))
-        for number, turned in enumerate(transpose(low, vectors)):
+        for number, turned in enumerate(transpose(low.b, vectors)):
             vector = low.b.cast("bitcast", turned, to.with_lanes(length))
             keep(low.b.add(row, int_const(number * group, I64)), column, vector)
 
@@ -165,19 +166,3 @@ def converted(low: Sweeper, lanes: Lanes, to: LType, kind: float8.Kind | None = 
         target = to.with_lanes(value.type.lanes)
         value = convert_float(low.b, value, target) if to.is_float else low.b.cast("sext", value, target)
     return Vector(value) if vector else Uniform(value)
-
-
-def transpose(low: Sweeper, vectors: Sequence[V]) -> list[V]:
-    """n vectors of n lanes, rows and columns exchanged: log₂ n rounds of perfect shuffles."""
-    n = len(vectors)
-    half = n // 2
-    current = list(vectors)
-    low_half = [i for pair in range(half) for i in (pair, n + pair)]
-    high_half = [i + half for i in low_half]
-    for _ in range(n.bit_length() - 1):
-        following: list[V] = []
-        for i in range(half):
-            following.append(low.b.shuffle(current[i], current[i + half], low_half))
-            following.append(low.b.shuffle(current[i], current[i + half], high_half))
-        current = following
-    return current

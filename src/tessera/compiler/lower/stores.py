@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
 from tessera.compiler.errors import fail
 from tessera.compiler.llvm.builder import I1, I8, I64, V, int_const
-from tessera.compiler.lower import apart, buffers, memory
+from tessera.compiler.lower import apart, buffers, memory, squares
 from tessera.compiler.lower.evaluate import Index, map_elements
 from tessera.compiler.lower.lanes import Uniform, size_bytes
 from tessera.compiler.lower.memory import zero
@@ -35,7 +36,8 @@ def store(low: Sweeper, op: Op) -> None:
 
     def write() -> None:
         assert isinstance(pointer.type, BlockType)
-        low.sweep(low.plan(pointer.type.shape, op.operands[1:], stored_to=pointer), op.operands, body)
+        plan = dataclasses.replace(low.plan(pointer.type.shape, op.operands[1:], stored_to=pointer), mask=mask)
+        low.sweep(squares.turned(low, plan, op.operands[1:], squares.along_memory(pointer)), op.operands, body)
 
     if guarded:
         apart.either_way(low, op, guarded, write)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tessera.compiler.llvm.builder import I64, Builder, V, int_const
-from tessera.compiler.lower import ahead, buffers, edges
+from tessera.compiler.lower import ahead, buffers, edges, squares
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.evaluate import Evaluator, Index, delinearise
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, ltype
@@ -29,13 +29,16 @@ _EVERY_ELEMENT = 8
 
 @dataclass(frozen=True)
 class Plan:
-    """How to walk a shape. `vector_dim` is None for a walk element by element."""
+    """How to walk a shape. `vector_dim` is None for a walk element by element. Nothing is done where `mask` does not
+    hold."""
 
     shape: tuple[int, ...]
     vector_dim: int | None
     width: int
     unroll: int
     operations: int = 0
+    mask: Value | None = None
+    squares: squares.Squares | None = None
 
     @property
     def is_small(self) -> bool:
@@ -111,7 +114,11 @@ class Sweeper(Evaluator):
         return scores, operations
 
     def _stored_except(self, root: Value) -> Callable[[reach.Visit], bool]:
-        return lambda visit: visit.value in self.buffers or (visit.value in self.pending and visit.value is not root)
+        return lambda visit: self.is_stored(visit, root)
+
+    def is_stored(self, visit: reach.Visit, root: Value) -> bool:
+        """Is or will it be read from scratch by a walk that evaluates `root`?"""
+        return visit.value in self.buffers or (visit.value in self.pending and visit.value is not root)
 
     def _moves_along(self, visit: reach.Visit, dim: int, root: Value) -> int:
         """4 for a contiguous access along `dim`, 1 for one that stands still."""
@@ -133,7 +140,10 @@ class Sweeper(Evaluator):
             self._walk_flat(plan.shape, reads, body)
             return
         with self.walking(plan, reads):
-            self._walk(plan, [], reads, body)
+            if plan.squares is not None:
+                squares.walk(self, plan, reads, body)
+            else:
+                self._walk(plan, self.limits(plan), [], reads, body)
 
     def keep(self, buffer: Buffer, value: Value) -> None:
         """Write every element of `value` into scratch that a loop carries: without a loop where it is small, so that
@@ -170,7 +180,9 @@ class Sweeper(Evaluator):
         """Are rows shorter than a vector, as those of a sorting network, and is memory reached through scratch or a
         reshape only, where one long row is as good?"""
         lanes, shape = self.target.lanes, plan.shape
-        if plan.vector_dim is None or shape[-1] >= lanes or len(shape) < 3 or math.prod(shape) < lanes:
+        if plan.squares is not None or plan.vector_dim is None:
+            return False
+        if shape[-1] >= lanes or len(shape) < 3 or math.prod(shape) < lanes:
             return False
         if any(isinstance(value.type, BlockType) and shape_of(value.type) != plan.shape for value in reads):
             return False
@@ -200,7 +212,15 @@ class Sweeper(Evaluator):
         with self.filling(plan, reads), self.lanes(width):
             self.b.counted_loop(count, width * plan.unroll, [], inside)
 
-    def _walk(self, plan: Plan, index: list[Lanes], reads: Sequence[Value], body: Callable[[Index], None]) -> None:
+    def limits(self, plan: Plan) -> list[V]:
+        """Behind the last index of each dimension at which a walk has anything to do."""
+        sizes = [int_const(size, I64) for size in plan.shape]
+        # What goes to scratch on the way is needed everywhere.
+        return sizes if plan.mask is None or self.storing else edges.reaches(self, plan.mask, sizes)
+
+    def _walk(
+        self, plan: Plan, limits: list[V], index: list[Lanes], reads: Sequence[Value], body: Callable[[Index], None]
+    ) -> None:
         order = plan.order
         if len(index) == len(order):
             self._trips(plan, index, plan.unroll, body)
@@ -213,10 +233,13 @@ class Sweeper(Evaluator):
 
         def inside(position: V, carried: list[V]) -> list[V]:
             with self.frame():
-                self._walk(plan, [*index, Uniform(position)], reads, body)
+                self._walk(plan, limits, [*index, Uniform(position)], reads, body)
             return []
 
-        self.b.counted_loop(plan.shape[axis], plan.chunk(axis), [], inside)
+        if len(index) < len(order) - 1 and limits[axis].const is None:
+            self.b.range_loop(_ZERO.value, limits[axis], plan.chunk(axis), [], inside)
+        else:
+            self.b.counted_loop(plan.shape[axis], plan.chunk(axis), [], inside)
 
     def _trips(self, plan: Plan, index: Sequence[Lanes], ways: int, body: Callable[[Index], None]) -> None:
         for number in range(ways):
@@ -377,7 +400,8 @@ class Sweeper(Evaluator):
 
     def fill(self, buffer: Buffer, value: Value, plan: Plan | None = None) -> None:
         """Write every element of `value` into scratch."""
-        plan = plan or self.plan(shape_of(value.type), [value])
+        shape = shape_of(value.type)
+        plan = squares.turned(self, plan or self.plan(shape, [value]), [value], len(shape) - 1)
         self.sweep(
             plan, [value], lambda index: buffers.write(self.b, buffer, index, self.evaluate(value, index), self.width)
         )

@@ -54,12 +54,10 @@ _OF_TYPES = frozenset(
 
 @dataclass(frozen=True)
 class Plan:
-    """What serves calls of one key; `steps` are the same for a recalled call, where that can do it. `declines` says that
-    all are the vendor's."""
+    """What serves calls of one key; `steps` are the same for a recalled call, None where all are the vendor's."""
 
     run: Run
-    steps: Steps | None = None
-    declines: bool = False
+    steps: Steps | None
 
 
 class Unplanned(Exception):
@@ -140,6 +138,7 @@ class _Watch(TorchDispatchMode):
         self.allocated: list[torch.Tensor] = []
         self.launches: list[Launch] = []
         self.checks: list[Callable[[], None]] = []
+        self.flags: list[torch.Tensor] = []
         self.kept: list[Any] = []
         self._fixed: set[int] = set()
         places = [x.untyped_storage().data_ptr() for x in inputs]
@@ -209,6 +208,7 @@ class _Watch(TorchDispatchMode):
         """The flag's address is a constant of the plan."""
         self._fixed.add(flag.data_ptr())
         self.checks.append(check)
+        self.flags.append(flag)
 
     def _patch(self, slot: int, x: torch.Tensor | Given) -> Patch:
         if isinstance(x, Given):
@@ -254,7 +254,7 @@ def make_plan(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any], a
     except Declined as error:
         if any_numbers:
             raise ValueNeeded from error
-        return Plan(declined(error.reason), declines=True)
+        return Plan(declined(error.reason), None)
     several = isinstance(result, list | tuple)
     results = list(result) if several else [result]
     sources = [watch.source(one) for one in results]
@@ -263,7 +263,7 @@ def make_plan(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any], a
         raise Unplanned("two results in one memory")
     made = {number: x for number, x in zip(sources, results, strict=True) if number is not None}
     run = _compose(slots, watch, made, sources, several, len(numbers_of(variant, args, kwargs)))
-    return Plan(run, None if watch.checks else _steps(slots, watch, made, sources, several))
+    return Plan(run, _steps(slots, watch, made, sources, several))
 
 
 def _steps(
@@ -291,7 +291,8 @@ def _steps(
         results=tuple(None if number is None else places[number] for number in sources),
         single=not several,
         launches=tuple(_renumbered(one, places) for one in watch.launches),
-        kept=watch.kept,
+        checks=tuple(zip((flag.data_ptr() for flag in watch.flags), watch.checks, strict=True)),
+        kept=(watch.kept, watch.flags),
     )  # fmt: skip
 
 

@@ -51,7 +51,7 @@ class Operator:
         self._lock = threading.Lock()
         self.plans: dict[Any, Run] = {}
         self._met: dict[Any, bool] = {}  # whether the key cannot be planned
-        self.steps: dict[Any, Steps | None] = {}  # of the plans that can be recalled; None: they are the vendor's
+        self.steps: dict[Any, Steps | None] = {}  # what recalled calls do; None: they are the vendor's
         self.valued: dict[Any, bool] = {}  # the keys whose plans depend on the numbers that they leave out
 
     def first(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
@@ -72,8 +72,7 @@ class Operator:
             except Unplanned:
                 self.keep(self._met, key, True)
             else:
-                if plan.declines or plan.steps is not None:
-                    self.keep(self.steps, key, plan.steps)
+                self.keep(self.steps, key, plan.steps)
                 self.keep(self.plans, key, plan.run)
                 return plan.run
         return lambda *_: self.direct(args, kwargs)
@@ -202,7 +201,7 @@ class Learned:
         self.known: Known = {}
 
     def learn(self, spelled: bytes, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """What serves the call of `key` serves calls that are spelled so from now on, unless a plan is still to come."""
+        """What serves the call of `key` serves calls spelled so from now on, unless a plan is still to come."""
         gain_us, reason = 0.0, ""
         if self._chosen is not None:
             _, gain_us, reason = self._chosen.plans.get(key, (None, 0.0, ""))
@@ -355,7 +354,8 @@ def _source(variant: Variant, chosen: bool) -> str:
 
 def _find(variant: Variant, names: dict[int, str], chosen: bool, given: str) -> str:
     """The lines that find what serves a call."""
-    key = [*_common(chosen), *(_key(names[i], str(a.type), a.name in variant.numbers) for i, a in enumerate(variant.arguments))]
+    arguments = [_key(names[i], str(a.type), a.name in variant.numbers) for i, a in enumerate(variant.arguments)]
+    key = [*_common(chosen), *arguments]
     for view, asked in _VIEWS.items():
         if _sees(variant, view):
             views = [names[i] for i, a in enumerate(variant.arguments) if str(a.type) == "Tensor"]

@@ -35,7 +35,8 @@ class Steps:
 
     tensors: the arguments that are tensors, in order. layouts: shape, strides and dtype of what is allocated.
     results: places among the two, None for no tensor. single: one result, and it stands alone.
-    launches: their patches name a place among the two, or below zero a number of the call: -1 the first.
+    launches: their patches name a place among the two, or below zero a number of the call: -1 the first. checks: what
+    is called behind the launches where an int32 is not zero, with the int32's address.
     """
 
     tensors: tuple[Held, ...]
@@ -43,6 +44,7 @@ class Steps:
     results: tuple[int | None, ...]
     single: bool
     launches: tuple[Launch, ...]
+    checks: tuple[tuple[int, Callable[[], None]], ...]
     kept: Any = field(repr=False)
 
 
@@ -68,7 +70,9 @@ def make_entry(steps: Steps, numbers: Sequence[float | None], gain: float = 0.0)
         + struct.pack(f"<{len(tensors) + len(results)}q", *tensors, *results)
         + record_of(launches, num_pointers)
     )
-    return record, steps.layouts, bytearray(8 * len(steps.tensors)), steps.kept
+    flags = struct.pack(f"<{len(steps.checks)}q", *(flag for flag, _ in steps.checks))
+    checks = tuple(check for _, check in steps.checks)
+    return record, steps.layouts, bytearray(8 * len(steps.tensors)), checks, flags, steps.kept
 
 
 def _places(numbers: Sequence[float | None], first: int, given: int) -> list[int]:

@@ -8,9 +8,9 @@ Out: a function of Python, which PyTorch calls for an operator:
 
 The call is *spelled* into 64-bit words: of a tensor its type, dtype, sizes and strides, of a number its type and value
 (of one that is only handed on, and is neither 0 nor 1, its type), of a list its length and elements, and so on. The
-words are the key of a dict. What stands there is a record of `recall.py` that runs at once, a function to call, or None;
-calls that are not found go to a function of Python with their key, those that cannot be spelled or must be seen by
-others without one.
+words are the key of a dict. What stands there is a record of `recall.py` that runs at once, a function to call, or
+None; calls that are not found go to a function of Python with their key, those that cannot be spelled or must be seen
+by others without one.
 
 PyTorch's C interface takes a pointer to a tensor, which is one pointer itself: that which Python calls `_cdata`.
 """
@@ -40,12 +40,16 @@ bytes, whether it is written, a number that tensors of one layout share), the pl
 in this order."""
 
 SPEC = 5
-"""Words of an operator's record: a bit for each argument in order that is only handed on, whether the number of threads
-and whether the bits of tensors that are to be read negated or conjugated belong to the key, the address of a float64 to which the gain of a call is
-added (or 0), and how many named arguments are only handed on. Then the hashes of their names."""
+"""Words of an operator's record: a bit for each argument in order that is only handed on; whether the number of threads
+belongs to the key, and whether it matters that a tensor is to be read negated or conjugated; the address of a float64
+to which the gain of a call is added, or 0; how many named arguments are only handed on. Then the hashes of their
+names."""
 
 TEXT_BYTES = 32
 """Longer strings are not spelled."""
+
+COMPLEX = 8, 10
+"""PyTorch's first and last number of a complex type; only of these there are conjugated views."""
 
 SHIMS = (
     "aoti_torch_get_dim", "aoti_torch_get_dtype", "aoti_torch_get_sizes", "aoti_torch_get_strides",
@@ -63,9 +67,8 @@ def module_text(objects: Mapping[str, int], shims: Mapping[str, int]) -> str:
     """
     places = {name: f"inttoptr (i64 {address} to ptr)" for name, address in (*objects.items(), *shims.items())}
     sizes = {
-        "most_words": MOST_WORDS, "most_pointers": MOST_POINTERS, "most_numbers": MOST_NUMBERS, "header": HEADER, "spec": SPEC,
-        "text_bytes": TEXT_BYTES,
-        **SCRATCH,
+        "most_words": MOST_WORDS, "most_pointers": MOST_POINTERS, "most_numbers": MOST_NUMBERS, "header": HEADER,
+        "spec": SPEC, "text_bytes": TEXT_BYTES, "complex_first": COMPLEX[0], "complex_last": COMPLEX[1], **SCRATCH,
     }  # fmt: skip
     words = {**places, **{name: str(value) for name, value in sizes.items()}}
     return functools.reduce(lambda text, word: text.replace(f"<{word}>", words[word]), words, _SPELL + _RECALL)
@@ -203,6 +206,13 @@ write:
   br i1 %more, label %views, label %end
 views:
   %negative = call i1 @push_answer(ptr %s, ptr %tensor, ptr <name_is_neg>)
+  %above = icmp uge i64 %dtype, <complex_first>
+  %below = icmp ule i64 %dtype, <complex_last>
+  %complex = and i1 %above, %below
+  br i1 %complex, label %conjugated, label %viewed
+viewed:
+  ret i1 %negative
+conjugated:
   %conjugate = call i1 @push_answer(ptr %s, ptr %tensor, ptr <name_is_conj>)
   %both = and i1 %negative, %conjugate
   ret i1 %both
@@ -662,6 +672,39 @@ end:
   ret void
 }
 
+; Call the checks of which a launch raised the flag; 0 where one of them raised an exception.
+define internal i1 @pass(ptr %entry.tuple) {
+entry:
+  %checks = call ptr @PyTuple_GetItem(ptr %entry.tuple, i64 3)
+  %flags.bytes = call ptr @PyTuple_GetItem(ptr %entry.tuple, i64 4)
+  %flags = call ptr @PyBytes_AsString(ptr %flags.bytes)
+  %count = call i64 @PyTuple_Size(ptr %checks)
+  br label %more
+more:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %look ], [ %i.next, %passed ]
+  %any = icmp slt i64 %i, %count
+  br i1 %any, label %look, label %yes
+look:
+  %i.next = add i64 %i, 1
+  %at = getelementptr ptr, ptr %flags, i64 %i
+  %flag.at = load ptr, ptr %at
+  %flag = load atomic i32, ptr %flag.at monotonic, align 4
+  %raised = icmp ne i32 %flag, 0
+  br i1 %raised, label %call, label %more
+call:
+  %check = call ptr @PyTuple_GetItem(ptr %checks, i64 %i)
+  %answer = call ptr @PyObject_CallObject(ptr %check, ptr null)
+  %failed = icmp eq ptr %answer, null
+  br i1 %failed, label %no, label %passed
+passed:
+  call void @Py_DecRef(ptr %answer)
+  br label %more
+yes:
+  ret i1 1
+no:
+  ret i1 0
+}
+
 ; Run what is recorded for a spelled call. *%ran is 0 where it is not for this one, of which nothing has happened then.
 define internal ptr @rerun(ptr %entry.tuple, ptr %s, ptr %spec, ptr %ran) {
 entry:
@@ -719,7 +762,10 @@ fill:
   %constant.bytes = shl i64 %constants, 3
   call void @llvm.memcpy.p0.p0.i64(ptr %constant.to, ptr %constant.first, i64 %constant.bytes, i1 false)
   %ok = call i1 @run_chain(ptr %chain, ptr %pointers)
-  br i1 %ok, label %answer, label %error
+  br i1 %ok, label %check, label %error
+check:
+  %passed = call i1 @pass(ptr %entry.tuple)
+  br i1 %passed, label %answer, label %error
 answer:
   call void @gain(ptr %spec, ptr %record)
   %value = call ptr @answer_of(ptr %s, ptr %result.first, i64 %results)

@@ -39,10 +39,10 @@ def test_the_kernel_measures_what_pytorch_measures(dtype: torch.dtype) -> None:
         x = drawn(dtype, size)
         ours, theirs = measure.measured(x), chunks_of(x)
         rounding = 1e-12 if dtype in (torch.float32, torch.float64) else 1e-4
-        assert np.allclose(ours.sums, theirs.sums, rtol=0, atol=rounding * theirs.power.max())
+        assert np.allclose(ours.sums, theirs.sums, rtol=0, atol=rounding * max(theirs.power))
         assert np.allclose(ours.power, theirs.power, rtol=1e-5)
-        assert np.array_equal(ours.largest, theirs.largest)
-        assert np.array_equal(ours.check, theirs.check)
+        assert ours.largest == theirs.largest
+        assert ours.check == theirs.check
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
@@ -93,7 +93,7 @@ def test_a_kernel_that_is_wrong_is_not_believed(monkeypatch: pytest.MonkeyPatch)
 
     def wrong(flat: torch.Tensor) -> Chunks:
         chunks = right(flat)
-        return replace(chunks, power=chunks.power * 1.001)
+        return replace(chunks, power=[power * 1.001 for power in chunks.power])
 
     x = drawn(torch.float32, 1000)
     expected = value_of(x)

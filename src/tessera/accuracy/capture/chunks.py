@@ -31,12 +31,15 @@ WORD_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class Chunks:
-    """What is measured of n chunks: sums float64[n, 61], power, largest float64[n], check int64[n]."""
+    """What is measured of n chunks: sums float64[n, 61], and a power, a largest and a check of each.
+
+    Lists, for most tensors are one chunk, and numpy takes longer to begin than their few numbers take.
+    """
 
     sums: np.ndarray
-    power: np.ndarray
-    largest: np.ndarray
-    check: np.ndarray
+    power: list[float]
+    largest: list[float]
+    check: list[int]
 
 
 def widened(dtype: torch.dtype) -> torch.dtype:
@@ -72,9 +75,9 @@ def chunks_of(flat: torch.Tensor) -> Chunks:
     rows = [_chunk(host[start : start + CHUNK], number) for number, start in enumerate(range(0, host.numel(), CHUNK))]
     return Chunks(
         sums=np.array([row[0] for row in rows]).reshape(-1, BUCKETS),
-        power=np.array([row[1] for row in rows]),
-        largest=np.array([row[2] for row in rows]),
-        check=np.array([row[3] for row in rows], dtype=np.int64),
+        power=[row[1] for row in rows],
+        largest=[row[2] for row in rows],
+        check=[row[3] for row in rows],
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -94,26 +95,35 @@ def measured(flat: torch.Tensor) -> Chunks:
 def _launched(flat: torch.Tensor) -> Chunks:
     # Words of eight bytes are read where such words lie.
     flat = flat.clone() if flat.data_ptr() % WORD_BYTES else flat
-    shown = flat.view(torch.uint8) if flat.dtype == torch.bool else flat
     size, count, device = flat.element_size(), flat.numel(), flat.device
+    tables = _tables(flat.dtype, device)
     out = torch.empty((-(-count // CHUNK), _WIDTH.value), dtype=torch.float64, device=device)
     with _current(device):
         measure_kernel[(len(out),)](
-            shown, signs(widened(flat.dtype), device), _weights(device), out, count, count * size // WORD_BYTES,
-            CHUNK * size // WORD_BYTES, _SUMMED[summed(flat.dtype)],
+            flat.view(torch.uint8) if flat.dtype == torch.bool else flat, tables.signs, tables.weights, out, count,
+            count * size // WORD_BYTES, CHUNK * size // WORD_BYTES, tables.summed,
         )  # fmt: skip
     rows = (out if out.is_cpu else out.cpu()).numpy()
     return Chunks(
         sums=rows[:, :BUCKETS],
-        power=rows[:, _POWER.value],
-        largest=rows[:, _LARGEST.value],
-        check=rows[:, _CHECK.value].view(np.int64),
+        power=rows[:, _POWER.value].tolist(),
+        largest=rows[:, _LARGEST.value].tolist(),
+        check=rows.view(np.int64)[:, _CHECK.value].tolist(),
     )
 
 
-@lru_cache(maxsize=4)
-def _weights(device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(weights()).to(device)
+class _Tables(NamedTuple):
+    """What the kernel needs for a type on a device beside the numbers."""
+
+    signs: torch.Tensor
+    weights: torch.Tensor
+    summed: tl.dtype
+
+
+@lru_cache(maxsize=64)
+def _tables(dtype: torch.dtype, device: torch.device) -> _Tables:
+    known = torch.from_numpy(weights()).to(device)
+    return _Tables(signs(widened(dtype), device), known, _SUMMED[summed(dtype)])
 
 
 def _current(device: torch.device) -> AbstractContextManager[object]:
@@ -146,7 +156,7 @@ def _is_right(dtype: torch.dtype, device: torch.device) -> bool:
         exact = np.array_equal(got.sums[number], sums) and got.power[number] == np.square(part, dtype=np.int64).sum()
         if not (exact and got.largest[number] == np.abs(part).max()):
             return False
-        if int(got.check[number]) != check_of(bytes_of(host[start : start + CHUNK])):
+        if got.check[number] != check_of(bytes_of(host[start : start + CHUNK])):
             return False
     return True
 

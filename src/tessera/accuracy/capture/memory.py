@@ -42,38 +42,35 @@ class Memory:
 
     def edge(self, tensor: torch.Tensor) -> Edge:
         """The record of a tensor that is read."""
-        storage = self._hold(tensor)
-        writer = self._writers.get(storage, -1)
-        maker = max(writer, self._views.get(place_of(tensor), -1))
-        name = "" if maker >= 0 else self._names.get(storage, "")
-        return Edge(self.value(tensor), maker if maker >= 0 else None, name)
+        place = self._hold(tensor)
+        maker = max(self._writers.get(place.storage, -1), self._views.get(place, -1))
+        value = self._value(tensor, place)
+        return Edge(value, maker) if maker >= 0 else Edge(value, None, self._names.get(place.storage, ""))
 
     def viewed(self, index: int, tensor: torch.Tensor) -> Value:
         """The record of a view that operator `index` made."""
-        self._hold(tensor)
-        self._views[place_of(tensor)] = index
-        return self.value(tensor)
+        place = self._hold(tensor)
+        self._views[place] = index
+        return self._value(tensor, place)
 
     def wrote(self, index: int, tensor: torch.Tensor, *, made: bool) -> tuple[Value, Value | None]:
         """The records of a tensor that operator `index` wrote, and of the whole buffer if the tensor is a part of one.
 
         made: the operator made the tensor as well, so whatever was in this memory before is gone.
         """
-        storage = self._hold(tensor)
-        self._writers[storage] = index
-        self._versions[storage] += 1
-        place = place_of(tensor)
-        if made or storage not in self._wholes:
-            self._wholes[storage] = place
-        whole = self._wholes[storage]
+        place = self._hold(tensor)
+        self._writers[place.storage] = index
+        self._versions[place.storage] += 1
+        if made or place.storage not in self._wholes:
+            self._wholes[place.storage] = place
+        whole = self._wholes[place.storage]
+        value = self._value(tensor, place)
         if whole.shape == place.shape or made:
-            return self.value(tensor), None
-        return self.value(tensor), value_of(tensor.as_strided(whole.shape, whole.stride, whole.offset))
+            return value, None
+        return value, value_of(tensor.as_strided(whole.shape, whole.stride, whole.offset))
 
-    def value(self, tensor: torch.Tensor) -> Value:
-        """What the tensor holds now."""
-        self._hold(tensor)
-        place = place_of(tensor)
+    def _value(self, tensor: torch.Tensor, place: Place) -> Value:
+        """What the tensor in a place holds now."""
         version = self._versions[place.storage]
         known = self._known.get(place)
         if known is not None and known[0] == version:
@@ -86,15 +83,15 @@ class Memory:
         """The measure of what is in a place and was not measured there since it was written."""
         return self._reshaped(tensor, place, version) or value_of(tensor)
 
-    def _hold(self, tensor: torch.Tensor) -> int:
-        """The number of its memory, which no later tensor gets: what is known of freed memory is said of nothing else.
+    def _hold(self, tensor: torch.Tensor) -> Place:
+        """Its place. The number of its memory no later tensor gets: what is known of freed memory is said of no other.
 
         A weak reference frees the data and keeps the address of the storage.
         """
-        storage = storage_of(tensor)
-        if storage not in self._held:
-            self._held[storage] = _weak(tensor) if tensor.layout == torch.strided else tensor
-        return storage
+        place = place_of(tensor)
+        if place.storage not in self._held:
+            self._held[place.storage] = _weak(tensor) if tensor.layout == torch.strided else tensor
+        return place
 
     def _reshaped(self, tensor: torch.Tensor, place: Place, version: int) -> Value | None:
         """The measure of the same numbers in the same order, if they were measured in another shape."""

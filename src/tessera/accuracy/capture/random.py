@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
@@ -11,6 +12,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 _MIXED = ("dropout", "rrelu", "attention")
 
 
+@lru_cache(maxsize=4096)
 def draws(func: torch._ops.OpOverload) -> bool:
     """Whether the operator's result is nothing but what it drew from a generator."""
     mixed = any(word in func._schema.name for word in _MIXED)

@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
+from itertools import count
 from typing import Protocol
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tessera.accuracy.call import floating_tensors
 from tessera.accuracy.capture.memory import Memory
 from tessera.accuracy.capture.random import RandomTape, draws
 from tessera.accuracy.capture.records import Edge, ModuleCall, Op, Phase, Trace
 from tessera.accuracy.capture.source import user_line
+from tessera.accuracy.capture.unwatched import unwatched
 from tessera.accuracy.capture.value import Value
 
 ROOT = "(model)"
@@ -84,12 +87,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         inputs = self._inputs(args, named)
         index = len(self.trace.ops)
         for observer in self._observers:
-            with _disable_current_modes():
+            with unwatched():
                 observer.before(index, func, args, named)
         drawn = draws(func)
         result = self._tape.draw(func, args, lambda: func(*args, **named)) if drawn else self.call(func, args, named)
         for observer in self._observers:
-            with _disable_current_modes():
+            with unwatched():
                 observer.after(index, func, result)
         self._note(func, args, named, inputs, result)
         return result
@@ -100,12 +103,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def edge(self, tensor: torch.Tensor) -> Edge:
         """The record of a tensor as it is now."""
-        with _disable_current_modes():
+        with unwatched():
             return self._memory.edge(tensor)
 
     def _inputs(self, args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[Edge, ...]:
-        with _disable_current_modes():
-            return tuple([self._memory.edge(tensor) for tensor in (*tensors_of(args), *tensors_of(kwargs))])
+        with unwatched():
+            return tuple([self._memory.edge(tensor) for tensor in tensors_of((*args, *kwargs.values()))])
 
     def _note(
         self,
@@ -118,7 +121,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         index = len(self.trace.ops)
         module, kind, source = self._place()
         key = (module, func._schema.name, self.phase, self.step)
-        with _disable_current_modes():
+        with unwatched():
             values, written = self._results(index, func, args, kwargs, result)
         self.trace.ops.append(
             Op(
@@ -138,7 +141,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         )
         self._calls[key] += 1
         if self._sink is not None:
-            with _disable_current_modes():
+            with unwatched():
                 self._sink(self.trace.ops[-1])
 
     def _results(
@@ -150,7 +153,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result: object,
     ) -> tuple[list[Value], list[Value]]:
         """Records of the outputs (with what was written in place), and of whole buffers behind what was written."""
-        outputs = list(tensors_of(result))
+        outputs = tensors_of(result)
         if is_pure_view(func):
             return [self._memory.viewed(index, tensor) for tensor in outputs], []
         changed = mutated(func, args, kwargs)
@@ -216,15 +219,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return hook
 
 
-def tensors_of(tree: object) -> Iterator[torch.Tensor]:
+def tensors_of(tree: object) -> list[torch.Tensor]:
     """The tensors among the arguments or results of an operator, which nest in lists and nothing else."""
     if isinstance(tree, torch.Tensor):
-        yield tree
-    elif isinstance(tree, (list, tuple)):
-        for value in tree:
-            yield from tensors_of(value)
-    elif isinstance(tree, Mapping):
-        yield from tensors_of(tuple(tree.values()))
+        return [tree]
+    if isinstance(tree, dict):
+        tree = tuple(tree.values())
+    if not isinstance(tree, (list, tuple)):
+        return []
+    found: list[torch.Tensor] = []
+    for value in tree:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple, dict)):
+            found += tensors_of(value)
+    return found
 
 
 def mutated(func: torch._ops.OpOverload, args: Sequence[object], kwargs: Mapping[str, object]) -> list[torch.Tensor]:
@@ -245,6 +254,7 @@ def _unsaid(func: torch._ops.OpOverload, args: Sequence[object]) -> tuple[int, .
     return (3, 4) if name == "aten::native_batch_norm" and len(args) > 5 and args[5] else ()
 
 
+@lru_cache(maxsize=4096)
 def is_pure_view(func: torch._ops.OpOverload) -> bool:
     """Whether what it returns shares memory with an argument, and nothing is written."""
     return not func._schema.is_mutable and any(value.alias_info is not None for value in func._schema.returns)
@@ -254,17 +264,22 @@ def describe_arguments(
     func: torch._ops.OpOverload, args: Sequence[object], kwargs: Mapping[str, object]
 ) -> tuple[tuple[str, str], ...]:
     """Arguments by their name in the schema; tensors are numbered in order of appearance."""
-    number = iter(range(1_000_000))
-
-    def spell(value: object) -> object:
-        if isinstance(value, torch.Tensor):
-            return _Word(f"%{next(number)}")
-        return type(value)(map(spell, value)) if isinstance(value, (list, tuple)) else value
-
-    named = zip((argument.name for argument in func._schema.arguments), args, strict=False)
-    return tuple([(name, repr(spell(value))) for name, value in (*named, *kwargs.items())])
+    number = count()
+    named = zip(_argument_names(func), args, strict=False)
+    return tuple([(name, _spelled(value, number)) for name, value in (*named, *kwargs.items())])
 
 
-class _Word(str):
-    def __repr__(self) -> str:
-        return str(self)
+@lru_cache(maxsize=4096)
+def _argument_names(func: torch._ops.OpOverload) -> tuple[str, ...]:
+    return tuple(argument.name for argument in func._schema.arguments)
+
+
+def _spelled(value: object, number: Iterator[int]) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"%{next(number)}"
+    if not isinstance(value, (list, tuple)):
+        return repr(value)
+    inner = ", ".join([_spelled(each, number) for each in value])
+    if isinstance(value, list):
+        return f"[{inner}]"
+    return f"({inner},)" if len(value) == 1 else f"({inner})"

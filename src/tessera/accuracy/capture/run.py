@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._python_dispatch import _disable_current_modes
 
 from tessera.accuracy.call import Call, floating_tensors
 from tessera.accuracy.capture.random import RandomTape
 from tessera.accuracy.capture.recorder import OPTIMIZER, Observer, Recorder
 from tessera.accuracy.capture.records import Final, Op, Trace
 from tessera.accuracy.capture.state import lent, main_type, names_of
+from tessera.accuracy.capture.unwatched import unwatched
 from tessera.accuracy.double import InDouble
 
 _SEED = 20260102
@@ -197,7 +197,7 @@ class _Run:
             loss.backward()  # type: ignore[no-untyped-call]
             return
         tensors = [tensor for _, tensor in floating_tensors(output) if tensor.requires_grad]
-        with _disable_current_modes():
+        with unwatched():
             directions = [self._job.direction(tensor) for tensor in tensors]
         torch.autograd.backward(tensors, directions)
 

@@ -123,6 +123,7 @@ def value_of(tensor: torch.Tensor) -> Value:
     flat = _flat(plain)
     chunks = measured(flat)
     cleaned = [_clean(flat, chunks, number) for number in _unsafe(chunks)]
+    largest = max(chunks.largest, default=0.0)
     return Value(
         dtype=str(plain.dtype).removeprefix("torch."),
         shape=tuple(plain.shape),
@@ -130,10 +131,10 @@ def value_of(tensor: torch.Tensor) -> Value:
         digest=_digest(flat, chunks),
         sketch=_sketch(chunks),
         norm=_norm(chunks),
-        largest=float(chunks.largest.max(initial=0.0)) if flat.dtype == torch.float64 else math.nan,
+        largest=largest if flat.dtype == torch.float64 else math.nan,
         nans=sum(nans for nans, _ in cleaned),
         infs=sum(infs for _, infs in cleaned),
-        below=_below(flat, float(chunks.largest.max(initial=0.0))) if plain.is_floating_point() else None,
+        below=_below(flat, largest) if plain.is_floating_point() else None,
     )
 
 
@@ -146,7 +147,7 @@ def _below(flat: torch.Tensor, largest: float) -> Below | None:
     mark = float(size.max())
     marked = size >= mark / _ALIKE
     rest = chunks_of(wide.masked_fill(marked, 0.0))
-    if not 0 < rest.largest.max() <= mark / _GAP:
+    if not 0 < max(rest.largest) <= mark / _GAP:
         return None
     return Below(marks=int(marked.sum()), mark=mark, sketch=_sketch(rest), norm=_norm(rest))
 
@@ -167,7 +168,7 @@ def _unsafe(chunks: Chunks) -> list[int]:
     """Which chunks hold numbers whose squares are not safe in float32, or what is no number."""
     low, high = _SAFE_POWER
     # Chunks of zeros are right as they are.
-    rows = enumerate(zip(chunks.power.tolist(), chunks.largest.tolist(), strict=True))
+    rows = enumerate(zip(chunks.power, chunks.largest, strict=True))
     return [number for number, (power, largest) in rows if not (low < power < high or power == largest == 0)]
 
 
@@ -190,7 +191,7 @@ def _clean(flat: torch.Tensor, chunks: Chunks, number: int) -> tuple[int, int]:
 
 
 def _norm(chunks: Chunks) -> float:
-    return math.hypot(*np.sqrt(chunks.power).tolist())
+    return math.hypot(*map(math.sqrt, chunks.power))
 
 
 def _sketch(chunks: Chunks) -> np.ndarray:
@@ -205,10 +206,10 @@ def _sketch(chunks: Chunks) -> np.ndarray:
 
 def _digest(flat: torch.Tensor, chunks: Chunks) -> int:
     """The checksum of the chunks' checksums, the last one with that of the bytes behind the last word."""
-    checks = chunks.check.copy()
+    checks = chunks.check
     if behind := flat.nbytes % WORD_BYTES:
-        checks[-1] ^= zlib.crc32(bytes_of(flat.view(torch.uint8)[-behind:].cpu()).data)
-    return int(checks[0]) if len(checks) == 1 else check_of(checks.view(np.uint8))
+        checks = [*checks[:-1], checks[-1] ^ zlib.crc32(bytes_of(flat.view(torch.uint8)[-behind:].cpu()).data)]
+    return checks[0] if len(checks) == 1 else check_of(np.array(checks, dtype=np.int64).view(np.uint8))
 
 
 def distance(a: Value, b: Value) -> float:

@@ -12,13 +12,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tessera.accuracy.capture.memory import Memory, Place, local_of, place_of
 from tessera.accuracy.capture.random import RandomTape
 from tessera.accuracy.capture.recorder import Observer, Recorder
 from tessera.accuracy.capture.records import Op
+from tessera.accuracy.capture.unwatched import unwatched
 from tessera.accuracy.capture.value import Spread, Value, value_of
 from tessera.accuracy.compare.kernels import SEVERITY, KernelJudge, KernelVerdict
 
@@ -131,10 +132,10 @@ class RankJudge:
         # Distributed tensors plan with fake ones how an operator is to be spread.
         if is_collective(func) or not all(_is_plain(leaf) for leaf in tree_leaves((args, kwargs))):
             return func(*args, **kwargs)
-        with _disable_current_modes():
+        with unwatched():
             self._judge.before(index, func, args, kwargs)
         result = func(*args, **kwargs)
-        with _disable_current_modes():
+        with unwatched():
             self._judge.after(index, func, result)
         found = self._judge.verdicts.pop(index, None)
         if found is not None:
@@ -187,7 +188,7 @@ class RankRecorder(Recorder):
     def call(self, func: torch._ops.OpOverload, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
         """Run one operator, its kernels judged, and wait for what it sends."""
         result = self._run(func, args, kwargs)
-        with _disable_current_modes():
+        with unwatched():
             _settle(func, result)
         return result
 

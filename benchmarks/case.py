@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -102,7 +101,7 @@ def entry(name: str) -> Callable[..., Any]:
     from tessera.ops.table import VARIANTS
 
     full_name = f"aten::{name}"
-    return functools.partial(implementation(VARIANTS[full_name], vendor_of(full_name)), None)
+    return implementation(VARIANTS[full_name], vendor_of(full_name))
 
 
 def num_bytes(*tensors: torch.Tensor) -> float:

@@ -366,3 +366,47 @@ def test_planned_steps_of_adam_count_on_and_skip_what_overflowed() -> None:
 
     for ours, theirs in zip(train(), vendor(train), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_a_recalled_call_sees_where_its_tensors_lie() -> None:
+    x = torch.arange(8.0)
+    for _ in range(CALLS + 1):
+        out = torch.empty(4)
+        torch.neg(x[:4], out=out)
+        assert out.tolist() == [-0.0, -1.0, -2.0, -3.0]
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="refer to a single memory location"):
+            torch.neg(x[:4], out=x[2:6])
+    torch.neg(x[:4], out=x[:4])
+    assert x.tolist() == [-0.0, -1, -2, -3, 4, 5, 6, 7]
+
+
+def test_a_recalled_call_raises_what_its_check_finds() -> None:
+    weight, index = torch.randn(5, 3), torch.tensor([4, 0, 2])
+    for _ in range(CALLS + 1):
+        assert torch.equal(functional.embedding(index, weight), weight[index])
+    index[1] = 5
+    for _ in range(2):
+        with pytest.raises(IndexError, match="out of range"):
+            functional.embedding(index, weight)
+    index[1] = 1
+    assert torch.equal(functional.embedding(index, weight), weight[index])
+
+
+def test_a_recalled_call_knows_its_default_type() -> None:
+    x = torch.arange(6)
+    try:
+        for dtype in (torch.float32, torch.float64, torch.float32):
+            torch.set_default_dtype(dtype)
+            assert {torch.sqrt(x).dtype for _ in range(CALLS + 1)} == {dtype}
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_recalled_calls_are_counted_while_someone_counts() -> None:
+    x = torch.randn(7)
+    for _ in range(CALLS + 1):
+        torch.neg(x)
+    with tessera.use("always") as record:
+        torch.neg(x)
+    assert record.calls["neg"].ours == 1

@@ -69,7 +69,8 @@ def trial_of(monkeypatch: pytest.MonkeyPatch, change: Any) -> str:
         return change(y) if len(calls) in (2, 3, 4) else y
 
     trial = judge.expect(Sample("0", call, (torch.randn(80),), {}))
-    judge.run_ours(trial)
+    with judge.served():
+        judge.run_ours(trial)
     judge.add_reference(trial)
     return trial.verdict(0.0)
 

@@ -29,6 +29,7 @@ from tessera.ops.launch import Addresses, Compiled, Given, Numbers, ValueNeeded,
 from tessera.ops.table import VARIANTS, Variant
 from tessera.runtime.arguments import make_packer
 from tessera.runtime.chain import Launch, Patch, make_chain
+from tessera.runtime.recall import OWN, Held, Steps
 
 Run = Callable[..., Any]
 """Takes the tensor arguments in the schema's order, lists spread out, whatever else stands there (None, a number)
@@ -49,6 +50,14 @@ _OF_TYPES = frozenset(
     f"aten::{name}" for name in ("can_cast", "promote_types", "result_type.Scalar", "result_type.Scalar_Scalar",
                                  "result_type.Scalar_Tensor", "result_type.Tensor")
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What serves calls of one key; `steps` are the same for a recalled call, None where all are the vendor's."""
+
+    run: Run
+    steps: Steps | None
 
 
 class Unplanned(Exception):
@@ -129,6 +138,7 @@ class _Watch(TorchDispatchMode):
         self.allocated: list[torch.Tensor] = []
         self.launches: list[Launch] = []
         self.checks: list[Callable[[], None]] = []
+        self.flags: list[torch.Tensor] = []
         self.kept: list[Any] = []
         self._fixed: set[int] = set()
         places = [x.untyped_storage().data_ptr() for x in inputs]
@@ -198,6 +208,7 @@ class _Watch(TorchDispatchMode):
         """The flag's address is a constant of the plan."""
         self._fixed.add(flag.data_ptr())
         self.checks.append(check)
+        self.flags.append(flag)
 
     def _patch(self, slot: int, x: torch.Tensor | Given) -> Patch:
         if isinstance(x, Given):
@@ -233,7 +244,7 @@ def _planned_with(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any
         raise Unplanned(error.reason) from error
 
 
-def make_plan(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any], any_numbers: bool = False) -> Run:
+def make_plan(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any], any_numbers: bool = False) -> Plan:
     """The plan of `variant` for calls like this one. Raises `Unplanned`; a call that the entry declines has a plan.
 
     any_numbers: for calls with other numbers, too; raises `ValueNeeded` where it depends on them.
@@ -243,7 +254,7 @@ def make_plan(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any], a
     except Declined as error:
         if any_numbers:
             raise ValueNeeded from error
-        return declined(error.reason)
+        return Plan(declined(error.reason), None)
     several = isinstance(result, list | tuple)
     results = list(result) if several else [result]
     sources = [watch.source(one) for one in results]
@@ -251,7 +262,38 @@ def make_plan(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any], a
     if len(set(given)) < len(given):
         raise Unplanned("two results in one memory")
     made = {number: x for number, x in zip(sources, results, strict=True) if number is not None}
-    return _compose(slots, watch, made, sources, several, len(numbers_of(variant, args, kwargs)))
+    run = _compose(slots, watch, made, sources, several, len(numbers_of(variant, args, kwargs)))
+    return Plan(run, _steps(slots, watch, made, sources, several))
+
+
+def _steps(
+    slots: list[_Slot], watch: _Watch, made: dict[int, torch.Tensor], sources: list[int | None], several: bool
+) -> Steps:
+    """The plan as a recalled call does it."""
+    num_inputs = len(watch.inputs)
+    patched = {p.source for one in watch.launches for p in one.patches}
+    allocated = sorted(number for number in patched | set(made) if number >= num_inputs)
+    places = {number: number for number in range(num_inputs)} | {_OWN: OWN}
+    places |= {number: num_inputs + index for index, number in enumerate(allocated)}
+    places |= {number: number - _FIRST_NUMBER - 1 for number in patched if number <= _FIRST_NUMBER}
+    new = [made.get(number, watch.pointers[number]) for number in allocated]
+    forms: dict[Any, int] = {}
+    held = [slot for slot in slots if isinstance(slot.value, torch.Tensor)]
+    return Steps(
+        tensors=tuple(
+            Held(
+                extent_bytes=extent_bytes(x.value), written=x.written,
+                layout=forms.setdefault((x.value.dtype, x.value.shape, x.value.stride()), len(forms)),
+            )
+            for x in held
+        ),
+        layouts=tuple((tuple(x.shape), x.stride(), x.dtype) for x in new),
+        results=tuple(None if number is None else places[number] for number in sources),
+        single=not several,
+        launches=tuple(_renumbered(one, places) for one in watch.launches),
+        checks=tuple(zip((flag.data_ptr() for flag in watch.flags), watch.checks, strict=True)),
+        kept=(watch.kept, watch.flags),
+    )  # fmt: skip
 
 
 def numbers_of(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:

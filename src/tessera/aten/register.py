@@ -36,7 +36,7 @@ class Registration:
     def _register(self, full_name: str) -> torch.library.Library:
         library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
         served = _implementation(full_name, self.policy)
-        library.impl(full_name.removeprefix("aten::"), served, KEY, with_keyset=True)  # type: ignore[no-untyped-call]
+        library.impl(full_name.removeprefix("aten::"), served, KEY)  # type: ignore[no-untyped-call]
         return library
 
     def serves(self, full_name: str) -> bool:

@@ -12,6 +12,7 @@ kept for the keys met last, `MOST_PLANS` an overload.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import threading
 from collections.abc import Callable
@@ -25,11 +26,13 @@ import torch
 from tessera.aten import plan as planning
 from tessera.aten import record
 from tessera.aten.plan import OVERLAP, Run, Unplanned, declined, extent_bytes, overlaps
-from tessera.aten.recent import Recent
 from tessera.ops.declined import Declined
 from tessera.ops.launch import ValueNeeded
 from tessera.ops.table import Variant
+from tessera.runtime.recall import Known, Spelling, Steps, make_entry, make_recall
 
+# What the vendor's kernels are handed: they are called past everything that other keys stand for.
+KEYS = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 MOST_PLANS = 1024
 MOST_LOST_US = 250.0
 _HANDED = frozenset((int, float))
@@ -48,6 +51,7 @@ class Operator:
         self._lock = threading.Lock()
         self.plans: dict[Any, Run] = {}
         self._met: dict[Any, bool] = {}  # whether the key cannot be planned
+        self.steps: dict[Any, Steps | None] = {}  # what recalled calls do; None: they are the vendor's
         self.valued: dict[Any, bool] = {}  # the keys whose plans depend on the numbers that they leave out
 
     def first(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
@@ -68,9 +72,14 @@ class Operator:
             except Unplanned:
                 self.keep(self._met, key, True)
             else:
-                self.keep(self.plans, key, plan)
-                return plan
+                self.keep(self.steps, key, plan.steps)
+                self.keep(self.plans, key, plan.run)
+                return plan.run
         return lambda *_: self.direct(args, kwargs)
+
+    def is_open(self, key: Any) -> bool:
+        """Whether a plan may still come of calls with this key."""
+        return key not in self.plans and key not in self.valued and not self._met.get(key)
 
     def direct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The entry's result, or NotImplemented where it declines."""
@@ -127,10 +136,23 @@ class Account:
     """
 
     def __init__(self, close: Callable[[], None]) -> None:
-        self.balance_us = 0.0
+        self._balance_us = ctypes.c_double(0.0)
         self._close = close
         self._thread: int | None = None
         self._open = True
+
+    @property
+    def balance_us(self) -> float:
+        return self._balance_us.value
+
+    @balance_us.setter
+    def balance_us(self, value: float) -> None:
+        self._balance_us.value = value
+
+    @property
+    def address(self) -> int:
+        """Of the balance, for native code that adds to it."""
+        return ctypes.addressof(self._balance_us)
 
     def after_loss(self) -> None:
         """A call that is slower than without us was added to the balance."""
@@ -171,6 +193,70 @@ class Chosen:
         return run, gain_us, reason
 
 
+class Learned:
+    """The calls of an overload that are known to native code, by the keys that it makes."""
+
+    def __init__(self, variant: Variant, operator: Operator, chosen: Chosen | None, vendor: Callable[..., Any]) -> None:
+        self._variant, self._operator, self._chosen, self._vendor = variant, operator, chosen, vendor
+        self.known: Known = {}
+
+    def learn(self, spelled: bytes, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """What serves the call of `key` serves calls spelled so from now on, unless a plan is still to come."""
+        gain_us, reason = 0.0, ""
+        if self._chosen is not None:
+            _, gain_us, reason = self._chosen.plans.get(key, (None, 0.0, ""))
+        if not reason and self._operator.is_open(key):
+            return
+        # Where a call gains nothing, Python code keeps the account.
+        counted = gain_us < 0.0 or bool(reason)
+        self._operator.keep(self.known, spelled, None if counted else self._entry(key, gain_us, args, kwargs))
+
+    def _entry(self, key: Any, gain_us: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if key not in self._operator.steps:
+            return None
+        steps = self._operator.steps[key]
+        if steps is None:
+            return self._vendor
+        return make_entry(steps, _numbers_given(self._variant, args, kwargs), gain_us)
+
+
+def _numbers_given(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float | None]:
+    """The call's numbers that the entry only hands on; None for those that each call gives and that are no part of its
+    key. What equals its default PyTorch leaves out."""
+    given = dict(zip((a.name for a in variant.arguments), args, strict=False)) | kwargs
+    left_out = {a.name for a in variant.arguments if a.kwarg_only and _is_default(a, given[a.name])}
+    for a in reversed([a for a in variant.arguments if not a.kwarg_only]):
+        if not _is_default(a, given[a.name]):
+            break
+        left_out.add(a.name)
+    numbers = []
+    for name in variant.numbers:
+        value = given[name]
+        for x in value if isinstance(value, list | tuple) else [value]:
+            handed = planning.is_handed(x)
+            numbers.append(None if handed and name not in left_out else float(x) if handed else 0.0)
+    return numbers
+
+
+def _is_default(argument: Any, value: Any) -> bool:
+    default = argument.default_value
+    return bool(argument.has_default_value() and type(value) is type(default) and value == default)
+
+
+def _spelling(variant: Variant, account: int | None) -> Spelling:
+    """What belongs to the key that native code makes. account: the address of a policy's, None where all is ours."""
+    handed = [(i, a) for i, a in enumerate(variant.arguments) if a.name in variant.numbers]
+    return Spelling(
+        places=[i for i, a in handed if not a.kwarg_only], names=[a.name for _, a in handed if a.kwarg_only],
+        threads=account is not None, views=any(_sees(variant, view) for view in _VIEWS), account=account or 0,
+    )  # fmt: skip
+
+
+def _sees(variant: Variant, view: str) -> bool:
+    """Whether an overload is handed views that are to be read so."""
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(variant.overload._name, view))
+
+
 @functools.cache
 def operator_of(variant: Variant) -> Operator:
     """One for the process: plans outlive a `disable`."""
@@ -185,7 +271,7 @@ def implementation(variant: Variant, vendor: Callable[..., Any], choice: Choice 
     operator, name, active, depth = operator_of(variant), variant.name, record.ACTIVE, record.DEPTH
     plans = operator if choice is None else Chosen(operator, choice)
 
-    def watched(keys: Any, run: Run, slots: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def watched(run: Run, slots: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         depth.value += 1
         depth.reason = None
         reason = None
@@ -193,25 +279,26 @@ def implementation(variant: Variant, vendor: Callable[..., Any], choice: Choice 
             result = run(*slots)
             if result is NotImplemented:
                 reason = depth.reason
-                result = vendor(keys, *args, **kwargs)
+                result = vendor(KEYS, *args, **kwargs)
         finally:
             depth.value -= 1
             record.count(name, reason)
         return result
 
-    recent = Recent()
     scope = {
-        "find": recent.find, "add": recent.add, "plans": plans.plans, "first": plans.first, "active": active,
-        "vendor": vendor,
+        "plans": plans.plans, "first": plans.first, "active": active, "vendor": vendor, "keys": KEYS,
         "watched": watched, "Tensor": torch.Tensor, "handed": _handed_key,
         "all_handed": _handed_keys, "default_type": torch.get_default_dtype,
         "threads": torch.get_num_threads, "account": choice.account if choice else None,
         **{f"d{i}": a.default_value for i, a in enumerate(variant.arguments) if a.has_default_value()},
     }  # fmt: skip
+    learned = Learned(variant, operator, plans if isinstance(plans, Chosen) else None, vendor)
+    scope["learn"] = learned.learn
     exec(_code(_source(variant, choice is not None)), scope)
-    made: Callable[..., Any] = scope["call"]
-    made.__name__ = name
-    return made
+    slow: Callable[..., Any] = scope["call"]
+    slow.__name__ = name
+    spelling = _spelling(variant, choice.account.address if choice else None)
+    return make_recall(learned.known, slow, active, spelling, KEYS)
 
 
 @functools.cache
@@ -226,7 +313,7 @@ def _source(variant: Variant, chosen: bool) -> str:
     names = {i: a.name if a.kwarg_only else f"p{i}" for i, a in arguments}
     head = [names[i] + (f"=d{i}" if a.has_default_value() else "") for i, a in arguments if not a.kwarg_only]
     tail = [names[i] + (f"=d{i}" if a.has_default_value() else "") for i, a in arguments if a.kwarg_only]
-    parameters = ", ".join(["keys", *head, *(["*", *tail] if tail else [])])
+    parameters = ", ".join(["spelled", *head, *(["*", *tail] if tail else [])])
     args = "".join(f"{names[i]}, " for i, a in arguments if not a.kwarg_only)
     named = [names[i] for i, a in arguments if a.kwarg_only]
     kwargs = "{" + ", ".join(f"'{name}': {name}" for name in named) + "}"
@@ -240,7 +327,7 @@ def _source(variant: Variant, chosen: bool) -> str:
         for i, a in arguments if a.name in variant.numbers
     )  # fmt: skip
     again = ", ".join(["keys", args.rstrip(", "), *(f"{name}={name}" for name in named)]).replace(", ,", ",")
-    find = (_find_recent if _walks_lists(variant) else _find)(variant, names, chosen, f"({args}), {kwargs}")
+    find = _find(variant, names, chosen, f"({args}), {kwargs}")
     taken, hand_on = "    run = found\n", ""
     if chosen:
         taken = (
@@ -253,8 +340,10 @@ def _source(variant: Variant, chosen: bool) -> str:
     return (
         f"def call({parameters}):\n"
         f"{find}{taken}"
+        f"    if spelled is not None:\n"
+        f"        learn(spelled, key, ({args}), {kwargs})\n"
         f"    if active:\n"
-        f"        return watched(keys, run, ({slots},), ({args}), {kwargs})\n"
+        f"        return watched(run, ({slots},), ({args}), {kwargs})\n"
         f"{hand_on}"
         f"    result = run({slots})\n"
         f"    if result is NotImplemented:\n"
@@ -265,44 +354,18 @@ def _source(variant: Variant, chosen: bool) -> str:
 
 def _find(variant: Variant, names: dict[int, str], chosen: bool, given: str) -> str:
     """The lines that find what serves a call."""
-    key = [*_common(chosen), *(_key(names[i], str(a.type)) for i, a in enumerate(variant.arguments))]
+    arguments = [_key(names[i], str(a.type), a.name in variant.numbers) for i, a in enumerate(variant.arguments)]
+    key = [*_common(chosen), *arguments]
     for view, asked in _VIEWS.items():
-        if torch._C._dispatch_has_kernel_for_dispatch_key(variant.overload._name, view):
+        if _sees(variant, view):
             views = [names[i] for i, a in enumerate(variant.arguments) if str(a.type) == "Tensor"]
             key += [f"isinstance({x}, Tensor) and {x}.{asked}()" for x in views]
     return f"    key = ({', '.join(key)})\n    found = plans.get(key) or first(key, {given})\n"
 
 
-def _find_recent(variant: Variant, names: dict[int, str], chosen: bool, given: str) -> str:
-    """As `_find`, where the tensors of a call are lists: they are made a key of where they are not known again."""
-    arguments = [(names[i], str(a.type), a.name) for i, a in enumerate(variant.arguments)]
-    tensors = [(x, kind) for x, kind, name in arguments if name in variant.tensors]
-    others = [_key(x, kind, name in variant.numbers) for x, kind, name in arguments if name not in variant.tensors]
-    spread = [f"*{x}" if kind == "List[Tensor]" else f"*(() if {x} is None else ({x},))" for x, kind in tensors]
-    numbers = [f"len({x})" if kind == "List[Tensor]" else f"{x} is None" for x, kind in tensors]
-    return (
-        f"    tensors = ({', '.join(spread)},)\n"
-        f"    others = ({', '.join(_common(chosen) + others + numbers)},)\n"
-        f"    found = find(others, tensors)\n"
-        f"    if found is None:\n"
-        f"        key = (others, {', '.join(_key(x, kind) for x, kind in tensors)})\n"
-        f"        found = plans.get(key)\n"
-        f"        if found is None:\n"
-        f"            found = first(key, {given})\n"
-        f"        else:\n"
-        f"            add(others, tensors, found)\n"
-    )
-
-
 def _common(chosen: bool) -> list[str]:
     """What of the process goes into a key."""
     return ["default_type()", *(["threads()"] if chosen else [])]
-
-
-def _walks_lists(variant: Variant) -> bool:
-    """Whether the tensors of a call are lists, and single ones that may be missing."""
-    kinds = {str(a.type) for a in variant.arguments if a.name in variant.tensors}
-    return "List[Tensor]" in kinds and kinds <= {"List[Tensor]", "Optional[Tensor]"}
 
 
 def _number_key(x: Any) -> Any:

@@ -119,7 +119,8 @@ class Recorder(Protocol):
         """`table` is the same memory with the same values in every run."""
 
     def checked(self, flag: torch.Tensor, check: Callable[[], None]) -> None:
-        """`flag` is the same memory in every run, and `check` is to be called behind the launches."""
+        """`flag`, one int32, is the same memory in every run; `check` is to be called behind the launches, and does
+        nothing where the flag is 0."""
 
 
 class _Recording(threading.local):
@@ -173,7 +174,8 @@ def fixed(table: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def raising(flag: torch.Tensor, check: Callable[[], None]) -> Iterator[torch.Tensor]:
-    """Launches inside may raise `flag`; `check` looks at it behind them, and raises what is to be raised."""
+    """Launches inside may raise `flag`, an int32 that is 0; `check` looks at it behind them, and raises what is to be
+    raised."""
     if _recording.recorder is not None:
         _recording.recorder.checked(flag, check)
         yield flag

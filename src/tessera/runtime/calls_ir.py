@@ -159,13 +159,9 @@ error:
   ret ptr null
 }
 
-; The pointers of a chain, in order.
-define ptr @tessera_chain(ptr %self, ptr %given, i64 %count) {
+; The launches of a chain, with its pointers, which have room for one more; 0 with an exception set where none ran.
+define internal i1 @run_chain(ptr %record, ptr %pointers) {
 entry:
-  %bytes = call ptr @PyTuple_GetItem(ptr %self, i64 0)
-  %slow = call ptr @PyTuple_GetItem(ptr %self, i64 1)
-  %diverted = load atomic i64, ptr @diverted monotonic, align 8
-  %record = call ptr @PyBytes_AsString(ptr %bytes)
   %launches = load i64, ptr %record
   %expected.at = getelementptr i64, ptr %record, i64 1
   %expected = load i64, ptr %expected.at
@@ -174,37 +170,10 @@ entry:
   %parallel.at = getelementptr i64, ptr %record, i64 3
   %parallel.word = load i64, ptr %parallel.at
   %first = getelementptr i64, ptr %record, i64 <header>
-  %places = add i64 %expected, 1
-  %pointers = alloca i64, i64 %places, align 16
   %copy = alloca i64, i64 %most, align 16
   %copy.int = ptrtoint ptr %copy to i64
   %copy.at = getelementptr i64, ptr %pointers, i64 %expected
   store i64 %copy.int, ptr %copy.at
-  %straight = icmp eq i64 %diverted, 0
-  %right = icmp eq i64 %count, %expected
-  %here = and i1 %straight, %right
-  br i1 %here, label %begin, label %slowly
-slowly:
-  %answer = call ptr @PyObject_Vectorcall(ptr %slow, ptr %given, i64 %count, ptr null)
-  ret ptr %answer
-begin:
-  %any = icmp sgt i64 %expected, 0
-  br i1 %any, label %convert, label %converted
-convert:
-  %i = phi i64 [ 0, %begin ], [ %i.next, %convert ]
-  %value.at = getelementptr ptr, ptr %given, i64 %i
-  %value = load ptr, ptr %value.at
-  %pointer = call i64 @PyLong_AsUnsignedLongLong(ptr %value)
-  %pointer.at = getelementptr i64, ptr %pointers, i64 %i
-  store i64 %pointer, ptr %pointer.at
-  %i.next = add i64 %i, 1
-  %more.pointers = icmp slt i64 %i.next, %expected
-  br i1 %more.pointers, label %convert, label %check
-check:
-  %error.object = call ptr @PyErr_Occurred()
-  %fine = icmp eq ptr %error.object, null
-  br i1 %fine, label %converted, label %error
-converted:
   %parallel = icmp ne i64 %parallel.word, 0
   br i1 %parallel, label %ask, label %start
 ask:
@@ -212,7 +181,7 @@ ask:
   %failed = icmp slt i64 %asked, 0
   br i1 %failed, label %error, label %start
 start:
-  %threads = phi i64 [ 1, %converted ], [ %asked, %ask ]
+  %threads = phi i64 [ 1, %entry ], [ %asked, %ask ]
   %state = call ptr @PyEval_SaveThread()
   %some = icmp sgt i64 %launches, 0
   br i1 %some, label %launch, label %exit
@@ -265,6 +234,50 @@ run:
   br i1 %more, label %launch, label %exit
 exit:
   call void @PyEval_RestoreThread(ptr %state)
+  ret i1 1
+error:
+  ret i1 0
+}
+
+; The pointers of a chain, in order.
+define ptr @tessera_chain(ptr %self, ptr %given, i64 %count) {
+entry:
+  %bytes = call ptr @PyTuple_GetItem(ptr %self, i64 0)
+  %slow = call ptr @PyTuple_GetItem(ptr %self, i64 1)
+  %diverted = load atomic i64, ptr @diverted monotonic, align 8
+  %record = call ptr @PyBytes_AsString(ptr %bytes)
+  %expected.at = getelementptr i64, ptr %record, i64 1
+  %expected = load i64, ptr %expected.at
+  %places = add i64 %expected, 1
+  %pointers = alloca i64, i64 %places, align 16
+  %straight = icmp eq i64 %diverted, 0
+  %right = icmp eq i64 %count, %expected
+  %here = and i1 %straight, %right
+  br i1 %here, label %begin, label %slowly
+slowly:
+  %answer = call ptr @PyObject_Vectorcall(ptr %slow, ptr %given, i64 %count, ptr null)
+  ret ptr %answer
+begin:
+  %any = icmp sgt i64 %expected, 0
+  br i1 %any, label %convert, label %converted
+convert:
+  %i = phi i64 [ 0, %begin ], [ %i.next, %convert ]
+  %value.at = getelementptr ptr, ptr %given, i64 %i
+  %value = load ptr, ptr %value.at
+  %pointer = call i64 @PyLong_AsUnsignedLongLong(ptr %value)
+  %pointer.at = getelementptr i64, ptr %pointers, i64 %i
+  store i64 %pointer, ptr %pointer.at
+  %i.next = add i64 %i, 1
+  %more.pointers = icmp slt i64 %i.next, %expected
+  br i1 %more.pointers, label %convert, label %check
+check:
+  %error.object = call ptr @PyErr_Occurred()
+  %fine = icmp eq ptr %error.object, null
+  br i1 %fine, label %converted, label %error
+converted:
+  %ok = call i1 @run_chain(ptr %record, ptr %pointers)
+  br i1 %ok, label %end, label %error
+end:
   %none = call ptr @none()
   ret ptr %none
 error:

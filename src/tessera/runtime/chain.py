@@ -54,11 +54,11 @@ class Launch:
 def make_chain(launches: Sequence[Launch], num_pointers: int = 0, keep: Any = None) -> Chain:
     """The function that runs `launches`; it keeps `keep` alive, which should be what holds the kernels' code."""
     assert all(p.source <= num_pointers for one in launches for p in one.patches), "a patch names no pointer"
-    state = (_record(launches, num_pointers), _one_by_one(tuple(launches), num_pointers), keep)
+    state = (record_of(launches, num_pointers), _one_by_one(tuple(launches), num_pointers), keep)
     return bind(entries().chain, state)
 
 
-def _record(launches: Sequence[Launch], num_pointers: int) -> bytes:
+def record_of(launches: Sequence[Launch], num_pointers: int) -> bytes:
     """What the native half reads; its layout is told in `calls_ir`."""
     most = max((len(one.packed) // 8 for one in launches), default=0)
     words = [len(launches), num_pointers, most, int(any(one.programs > 1 for one in launches))]

@@ -1,6 +1,6 @@
 """The native halves of the runtime, compiled once a process and made callable.
 
-In:  the LLVM IR of `pool_ir`, `calls_ir`, `caller_ir` and `guard_ir`.
+In:  the LLVM IR of `pool_ir`, `calls_ir`, `caller_ir`, `guard_ir` and `recall_ir`.
 Out: `native()`, and `bind`, which makes a function of Python out of one of the native ones.
 
 A function that `ctypes` calls costs 0.6 µs for seven arguments, one with the interpreter's own calling convention
@@ -16,10 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tessera.runtime import caller_ir, calls_ir, guard_ir, pool_ir
+from tessera.runtime import caller_ir, calls_ir, guard_ir, pool_ir, recall_ir
 from tessera.runtime.loader import LoadedKernel, load_all
 
-_METH_FASTCALL = 0x80
+_METH_FASTCALL, _METH_KEYWORDS = 0x80, 0x02
+_NAMES = {"name_cdata": "_cdata", "name_is_neg": "is_neg", "name_is_conj": "is_conj"}
 
 
 class _MethodDef(ctypes.Structure):
@@ -43,6 +44,7 @@ class Native:
     chain: _MethodDef
     call: _MethodDef
     guarded: _MethodDef
+    recall: _MethodDef
     loaded: list[LoadedKernel]
 
 
@@ -57,12 +59,13 @@ def native() -> Native:
     none, true, false = id(None), id(True), id(False)
     parts = (
         pool_ir.module_text(target.triple), calls_ir.module_text(none), caller_ir.module_text(none, true),
-        guard_ir.module_text(true, false),
+        guard_ir.module_text(true, false), recall_ir.module_text(_objects(), _shims()),
     )  # fmt: skip
     module = binding.parse_assembly("".join(parts))
     module.verify()
     obj = target.create_target_machine(opt=2, reloc="pic").emit_object(module)
-    names = pool_ir.EXPORTS + calls_ir.EXPORTS + caller_ir.EXPORTS + guard_ir.EXPORTS
+    halves = (pool_ir, calls_ir, caller_ir, guard_ir, recall_ir)
+    names = tuple(name for half in halves for name in half.EXPORTS)
     loaded = load_all(obj, names)
     at = {name.removeprefix("tessera_"): kernel.address for name, kernel in zip(names, loaded, strict=True)}
     pointer, i64, any_object = ctypes.c_void_p, ctypes.c_int64, ctypes.py_object
@@ -76,8 +79,35 @@ def native() -> Native:
         chain=_MethodDef(b"chain", at["chain"], _METH_FASTCALL, None),
         call=_MethodDef(b"call", at["call"], _METH_FASTCALL, None),
         guarded=_MethodDef(b"guarded", at["guarded"], _METH_FASTCALL, None),
+        recall=_MethodDef(b"recall", at["recall"], _METH_FASTCALL | _METH_KEYWORDS, None),
         loaded=loaded,
     )
+
+
+def _objects() -> dict[str, int]:
+    """Addresses of objects that live as long as the process, by their names in `recall_ir`."""
+    import torch
+
+    objects = {
+        "none": None, "type_none": type(None), "type_bool": bool, "type_int": int, "type_float": float,
+        "type_list": list, "type_str": str, "type_tuple": tuple, "type_tensor": torch.Tensor,
+        "type_parameter": torch.nn.Parameter, "type_dtype": torch.dtype, "type_layout": torch.layout,
+        "type_format": torch.memory_format, "get_default_dtype": torch.get_default_dtype,
+        "get_num_threads": torch.get_num_threads,
+        # The allocation that Inductor's programs call, past the dispatcher, which has been passed: half the time.
+        "empty": torch._C._dynamo.guards._empty_strided_cpu,  # type: ignore[attr-defined]
+        **_NAMES,
+    }  # fmt: skip
+    return {name: id(value) for name, value in objects.items()}
+
+
+def _shims() -> dict[str, int]:
+    """Addresses of functions of PyTorch's C interface."""
+    import torch
+
+    library = ctypes.CDLL(torch._C.__file__)
+    found = {name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in recall_ir.SHIMS}
+    return {name: address for name, address in found.items() if address}
 
 
 def bind(method: _MethodDef, state: Any) -> Callable[..., Any]:

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from tessera.accuracy.judge import Loss, hold, judge
 from tessera.aten.record import Record
-from tessera.aten.switch import use
+from tessera.aten.switch import disable, enable, use
 from tessera.ops.conformance.samples import Sample
 from tessera.ops.table import VARIANTS
 
@@ -363,15 +364,25 @@ def expect(sample: Sample) -> Trial:
     return Trial(sample, results_of(sample, *given), given)
 
 
+@contextmanager
+def served() -> Iterator[None]:
+    """Our kernels serve, wherever there is one."""
+    enable("always")
+    try:
+        yield
+    finally:
+        disable()
+
+
 def run_ours(trial: Trial) -> None:
-    """The same on our kernels, three times: the second run is planned, the third runs the plan."""
+    """The same on our kernels, which must serve, three times: the first run is watched, the second is planned, the
+    third is recalled."""
     trial.given_to_ours = fresh((trial.sample.args, trial.sample.kwargs))
     with use("always") as trial.record:
         trial.ours = results_of(trial.sample, *trial.given_to_ours)
     if not trial.reached:
         return
-    with use("always"):
-        trial.again = [_run(trial.sample, fresh) for _ in range(2)]
+    trial.again = [_run(trial.sample, fresh) for _ in range(2)]
 
 
 def add_reference(trial: Trial) -> None:

@@ -17,7 +17,6 @@ from typing import Any, TextIO
 
 import torch
 
-from tessera.aten.switch import use
 from tessera.ops.conformance import judge, samples
 from tessera.ops.conformance.result import Case, CaseResult
 from tessera.ops.conformance.samples import Sample
@@ -38,7 +37,7 @@ def run_case(case: Case, skip: dict[int, str], tell: TextIO) -> CaseResult:
             continue
         at(number, "PyTorch")
         trials[number] = judge.expect(sample)
-    with use("always"):  # once for all samples, because switching registers every operator
+    with judge.served():  # once for all samples, because switching registers every operator
         for number, trial in trials.items():
             at(number, "ours")
             judge.run_ours(trial)

@@ -1,0 +1,867 @@
+"""The native half of a recalled call, as LLVM IR text: one call spells the arguments, finds what served their like
+before, and does it again.
+
+In:  the state and helpers of `calls_ir` and `caller_ir`, whose module this one is a part of; PyTorch's C interface.
+Out: a function of Python, which PyTorch calls for an operator:
+
+    tessera_recall(*arguments, **named arguments)
+
+The call is *spelled* into 64-bit words: of a tensor its type, dtype, sizes and strides, of a number its type and value
+(of one that is only handed on, and is neither 0 nor 1, its type), of a list its length and elements, and so on. The
+words are the key of a dict. What stands there is a record of `recall.py` that runs at once, a function to call, or
+None; calls that are not found go to a function of Python with their key, those that cannot be spelled or must be seen
+by others without one.
+
+PyTorch's C interface takes a pointer to a tensor, which is one pointer itself: that which Python calls `_cdata`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+MOST_WORDS, MOST_POINTERS, MOST_NUMBERS = 8192, 1024, 1024
+"""Longer calls are not spelled."""
+
+SCRATCH = {
+    "words": 3,
+    "pointers": 3 + MOST_WORDS,
+    "objects": 3 + MOST_WORDS + MOST_POINTERS,
+    "numbers": 3 + MOST_WORDS + 2 * MOST_POINTERS,
+    "scratch": 3 + MOST_WORDS + 2 * MOST_POINTERS + MOST_NUMBERS,
+}
+"""Where the parts of a call's scratch begin, in words; before them the numbers of words, tensors and handed numbers."""
+
+HEADER = 7
+"""Words of a record: how many tensors, handed numbers, allocations, constants, tensors that are written and results
+(-1: one, not in a tuple), and the float64 that a call gains. Then the constants, three words a tensor (its extent in
+bytes, whether it is written, a number that tensors of one layout share), the place of each result among the pointers
+(-1: None), and the record of a chain. Its pointers are the tensors, what is allocated, the numbers and the constants,
+in this order."""
+
+SPEC = 5
+"""Words of an operator's record: a bit for each argument in order that is only handed on; whether the number of threads
+belongs to the key, and whether it matters that a tensor is to be read negated or conjugated; the address of a float64
+to which the gain of a call is added, or 0; how many named arguments are only handed on. Then the hashes of their
+names."""
+
+TEXT_BYTES = 32
+"""Longer strings are not spelled."""
+
+COMPLEX = 8, 10
+"""PyTorch's first and last number of a complex type; only of these there are conjugated views."""
+
+SHIMS = (
+    "aoti_torch_get_dim", "aoti_torch_get_dtype", "aoti_torch_get_sizes", "aoti_torch_get_strides",
+    "aoti_torch_get_data_ptr",
+)  # fmt: skip
+"""What is asked of PyTorch's C interface."""
+
+EXPORTS = ("tessera_recall",)
+
+
+def module_text(objects: Mapping[str, int], shims: Mapping[str, int]) -> str:
+    """What is added to the module.
+
+    objects: addresses of Python's and PyTorch's own objects by the names used here. shims: of the functions `SHIMS`.
+    """
+    places = {name: f"inttoptr (i64 {address} to ptr)" for name, address in (*objects.items(), *shims.items())}
+    sizes = {
+        "most_words": MOST_WORDS, "most_pointers": MOST_POINTERS, "most_numbers": MOST_NUMBERS, "header": HEADER,
+        "spec": SPEC, "text_bytes": TEXT_BYTES, "complex_first": COMPLEX[0], "complex_last": COMPLEX[1], **SCRATCH,
+    }  # fmt: skip
+    words = {**places, **{name: str(value) for name, value in sizes.items()}}
+    return functools.reduce(lambda text, word: text.replace(f"<{word}>", words[word]), words, _SPELL + _RECALL)
+
+
+_SPELL = """
+declare i64 @PyObject_Hash(ptr)
+declare ptr @PyUnicode_AsUTF8AndSize(ptr, ptr)
+declare i64 @PyList_Size(ptr)
+declare ptr @PyList_GetItem(ptr, i64)
+
+; Write a word behind those of the call; 0 where there is no room.
+define internal i1 @push(ptr %s, i64 %word) {
+  %n = load i64, ptr %s
+  %room = icmp ult i64 %n, <most_words>
+  br i1 %room, label %write, label %no
+write:
+  %place = add i64 %n, <words>
+  %at = getelementptr i64, ptr %s, i64 %place
+  store i64 %word, ptr %at
+  %next = add i64 %n, 1
+  store i64 %next, ptr %s
+  ret i1 1
+no:
+  ret i1 0
+}
+
+define internal i1 @push_all(ptr %s, ptr %from, i64 %count) {
+entry:
+  %n = load i64, ptr %s
+  %end = add i64 %n, %count
+  %room = icmp ule i64 %end, <most_words>
+  br i1 %room, label %write, label %no
+write:
+  %place = add i64 %n, <words>
+  %at = getelementptr i64, ptr %s, i64 %place
+  %bytes = shl i64 %count, 3
+  call void @llvm.memcpy.p0.p0.i64(ptr %at, ptr %from, i64 %bytes, i1 false)
+  store i64 %end, ptr %s
+  ret i1 1
+no:
+  ret i1 0
+}
+
+; What PyTorch's C interface takes is a pointer to this; 0 with the exception cleared where there is none.
+define internal i64 @handle_of(ptr %tensor) {
+  %found = call ptr @PyObject_GetAttr(ptr %tensor, ptr <name_cdata>)
+  %without = icmp eq ptr %found, null
+  br i1 %without, label %error, label %read
+read:
+  %word = call i64 @PyLong_AsUnsignedLongLong(ptr %found)
+  call void @Py_DecRef(ptr %found)
+  ret i64 %word
+error:
+  call void @PyErr_Clear()
+  ret i64 0
+}
+
+; Remember a tensor and where its elements lie; 0 where there is no room.
+define internal i1 @hold(ptr %s, i64 %place, ptr %tensor, ptr %handle) {
+  %room = icmp ult i64 %place, <most_pointers>
+  br i1 %room, label %write, label %no
+write:
+  %pointer.place = add i64 %place, <pointers>
+  %pointer.at = getelementptr i64, ptr %s, i64 %pointer.place
+  %object.place = add i64 %place, <objects>
+  %object.at = getelementptr ptr, ptr %s, i64 %object.place
+  store ptr %tensor, ptr %object.at
+  %failed = call i32 <aoti_torch_get_data_ptr>(ptr %handle, ptr %pointer.at)
+  %ok = icmp eq i32 %failed, 0
+  ret i1 %ok
+no:
+  ret i1 0
+}
+
+; What a tensor answers to a question: True or False.
+define internal i1 @push_answer(ptr %s, ptr %tensor, ptr %question) {
+  %slot = alloca ptr
+  store ptr %tensor, ptr %slot
+  %flag = call ptr @PyObject_VectorcallMethod(ptr %question, ptr %slot, i64 1, ptr null)
+  %without = icmp eq ptr %flag, null
+  br i1 %without, label %error, label %write
+write:
+  call void @Py_DecRef(ptr %flag)
+  %word = ptrtoint ptr %flag to i64
+  %ok = call i1 @push(ptr %s, i64 %word)
+  ret i1 %ok
+error:
+  call void @PyErr_Clear()
+  ret i1 0
+}
+
+define internal i1 @spell_tensor(ptr %s, ptr %tensor, i64 %type, i1 %ask.views) {
+  %handle = alloca i64
+  %dim.to = alloca i64
+  %dtype.to = alloca i32
+  %sizes.to = alloca ptr
+  %strides.to = alloca ptr
+  %impl = call i64 @handle_of(ptr %tensor)
+  store i64 %impl, ptr %handle
+  %none = icmp eq i64 %impl, 0
+  br i1 %none, label %no, label %read
+read:
+  %e.dim = call i32 <aoti_torch_get_dim>(ptr %handle, ptr %dim.to)
+  %e.dtype = call i32 <aoti_torch_get_dtype>(ptr %handle, ptr %dtype.to)
+  %e.sizes = call i32 <aoti_torch_get_sizes>(ptr %handle, ptr %sizes.to)
+  %e.strides = call i32 <aoti_torch_get_strides>(ptr %handle, ptr %strides.to)
+  %e.1 = or i32 %e.dim, %e.dtype
+  %e.2 = or i32 %e.sizes, %e.strides
+  %e = or i32 %e.1, %e.2
+  %fine = icmp eq i32 %e, 0
+  br i1 %fine, label %write, label %no
+write:
+  %dim = load i64, ptr %dim.to
+  %dtype.32 = load i32, ptr %dtype.to
+  %dtype = zext i32 %dtype.32 to i64
+  %dim.up = shl i64 %dim, 32
+  %form = or i64 %dim.up, %dtype
+  %sizes = load ptr, ptr %sizes.to
+  %strides = load ptr, ptr %strides.to
+  %w.type = call i1 @push(ptr %s, i64 %type)
+  %w.form = call i1 @push(ptr %s, i64 %form)
+  %w.sizes = call i1 @push_all(ptr %s, ptr %sizes, i64 %dim)
+  %w.strides = call i1 @push_all(ptr %s, ptr %strides, i64 %dim)
+  %count.at = getelementptr i64, ptr %s, i64 1
+  %count = load i64, ptr %count.at
+  %count.next = add i64 %count, 1
+  store i64 %count.next, ptr %count.at
+  %held = call i1 @hold(ptr %s, i64 %count, ptr %tensor, ptr %handle)
+  %w.1 = and i1 %w.type, %w.form
+  %w.2 = and i1 %w.sizes, %w.strides
+  %w.3 = and i1 %w.1, %w.2
+  %done = and i1 %w.3, %held
+  %more = and i1 %done, %ask.views
+  br i1 %more, label %views, label %end
+views:
+  %negative = call i1 @push_answer(ptr %s, ptr %tensor, ptr <name_is_neg>)
+  %above = icmp uge i64 %dtype, <complex_first>
+  %below = icmp ule i64 %dtype, <complex_last>
+  %complex = and i1 %above, %below
+  br i1 %complex, label %conjugated, label %viewed
+viewed:
+  ret i1 %negative
+conjugated:
+  %conjugate = call i1 @push_answer(ptr %s, ptr %tensor, ptr <name_is_conj>)
+  %both = and i1 %negative, %conjugate
+  ret i1 %both
+end:
+  ret i1 %done
+no:
+  ret i1 0
+}
+
+; A number by its type and bits; one that is handed on, and is neither 0 nor 1, by its type alone.
+define internal i1 @spell_number(ptr %s, i64 %type, i64 %bits, double %real, i1 %handed) {
+  %zero = fcmp oeq double %real, 0.0
+  %one = fcmp oeq double %real, 1.0
+  %special = or i1 %zero, %one
+  %general = xor i1 %special, 1
+  %taken = and i1 %handed, %general
+  br i1 %taken, label %take, label %whole
+take:
+  %count.at = getelementptr i64, ptr %s, i64 2
+  %count = load i64, ptr %count.at
+  %room = icmp ult i64 %count, <most_numbers>
+  br i1 %room, label %write, label %no
+write:
+  %place = add i64 %count, <numbers>
+  %at = getelementptr i64, ptr %s, i64 %place
+  store double %real, ptr %at
+  %next = add i64 %count, 1
+  store i64 %next, ptr %count.at
+  %marked = or i64 %type, 1
+  %t.ok = call i1 @push(ptr %s, i64 %marked)
+  ret i1 %t.ok
+whole:
+  %type.ok = call i1 @push(ptr %s, i64 %type)
+  %bits.ok = call i1 @push(ptr %s, i64 %bits)
+  %ok = and i1 %type.ok, %bits.ok
+  ret i1 %ok
+no:
+  ret i1 0
+}
+
+define internal i1 @spell_text(ptr %s, ptr %text, i64 %type) {
+  %words = alloca [<text_bytes> x i8], align 8
+  %size.to = alloca i64
+  %bytes = call ptr @PyUnicode_AsUTF8AndSize(ptr %text, ptr %size.to)
+  %failed = icmp eq ptr %bytes, null
+  br i1 %failed, label %error, label %look
+look:
+  %size = load i64, ptr %size.to
+  %fits = icmp ule i64 %size, <text_bytes>
+  br i1 %fits, label %write, label %no
+write:
+  call void @llvm.memset.p0.i64(ptr %words, i8 0, i64 <text_bytes>, i1 false)
+  call void @llvm.memcpy.p0.p0.i64(ptr %words, ptr %bytes, i64 %size, i1 false)
+  %count = lshr i64 <text_bytes>, 3
+  %type.ok = call i1 @push(ptr %s, i64 %type)
+  %size.ok = call i1 @push(ptr %s, i64 %size)
+  %words.ok = call i1 @push_all(ptr %s, ptr %words, i64 %count)
+  %both = and i1 %type.ok, %size.ok
+  %ok = and i1 %both, %words.ok
+  ret i1 %ok
+error:
+  call void @PyErr_Clear()
+  ret i1 0
+no:
+  ret i1 0
+}
+
+; One value, or the elements of a list of them; 0 where it is of another kind.
+define internal i1 @spell(ptr %s, ptr %value, i1 %handed, i1 %ask.views) {
+entry:
+  %type = call ptr @PyObject_Type(ptr %value)
+  call void @Py_DecRef(ptr %type)
+  %type.int = ptrtoint ptr %type to i64
+  %whole.to = alloca i64
+  %t.plain = icmp eq ptr %type, <type_tensor>
+  %t.parameter = icmp eq ptr %type, <type_parameter>
+  %t = or i1 %t.plain, %t.parameter
+  br i1 %t, label %tensor, label %not.tensor
+tensor:
+  %t.ok = call i1 @spell_tensor(ptr %s, ptr %value, i64 %type.int, i1 %ask.views)
+  ret i1 %t.ok
+not.tensor:
+  %is.int = icmp eq ptr %type, <type_int>
+  br i1 %is.int, label %int, label %not.int
+int:
+  %i.ok = call i1 @whole(ptr %value, ptr %whole.to)
+  br i1 %i.ok, label %int.read, label %no
+int.read:
+  %i = load i64, ptr %whole.to
+  %i.real = sitofp i64 %i to double
+  %i.done = call i1 @spell_number(ptr %s, i64 %type.int, i64 %i, double %i.real, i1 %handed)
+  ret i1 %i.done
+not.int:
+  %is.float = icmp eq ptr %type, <type_float>
+  br i1 %is.float, label %float, label %not.float
+float:
+  %f = call double @PyFloat_AsDouble(ptr %value)
+  %f.bits = bitcast double %f to i64
+  %f.done = call i1 @spell_number(ptr %s, i64 %type.int, i64 %f.bits, double %f, i1 %handed)
+  ret i1 %f.done
+not.float:
+  %is.list = icmp eq ptr %type, <type_list>
+  br i1 %is.list, label %list, label %not.list
+list:
+  %size = call i64 @PyList_Size(ptr %value)
+  %l.type = call i1 @push(ptr %s, i64 %type.int)
+  %l.size = call i1 @push(ptr %s, i64 %size)
+  %l.head = and i1 %l.type, %l.size
+  br i1 %l.head, label %more, label %no
+more:
+  %k = phi i64 [ 0, %list ], [ %k.next, %next ]
+  %any = icmp slt i64 %k, %size
+  br i1 %any, label %element, label %yes
+element:
+  %one = call ptr @PyList_GetItem(ptr %value, i64 %k)
+  %gone = icmp eq ptr %one, null
+  br i1 %gone, label %lost, label %inner
+inner:
+  %e.ok = call i1 @spell(ptr %s, ptr %one, i1 %handed, i1 %ask.views)
+  br i1 %e.ok, label %next, label %no
+next:
+  %k.next = add i64 %k, 1
+  br label %more
+lost:
+  call void @PyErr_Clear()
+  ret i1 0
+not.list:
+  %is.text = icmp eq ptr %type, <type_str>
+  br i1 %is.text, label %text, label %not.text
+text:
+  %text.ok = call i1 @spell_text(ptr %s, ptr %value, i64 %type.int)
+  ret i1 %text.ok
+not.text:
+  ; Of these types each object is the only one of its value and lives for ever.
+  %is.none = icmp eq ptr %type, <type_none>
+  %is.bool = icmp eq ptr %type, <type_bool>
+  %is.dtype = icmp eq ptr %type, <type_dtype>
+  %is.layout = icmp eq ptr %type, <type_layout>
+  %is.format = icmp eq ptr %type, <type_format>
+  %u.1 = or i1 %is.none, %is.bool
+  %u.2 = or i1 %is.dtype, %is.layout
+  %u.3 = or i1 %u.1, %u.2
+  %unique = or i1 %u.3, %is.format
+  br i1 %unique, label %itself, label %no
+itself:
+  %object = ptrtoint ptr %value to i64
+  %o.ok = call i1 @push(ptr %s, i64 %object)
+  ret i1 %o.ok
+yes:
+  ret i1 1
+no:
+  ret i1 0
+}
+
+; The names of the arguments behind the first %count are in %names, null where there are none.
+define internal i1 @spell_all(ptr %s, ptr %given, i64 %count, ptr %names, i64 %named, ptr %spec) {
+entry:
+  %mask = load i64, ptr %spec
+  %views.at = getelementptr i64, ptr %spec, i64 2
+  %views.word = load i64, ptr %views.at
+  %views = icmp ne i64 %views.word, 0
+  %head = call i1 @push(ptr %s, i64 %count)
+  br i1 %head, label %more, label %no
+more:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %next ]
+  %any = icmp slt i64 %i, %count
+  br i1 %any, label %one, label %rest
+one:
+  %bit = lshr i64 %mask, %i
+  %handed = trunc i64 %bit to i1
+  %at = getelementptr ptr, ptr %given, i64 %i
+  %value = load ptr, ptr %at
+  %ok = call i1 @spell(ptr %s, ptr %value, i1 %handed, i1 %views)
+  br i1 %ok, label %next, label %no
+next:
+  %i.next = add i64 %i, 1
+  br label %more
+rest:
+  %j = phi i64 [ 0, %more ], [ %j.next, %rest.next ]
+  %some = icmp slt i64 %j, %named
+  br i1 %some, label %name, label %yes
+name:
+  %text = call ptr @PyTuple_GetItem(ptr %names, i64 %j)
+  %hash = call i64 @PyObject_Hash(ptr %text)
+  %n.ok = call i1 @push(ptr %s, i64 %hash)
+  %n.handed = call i1 @is_handed(ptr %spec, i64 %hash)
+  %n.place = add i64 %count, %j
+  %n.at = getelementptr ptr, ptr %given, i64 %n.place
+  %n.value = load ptr, ptr %n.at
+  br i1 %n.ok, label %spell, label %no
+spell:
+  %v.ok = call i1 @spell(ptr %s, ptr %n.value, i1 %n.handed, i1 %views)
+  br i1 %v.ok, label %rest.next, label %no
+rest.next:
+  %j.next = add i64 %j, 1
+  br label %rest
+yes:
+  ret i1 1
+no:
+  ret i1 0
+}
+
+; Whether the argument of a name is one that is only handed on.
+define internal i1 @is_handed(ptr %spec, i64 %hash) {
+entry:
+  %count.at = getelementptr i64, ptr %spec, i64 4
+  %count = load i64, ptr %count.at
+  br label %more
+more:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %look ]
+  %any = icmp slt i64 %i, %count
+  br i1 %any, label %look, label %no
+look:
+  %place = add i64 %i, <spec>
+  %at = getelementptr i64, ptr %spec, i64 %place
+  %one = load i64, ptr %at
+  %same = icmp eq i64 %one, %hash
+  %i.next = add i64 %i, 1
+  br i1 %same, label %yes, label %more
+yes:
+  ret i1 1
+no:
+  ret i1 0
+}
+"""
+
+_RECALL = """
+declare ptr @PyBytes_FromStringAndSize(ptr, i64)
+declare ptr @PyDict_GetItemWithError(ptr, ptr)
+declare ptr @PyObject_Call(ptr, ptr, ptr)
+declare ptr @PyTuple_New(i64)
+declare i64 @PyTuple_Size(ptr)
+declare i32 @PyTuple_SetItem(ptr, i64, ptr)
+declare ptr @PyByteArray_AsString(ptr)
+declare i32 @memcmp(ptr, ptr, i64)
+
+; What of the process belongs to the key: the default type, and the number of threads where the record says so.
+define internal i1 @spell_process(ptr %s, ptr %spec) {
+  %type = call ptr @PyObject_CallObject(ptr <get_default_dtype>, ptr null)
+  %failed = icmp eq ptr %type, null
+  br i1 %failed, label %error, label %write
+write:
+  call void @Py_DecRef(ptr %type)
+  %type.int = ptrtoint ptr %type to i64
+  %ok = call i1 @push(ptr %s, i64 %type.int)
+  %asked.at = getelementptr i64, ptr %spec, i64 1
+  %asked = load i64, ptr %asked.at
+  %some = icmp ne i64 %asked, 0
+  br i1 %some, label %threads, label %end
+threads:
+  %answer = call ptr @PyObject_CallObject(ptr <get_num_threads>, ptr null)
+  %without = icmp eq ptr %answer, null
+  br i1 %without, label %error, label %number
+number:
+  %count = call i64 @PyLong_AsLongLong(ptr %answer)
+  call void @Py_DecRef(ptr %answer)
+  %count.ok = call i1 @push(ptr %s, i64 %count)
+  %both = and i1 %ok, %count.ok
+  ret i1 %both
+end:
+  ret i1 %ok
+error:
+  call void @PyErr_Clear()
+  ret i1 0
+}
+
+; Call %function with %first and the arguments that were given.
+define internal ptr @hand(ptr %function, ptr %first, ptr %given, i64 %count, ptr %names, i64 %named) {
+  %all = add i64 %count, %named
+  %places = add i64 %all, 1
+  %args = alloca ptr, i64 %places
+  store ptr %first, ptr %args
+  %behind = getelementptr ptr, ptr %args, i64 1
+  %bytes = shl i64 %all, 3
+  call void @llvm.memcpy.p0.p0.i64(ptr %behind, ptr %given, i64 %bytes, i1 false)
+  %leading = add i64 %count, 1
+  %answer = call ptr @PyObject_Vectorcall(ptr %function, ptr %args, i64 %leading, ptr %names)
+  ret ptr %answer
+}
+
+; Whether a tensor at %w, of %extent bytes and layout %group, which is written, overlaps another one than number %skip.
+define internal i1 @meets(ptr %pointers, ptr %tensors, i64 %count, i64 %skip, i64 %w, i64 %extent, i64 %group) {
+entry:
+  br label %more
+more:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %look ]
+  %any = icmp slt i64 %i, %count
+  br i1 %any, label %look, label %no
+look:
+  %place = mul i64 %i, 3
+  %tensor = getelementptr i64, ptr %tensors, i64 %place
+  %other.extent = load i64, ptr %tensor
+  %other.group.at = getelementptr i64, ptr %tensor, i64 2
+  %other.group = load i64, ptr %other.group.at
+  %at = getelementptr i64, ptr %pointers, i64 %i
+  %o = load i64, ptr %at
+  %ahead = sub i64 %o, %w
+  %before = sub i64 0, %other.extent
+  %after = icmp sgt i64 %ahead, %before
+  %until = icmp slt i64 %ahead, %extent
+  %inside = and i1 %after, %until
+  %filled = icmp ne i64 %other.extent, 0
+  %same.place = icmp eq i64 %ahead, 0
+  %same.group = icmp eq i64 %other.group, %group
+  %alike = and i1 %same.place, %same.group
+  %itself = icmp eq i64 %i, %skip
+  %fine = or i1 %alike, %itself
+  %matters = xor i1 %fine, 1
+  %two = and i1 %inside, %filled
+  %overlap = and i1 %two, %matters
+  %i.next = add i64 %i, 1
+  br i1 %overlap, label %yes, label %more
+yes:
+  ret i1 1
+no:
+  ret i1 0
+}
+
+; Whether a tensor that is written overlaps another in a way that may matter. Where all were found apart is remembered.
+define internal i1 @any_overlap(ptr %s, ptr %tensors, i64 %count, ptr %apart) {
+entry:
+  %pointers = getelementptr i64, ptr %s, i64 <pointers>
+  %bytes = shl i64 %count, 3
+  %difference = call i32 @memcmp(ptr %pointers, ptr %apart, i64 %bytes)
+  %moved = icmp ne i32 %difference, 0
+  br i1 %moved, label %more, label %no
+more:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %next ]
+  %any = icmp slt i64 %i, %count
+  br i1 %any, label %look, label %remember
+look:
+  %place = mul i64 %i, 3
+  %tensor = getelementptr i64, ptr %tensors, i64 %place
+  %extent = load i64, ptr %tensor
+  %written.at = getelementptr i64, ptr %tensor, i64 1
+  %written.word = load i64, ptr %written.at
+  %group.at = getelementptr i64, ptr %tensor, i64 2
+  %group = load i64, ptr %group.at
+  %at = getelementptr i64, ptr %pointers, i64 %i
+  %w = load i64, ptr %at
+  %written = icmp ne i64 %written.word, 0
+  %filled = icmp ne i64 %extent, 0
+  %both = and i1 %written, %filled
+  br i1 %both, label %others, label %next
+others:
+  %overlap = call i1 @meets(ptr %pointers, ptr %tensors, i64 %count, i64 %i, i64 %w, i64 %extent, i64 %group)
+  br i1 %overlap, label %yes, label %next
+next:
+  %i.next = add i64 %i, 1
+  br label %more
+remember:
+  call void @llvm.memcpy.p0.p0.i64(ptr %apart, ptr %pointers, i64 %bytes, i1 false)
+  br label %no
+yes:
+  ret i1 1
+no:
+  ret i1 0
+}
+
+; Allocate the memory of a call behind its tensors; how many it made, less than asked where an exception is set.
+define internal i64 @allocate(ptr %s, i64 %first, ptr %layouts, i64 %count) {
+entry:
+  %handle = alloca i64
+  br label %more
+more:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %held ]
+  %any = icmp slt i64 %i, %count
+  br i1 %any, label %make, label %end
+make:
+  %layout = call ptr @PyTuple_GetItem(ptr %layouts, i64 %i)
+  %made = call ptr @PyObject_Call(ptr <empty>, ptr %layout, ptr null)
+  %failed = icmp eq ptr %made, null
+  br i1 %failed, label %end, label %held
+held:
+  %impl = call i64 @handle_of(ptr %made)
+  store i64 %impl, ptr %handle
+  %place = add i64 %first, %i
+  %ok = call i1 @hold(ptr %s, i64 %place, ptr %made, ptr %handle)
+  %i.next = add i64 %i, 1
+  br label %more
+end:
+  ret i64 %i
+}
+
+define internal void @release(ptr %s, i64 %first, i64 %count) {
+entry:
+  br label %more
+more:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %one ]
+  %any = icmp slt i64 %i, %count
+  br i1 %any, label %one, label %end
+one:
+  %place.0 = add i64 %first, %i
+  %place = add i64 %place.0, <objects>
+  %at = getelementptr ptr, ptr %s, i64 %place
+  %object = load ptr, ptr %at
+  call void @Py_DecRef(ptr %object)
+  %i.next = add i64 %i, 1
+  br label %more
+end:
+  ret void
+}
+
+; A new reference to one result.
+define internal ptr @result(ptr %s, ptr %results, i64 %index) {
+  %at = getelementptr i64, ptr %results, i64 %index
+  %number = load i64, ptr %at
+  %none = icmp slt i64 %number, 0
+  br i1 %none, label %nothing, label %something
+nothing:
+  call void @Py_IncRef(ptr <none>)
+  ret ptr <none>
+something:
+  %place = add i64 %number, <objects>
+  %object.at = getelementptr ptr, ptr %s, i64 %place
+  %object = load ptr, ptr %object.at
+  call void @Py_IncRef(ptr %object)
+  ret ptr %object
+}
+
+define internal ptr @answer_of(ptr %s, ptr %results, i64 %count) {
+  %single = icmp slt i64 %count, 0
+  br i1 %single, label %one, label %several
+one:
+  %only = call ptr @result(ptr %s, ptr %results, i64 0)
+  ret ptr %only
+several:
+  %tuple = call ptr @PyTuple_New(i64 %count)
+  %failed = icmp eq ptr %tuple, null
+  br i1 %failed, label %end, label %more
+more:
+  %i = phi i64 [ 0, %several ], [ %i.next, %put ]
+  %any = icmp slt i64 %i, %count
+  br i1 %any, label %put, label %end
+put:
+  %object = call ptr @result(ptr %s, ptr %results, i64 %i)
+  %error = call i32 @PyTuple_SetItem(ptr %tuple, i64 %i, ptr %object)
+  %i.next = add i64 %i, 1
+  br label %more
+end:
+  ret ptr %tuple
+}
+
+define internal void @gain(ptr %spec, ptr %record) {
+  %account.at = getelementptr i64, ptr %spec, i64 3
+  %account = load ptr, ptr %account.at
+  %absent = icmp eq ptr %account, null
+  br i1 %absent, label %end, label %add
+add:
+  %gain.at = getelementptr i64, ptr %record, i64 6
+  %gain = load double, ptr %gain.at
+  %before = load double, ptr %account
+  %after = fadd double %before, %gain
+  store double %after, ptr %account
+  br label %end
+end:
+  ret void
+}
+
+; Call the checks of which a launch raised the flag; 0 where one of them raised an exception.
+define internal i1 @pass(ptr %entry.tuple) {
+entry:
+  %checks = call ptr @PyTuple_GetItem(ptr %entry.tuple, i64 3)
+  %flags.bytes = call ptr @PyTuple_GetItem(ptr %entry.tuple, i64 4)
+  %flags = call ptr @PyBytes_AsString(ptr %flags.bytes)
+  %count = call i64 @PyTuple_Size(ptr %checks)
+  br label %more
+more:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %look ], [ %i.next, %passed ]
+  %any = icmp slt i64 %i, %count
+  br i1 %any, label %look, label %yes
+look:
+  %i.next = add i64 %i, 1
+  %at = getelementptr ptr, ptr %flags, i64 %i
+  %flag.at = load ptr, ptr %at
+  %flag = load atomic i32, ptr %flag.at monotonic, align 4
+  %raised = icmp ne i32 %flag, 0
+  br i1 %raised, label %call, label %more
+call:
+  %check = call ptr @PyTuple_GetItem(ptr %checks, i64 %i)
+  %answer = call ptr @PyObject_CallObject(ptr %check, ptr null)
+  %failed = icmp eq ptr %answer, null
+  br i1 %failed, label %no, label %passed
+passed:
+  call void @Py_DecRef(ptr %answer)
+  br label %more
+yes:
+  ret i1 1
+no:
+  ret i1 0
+}
+
+; Run what is recorded for a spelled call. *%ran is 0 where it is not for this one, of which nothing has happened then.
+define internal ptr @rerun(ptr %entry.tuple, ptr %s, ptr %spec, ptr %ran) {
+entry:
+  %bytes = call ptr @PyTuple_GetItem(ptr %entry.tuple, i64 0)
+  %layouts = call ptr @PyTuple_GetItem(ptr %entry.tuple, i64 1)
+  %record = call ptr @PyBytes_AsString(ptr %bytes)
+  %tensors = load i64, ptr %record
+  %numbers.at = getelementptr i64, ptr %record, i64 1
+  %numbers = load i64, ptr %numbers.at
+  %made.at = getelementptr i64, ptr %record, i64 2
+  %made.count = load i64, ptr %made.at
+  %constants.at = getelementptr i64, ptr %record, i64 3
+  %constants = load i64, ptr %constants.at
+  %written.at = getelementptr i64, ptr %record, i64 4
+  %written = load i64, ptr %written.at
+  %results.at = getelementptr i64, ptr %record, i64 5
+  %results = load i64, ptr %results.at
+  %constant.first = getelementptr i64, ptr %record, i64 <header>
+  %tensor.first = getelementptr i64, ptr %constant.first, i64 %constants
+  %tensor.words = mul i64 %tensors, 3
+  %result.first = getelementptr i64, ptr %tensor.first, i64 %tensor.words
+  %single = icmp slt i64 %results, 0
+  %result.words = select i1 %single, i64 1, i64 %results
+  %chain = getelementptr i64, ptr %result.first, i64 %result.words
+  store i64 0, ptr %ran
+  %found.at = getelementptr i64, ptr %s, i64 1
+  %found = load i64, ptr %found.at
+  %handed.at = getelementptr i64, ptr %s, i64 2
+  %handed = load i64, ptr %handed.at
+  %tensors.right = icmp eq i64 %found, %tensors
+  %numbers.right = icmp eq i64 %handed, %numbers
+  %right = and i1 %tensors.right, %numbers.right
+  br i1 %right, label %effect, label %other
+effect:
+  %some = icmp ne i64 %written, 0
+  br i1 %some, label %apart, label %allocate
+apart:
+  %memory = call ptr @PyTuple_GetItem(ptr %entry.tuple, i64 2)
+  %place = call ptr @PyByteArray_AsString(ptr %memory)
+  %overlap = call i1 @any_overlap(ptr %s, ptr %tensor.first, i64 %tensors, ptr %place)
+  br i1 %overlap, label %other, label %allocate
+allocate:
+  store i64 1, ptr %ran
+  %made = call i64 @allocate(ptr %s, i64 %tensors, ptr %layouts, i64 %made.count)
+  %all.made = icmp eq i64 %made, %made.count
+  br i1 %all.made, label %fill, label %error
+fill:
+  %pointers = getelementptr i64, ptr %s, i64 <pointers>
+  %number.place = add i64 %tensors, %made.count
+  %number.to = getelementptr i64, ptr %pointers, i64 %number.place
+  %number.from = getelementptr i64, ptr %s, i64 <numbers>
+  %number.bytes = shl i64 %numbers, 3
+  call void @llvm.memcpy.p0.p0.i64(ptr %number.to, ptr %number.from, i64 %number.bytes, i1 false)
+  %constant.to = getelementptr i64, ptr %number.to, i64 %numbers
+  %constant.bytes = shl i64 %constants, 3
+  call void @llvm.memcpy.p0.p0.i64(ptr %constant.to, ptr %constant.first, i64 %constant.bytes, i1 false)
+  %ok = call i1 @run_chain(ptr %chain, ptr %pointers)
+  br i1 %ok, label %check, label %error
+check:
+  %passed = call i1 @pass(ptr %entry.tuple)
+  br i1 %passed, label %answer, label %error
+answer:
+  call void @gain(ptr %spec, ptr %record)
+  %value = call ptr @answer_of(ptr %s, ptr %result.first, i64 %results)
+  call void @release(ptr %s, i64 %tensors, i64 %made)
+  ret ptr %value
+error:
+  call void @release(ptr %s, i64 %tensors, i64 %made)
+  ret ptr null
+other:
+  ret ptr null
+}
+
+; Whether a call may be found again: nobody records, and no launch is to be seen.
+define internal i1 @alone(ptr %watching) {
+  %diverted = load atomic i64, ptr @diverted monotonic, align 8
+  %watchers = call i64 @PyList_Size(ptr %watching)
+  %either = or i64 %diverted, %watchers
+  %none = icmp eq i64 %either, 0
+  ret i1 %none
+}
+
+; Its state: what is known by key, the function for other calls, who watches, the operator's record, and what a function
+; that is known is given first.
+define ptr @tessera_recall(ptr %self, ptr %given, i64 %count, ptr %names) {
+entry:
+  %known = call ptr @PyTuple_GetItem(ptr %self, i64 0)
+  %slow = call ptr @PyTuple_GetItem(ptr %self, i64 1)
+  %watching = call ptr @PyTuple_GetItem(ptr %self, i64 2)
+  %spec.bytes = call ptr @PyTuple_GetItem(ptr %self, i64 3)
+  %spec = call ptr @PyBytes_AsString(ptr %spec.bytes)
+  %s = alloca i64, i64 <scratch>, align 16
+  %ran = alloca i64
+  store i64 0, ptr %s
+  %tensors.at = getelementptr i64, ptr %s, i64 1
+  store i64 0, ptr %tensors.at
+  %numbers.at = getelementptr i64, ptr %s, i64 2
+  store i64 0, ptr %numbers.at
+  %unnamed = icmp eq ptr %names, null
+  br i1 %unnamed, label %begin, label %count.names
+count.names:
+  %size = call i64 @PyTuple_Size(ptr %names)
+  br label %begin
+begin:
+  %named = phi i64 [ 0, %entry ], [ %size, %count.names ]
+  %alone = call i1 @alone(ptr %watching)
+  br i1 %alone, label %spell, label %unspelled
+spell:
+  %head = call i1 @spell_process(ptr %s, ptr %spec)
+  %body = call i1 @spell_all(ptr %s, ptr %given, i64 %count, ptr %names, i64 %named, ptr %spec)
+  %spelled = and i1 %head, %body
+  br i1 %spelled, label %find, label %unspelled
+find:
+  %words = getelementptr i64, ptr %s, i64 <words>
+  %n = load i64, ptr %s
+  %bytes = shl i64 %n, 3
+  %key = call ptr @PyBytes_FromStringAndSize(ptr %words, i64 %bytes)
+  %keyless = icmp eq ptr %key, null
+  br i1 %keyless, label %error, label %look
+look:
+  %found = call ptr @PyDict_GetItemWithError(ptr %known, ptr %key)
+  %new = icmp eq ptr %found, null
+  br i1 %new, label %learn, label %type
+learn:
+  %learned = call ptr @hand(ptr %slow, ptr %key, ptr %given, i64 %count, ptr %names, i64 %named)
+  call void @Py_DecRef(ptr %key)
+  ret ptr %learned
+type:
+  call void @Py_IncRef(ptr %found)
+  call void @Py_DecRef(ptr %key)
+  %kind = call ptr @PyObject_Type(ptr %found)
+  call void @Py_DecRef(ptr %kind)
+  %tuple = icmp eq ptr %kind, <type_tuple>
+  br i1 %tuple, label %run, label %not.tuple
+run:
+  %value = call ptr @rerun(ptr %found, ptr %s, ptr %spec, ptr %ran)
+  call void @Py_DecRef(ptr %found)
+  %ran.word = load i64, ptr %ran
+  %done = icmp ne i64 %ran.word, 0
+  br i1 %done, label %end, label %unspelled
+end:
+  ret ptr %value
+not.tuple:
+  %nothing = icmp eq ptr %found, <none>
+  br i1 %nothing, label %forget, label %function
+forget:
+  call void @Py_DecRef(ptr %found)
+  br label %unspelled
+function:
+  %first = call ptr @PyTuple_GetItem(ptr %self, i64 4)
+  %answer = call ptr @hand(ptr %found, ptr %first, ptr %given, i64 %count, ptr %names, i64 %named)
+  call void @Py_DecRef(ptr %found)
+  ret ptr %answer
+unspelled:
+  %slowly = call ptr @hand(ptr %slow, ptr <none>, ptr %given, i64 %count, ptr %names, i64 %named)
+  ret ptr %slowly
+error:
+  ret ptr null
+}
+"""

@@ -10,7 +10,7 @@ import torch
 
 from tessera.runtime.pool import listen
 from tessera.runtime.recall import Known, Spelling, make_recall
-from tessera.runtime.recall_ir import MOST_WORDS
+from tessera.runtime.spelling_ir import MOST_WORDS
 
 FIRST = object()
 

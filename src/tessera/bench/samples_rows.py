@@ -126,6 +126,11 @@ def _clone(m: Maker) -> list[Call]:
     return [call(x), call(x.t(), memory_format=torch.contiguous_format)]
 
 
+def _cast(m: Maker) -> list[Call]:
+    other = torch.bfloat16 if m.dtype is torch.float32 else torch.float32
+    return [call(m.x(), dtype=other), call(m.x().t(), dtype=other, memory_format=torch.contiguous_format)]
+
+
 def _one_value(m: Maker) -> Call:
     return call(m.x(), torch.ones((), dtype=m.dtype))
 
@@ -360,6 +365,7 @@ FAMILIES: tuple[Family, ...] = (
     ("masked_fill*", _filled),
     ("copy_", _copy),
     ("clone", _clone),
+    ("_to_copy", _cast),
     ("fill_.Tensor", _one_value),
     ("cat", _cat),
     ("arange.*", _range),

@@ -192,6 +192,7 @@ ROWS: tuple[Row, ...] = (
     # making and moving
     _row("copy_", p.copy_),
     _row("clone", p.clone),
+    _row("_to_copy", p.to_copy),
     _row("fill_.Tensor", p.fill_),
     _row("zero_", p.zero_),
     _row("cat", move.cat),

@@ -272,6 +272,25 @@ def clone(self: torch.Tensor, *, memory_format: torch.memory_format | None = Non
     return copy_(new, self, out=new)
 
 
+def to_copy(
+    self: torch.Tensor,
+    *,
+    dtype: torch.dtype | None = None,
+    layout: torch.layout | None = None,
+    device: torch.device | None = None,
+    pin_memory: bool | None = None,
+    non_blocking: bool = False,
+    memory_format: torch.memory_format | None = None,
+) -> torch.Tensor:
+    """`clone` in another type."""
+    if device not in (None, self.device) or layout not in (None, torch.strided) or pin_memory:
+        raise Declined("a copy to another device or layout")
+    if self.is_conj() or self.is_neg():
+        raise Declined("a view that is read conjugated or negated")
+    new = torch.empty_like(self, dtype=dtype, memory_format=memory_format or torch.preserve_format)
+    return copy_(new, self, out=new)
+
+
 def fill_(self: torch.Tensor, value: Operand, *, out: torch.Tensor) -> torch.Tensor:
     """Write one value everywhere; `out` is self."""
     if isinstance(value, torch.Tensor) and value.dim():

@@ -1,6 +1,6 @@
 """The native halves of the runtime, compiled once a process and made callable.
 
-In:  the LLVM IR of `pool_ir`, `calls_ir`, `caller_ir`, `guard_ir` and `recall_ir`.
+In:  the LLVM IR of `pool_ir`, `calls_ir`, `caller_ir`, `guard_ir`, `spelling_ir` and `recall_ir`.
 Out: `native()`, and `bind`, which makes a function of Python out of one of the native ones.
 
 A function that `ctypes` calls costs 0.6 µs for seven arguments, one with the interpreter's own calling convention
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tessera.runtime import caller_ir, calls_ir, guard_ir, pool_ir, recall_ir
+from tessera.runtime import caller_ir, calls_ir, guard_ir, pool_ir, recall_ir, spelling_ir
 from tessera.runtime.loader import LoadedKernel, load_all
 
 _METH_FASTCALL, _METH_KEYWORDS = 0x80, 0x02
@@ -85,7 +85,7 @@ def native() -> Native:
 
 
 def _objects() -> dict[str, int]:
-    """Addresses of objects that live as long as the process, by their names in `recall_ir`."""
+    """Addresses of objects that live as long as the process, by their names in `spelling_ir` and `recall_ir`."""
     import torch
 
     objects = {
@@ -106,7 +106,7 @@ def _shims() -> dict[str, int]:
     import torch
 
     library = ctypes.CDLL(torch._C.__file__)
-    found = {name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in recall_ir.SHIMS}
+    found = {name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in spelling_ir.SHIMS}
     return {name: address for name, address in found.items() if address}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from tessera.runtime.chain import Launch, record_of
 from tessera.runtime.native import bind
 from tessera.runtime.pool import entries
-from tessera.runtime.recall_ir import MOST_POINTERS
+from tessera.runtime.spelling_ir import MOST_POINTERS
 
 Known = dict[bytes, Any]
 """By key: an entry of `make_entry`, a function that is called with `first` and the arguments, or None: call `slow`."""

@@ -45,6 +45,13 @@ def test_the_kernel_measures_what_pytorch_measures(dtype: torch.dtype) -> None:
         assert ours.check == theirs.check
 
 
+@pytest.mark.parametrize("dtype", FLOATS + WHOLE, ids=str)
+def test_matrices_are_read_in_logical_order_however_they_lie(dtype: torch.dtype) -> None:
+    for rows, columns in ((384, 70), (1, 5), (5, 1), (0, 4), (65, 129)):
+        for x in (drawn(dtype, rows * columns).view(columns, rows).t(), drawn(dtype, 4000).view(50, 80)[3:, 5:60].t()):
+            assert torch.equal(measure.in_order(x), x.contiguous()) and measure.in_order(x).is_contiguous()
+
+
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_what_is_no_number_is_counted_and_left_out(dtype: torch.dtype) -> None:
     x = drawn(dtype, 2 * CHUNK + 5)

@@ -33,7 +33,7 @@ from tessera.accuracy.capture.chunks import (
     signed_sums,
     signs,
 )
-from tessera.accuracy.capture.measure import measured
+from tessera.accuracy.capture.measure import in_order, measured
 
 # Larger numbers, such as masks at the end of float64, count as this: their sums must not overflow.
 _LARGEST = 1e150
@@ -158,7 +158,7 @@ def _flat(tensor: torch.Tensor) -> torch.Tensor:
         tensor = tensor.dequantize()
     if tensor.layout != torch.strided:
         tensor = tensor.to_dense()
-    flat = tensor.resolve_conj().resolve_neg().contiguous().flatten()
+    flat = in_order(tensor.resolve_conj().resolve_neg()).flatten()
     flat = torch.view_as_real(flat).flatten() if flat.is_complex() else flat
     # A single element counts as contiguous whatever its stride is.
     return flat.as_strided(flat.shape, (1,)) if flat.numel() == 1 else flat

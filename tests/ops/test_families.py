@@ -312,3 +312,19 @@ def test_the_norm_of_one_element_is_its_size(power: float) -> None:
 def test_more_dims_than_pytorch_reduces_over_are_its_error(reduced: Callable[..., Any]) -> None:
     with tessera.use("always"), pytest.raises(RuntimeError, match="only tensors with up to 64 dims are supported"):
         reduced(torch.zeros([1] * 65), dim=-1)
+
+
+def test_the_angle_of_a_negative_number_is_pi_in_its_own_type() -> None:
+    x = torch.tensor([-2.0, 0.0, 3.0], dtype=torch.float64)
+    with tessera.use("always"):
+        assert torch.equal(torch.angle(x), torch.tensor([torch.pi, 0.0, 0.0], dtype=torch.float64))
+
+
+def test_log_sigmoid_lies_in_the_order_of_its_dims() -> None:
+    with tessera.use("always"):
+        assert nn.logsigmoid(torch.randn(10, 2).t()).stride() == (10, 1)
+
+
+def test_windows_over_no_elements_are_pytorchs_error() -> None:
+    with tessera.use("always"), pytest.raises(RuntimeError, match="non-batch dimensions"):
+        nn.max_pool3d(torch.zeros(1, 0, 4, 4, 4), 2)

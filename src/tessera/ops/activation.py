@@ -140,8 +140,9 @@ def hardshrink(self: torch.Tensor, lambd: float = 0.5, *, out: Out = None) -> to
 
 
 def log_sigmoid_forward(self: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(log σ(x), exp(-|x|) for the gradient)."""
-    return activation(a.log_sigmoid)(self), activation(a.log_sigmoid_buffer)(self)
+    """(log σ(x), exp(-|x|) for the gradient), both in the order of the dims, as PyTorch lays them out."""
+    value, buffer = (torch.empty(self.shape, dtype=self.dtype, device=self.device) for _ in range(2))
+    return activation(a.log_sigmoid)(self, out=value), activation(a.log_sigmoid_buffer)(self, out=buffer)
 
 
 def _halves(x: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -193,7 +193,9 @@ def rad2deg(x):
 
 @triton.jit
 def angle(x):
-    return tl.where(x != x, x, tl.where(x < 0, 3.141592653589793, 0.0)).to(x.dtype)
+    # A choice between two plain numbers would be one in float32.
+    turned = tl.where(x < 0, tl.full([], 3.141592653589793, x.dtype), 0.0)
+    return tl.where(x != x, x, turned.to(x.dtype))
 
 
 @triton.jit

@@ -278,6 +278,8 @@ def max_pool(num: int) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
         pads, steps = _list(padding, num), _list(dilation, num)
         if min(kernel) <= 0 or min(strides) <= 0 or min(pads) < 0 or min(steps) <= 0 or self.dim() < num:
             raise Declined("a window that does not fit the input")
+        if 0 in self.shape[-num - 1 :]:
+            raise Declined("no elements but in the batch")
         each = zip(self.shape[-num:], kernel, strides, pads, steps, strict=True)
         return _pool(self, [_windows(*sizes, ceil_mode) for sizes in each], keeps_layout=True)
 

@@ -184,7 +184,7 @@ def test_a_training_step_may_be_half_ours(table: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"only": "conv"}, "only: unknown operator 'conv'; names are such as"),
+        ({"only": "xyz"}, "only: unknown operator 'xyz'; names are such as"),
         ({"exclude": ["gelo"]}, "exclude: unknown operator 'gelo'; did you mean 'gelu'"),
         ({"policy": "mesured"}, "unknown policy 'mesured'; did you mean 'measured'?"),
         ({"policy": "no/such/table.json"}, "no/such/table.json cannot be read"),

@@ -113,6 +113,21 @@ def test_a_sample_that_ends_its_process_is_a_failure_of_that_sample(
     assert result.failures == ["ours crashed: SIGSEGV"]
 
 
+def test_a_worker_gives_way_to_another_after_so_many_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "fake.py"
+    fake.write_text(
+        "import json, os, sys\n"
+        "for line in sys.stdin:\n"
+        "    case = json.loads(line)['case']\n"
+        "    print(json.dumps({'result': {'case': case, 'failures': [str(os.getpid())]}}), flush=True)\n"
+    )
+    monkeypatch.setattr(session, "COMMAND", [sys.executable, str(fake)])
+    monkeypatch.setattr(session, "MOST_CASES", 2)
+    cases = [Case("add", dtype) for dtype in ("float64", "float32", "float16", "bfloat16", "int64")]
+    served = [result.failures[0] for result in session.run(cases, tell=lambda result: None)]
+    assert [served.count(worker) for worker in dict.fromkeys(served)] == [2, 2, 1]
+
+
 def test_a_run_goes_on_from_what_it_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep = tmp_path / "kept.jsonl"
     case = Case("add", "float32")

@@ -26,19 +26,25 @@ from tessera.ops.conformance.result import Case, CaseResult
 
 Progress = Callable[[CaseResult], None]
 COMMAND = [sys.executable, "-m", "tessera.ops.conformance.worker"]
+# So many cases leave kernels and plans of some GB in a process; then another takes over.
+MOST_CASES = 400
 
 
 @dataclass
 class Worker:
-    """One worker process, started when first needed and again after it has ended."""
+    """One worker process, started when first needed and again after it has ended or has run `MOST_CASES`."""
 
     timeout_s: float
     process: subprocess.Popen[bytes] | None = None
+    num_cases: int = 0
     unread: bytes = b""
     errors: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
 
     def run(self, case: Case) -> CaseResult:
         """The result of a case. Samples that end the process or take too long are skipped in the next attempt."""
+        if self.num_cases == MOST_CASES:
+            self.close()
+        self.num_cases += 1
         skip: dict[int, str] = {}
         while True:
             found = self._attempt(case, skip)
@@ -49,7 +55,7 @@ class Worker:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-            self.process, self.unread = None, b""
+            self.process, self.unread, self.num_cases = None, b"", 0
 
     def _attempt(self, case: Case, skip: dict[int, str]) -> CaseResult | None:
         process = self._started()

@@ -50,7 +50,7 @@ class Native:
 
 @functools.cache
 def native() -> Native:
-    """Compile and load them, once a process: about 20 ms."""
+    """Compile and load them, once a process: about 0.2 s, nearly all of it making machine code."""
     from llvmlite import binding
 
     binding.initialize_native_target()

@@ -208,3 +208,8 @@ def test_a_run_that_ends_early_is_explained_by_what_differs_before() -> None:
     assert (result.culprit.module, result.culprit.operator) == ("add", "aten.add")
     assert result.reason.startswith("the candidate's run ended early: RuntimeError: mat1 and mat2")
     assert "first difference: aten.add in add" in result.reason
+
+
+def test_a_candidate_that_is_no_module_is_an_error() -> None:
+    with pytest.raises(UsageError, match=r"the candidate is a str; give a torch.nn.Module"):
+        check("model.py", torch.ones(2))  # type: ignore[arg-type]

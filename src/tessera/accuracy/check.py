@@ -118,9 +118,11 @@ def check(
             memory can be checked.
         seeds: judge an operator that is suspicious again on so many other inputs, which decide.
 
-    Errors: `UsageError` if the reference cannot be run on the inputs, if one is given for the isolated view, or if a
-    reference's optimizer is given where none would be used.
+    Errors: `UsageError` if the candidate is no module, if the reference cannot be run on the inputs, if one is given
+    for the isolated view, or if a reference's optimizer is given where none would be used.
     """
+    if not isinstance(candidate, nn.Module):
+        raise UsageError(f"the candidate is a {type(candidate).__name__}; give a torch.nn.Module")
     if reference_optimizer is not None and (not steps or isinstance(reference, (str, Path))):
         raise UsageError("reference_optimizer trains a reference model; give steps=N and no dump as the reference")
     if view == "isolated":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -90,6 +91,72 @@ def test_each_call_moves_the_generator_on() -> None:
         again = torch.rand(100, generator=own.manual_seed(1))
     assert not torch.equal(first, second)
     assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["the default generator", "a generator that is given"])
+def test_repeated_calls_draw_anew_and_follow_the_seed(own: bool) -> None:
+    """Calls of one kind are planned after the first: the seed is no part of the plan."""
+    generator = torch.Generator() if own else torch.default_generator
+
+    def calls() -> list[torch.Tensor]:
+        generator.manual_seed(7)
+        return [torch.rand(32, generator=generator) for _ in range(6)]
+
+    with tessera.use("always"):
+        first = calls()
+    tessera.enable("always")  # calls that nobody counts are recalled by native code
+    try:
+        again = calls()
+    finally:
+        tessera.disable()
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert len({tuple(x.tolist()) for x in first}) == 6
+
+
+def test_a_replayed_graph_draws_anew() -> None:
+    x = torch.empty(64)
+    with tessera.use("always"):
+        for _ in range(3):
+            x.uniform_()
+        with tessera.capture() as graph:
+            x.uniform_()
+        seen = [x.clone()]
+        for _ in range(2):
+            graph.replay()
+            seen.append(x.clone())
+    assert len({tuple(x.tolist()) for x in seen}) == 3
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: torch.bernoulli(torch.tensor([0.5, 1 + 1e-12], dtype=torch.float64)), "to be between 0 and 1"),
+        (lambda: torch.bernoulli(torch.tensor([0.5, math.nan])), "to be between 0 and 1"),
+        (lambda: torch.normal(torch.zeros(2), torch.tensor([1.0, -1.0])), "std to be at least 0"),
+        (lambda: torch.multinomial(torch.tensor([1.0, -1.0]), 1), "invalid multinomial distribution"),
+        (lambda: torch.multinomial(torch.tensor([0.0, 0.0]), 1, True), "invalid multinomial distribution"),
+        (lambda: torch.multinomial(torch.tensor([[1.0], [math.inf]]), 2, True), "invalid multinomial distribution"),
+        (lambda: torch.multinomial(torch.tensor([1.0, math.nan]), 1), "invalid multinomial distribution"),
+    ],
+)  # fmt: skip
+def test_chances_that_are_none_are_an_error_each_time(call: Callable[[], Any], message: str) -> None:
+    with tessera.use("always"):
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match=message):
+                call()
+
+
+def test_many_draws_of_a_long_row_have_the_weights_chances() -> None:
+    torch.manual_seed(4)
+    weights = torch.rand(1000).mul(2).floor_() * torch.rand(1000)
+    with tessera.use("always"):
+        places = torch.multinomial(weights, 200_000, True)
+    counts = places.bincount(minlength=1000).double()
+    drawn = weights > 0
+    assert counts[~drawn].sum() == 0
+    wanted = weights[drawn].double()
+    wanted *= counts.sum() / wanted.sum()
+    assert stats.chisquare(counts[drawn].numpy(), wanted.numpy(), sum_check=False).pvalue > LEAST_CHANCE
 
 
 def test_dropout_keeps_what_its_mask_says() -> None:

@@ -5,10 +5,11 @@ In:  an entry of the table and arguments that stand for all calls with the same 
 Out: a function of the tensors alone. It allocates what the entry allocated and runs the entry's launches as one chain.
 
 An entry is planned by running it with its launches recorded instead of run, and watched meanwhile: what it allocates
-becomes the plan's memory, operators of ours that it calls are planned with it, views cost nothing. An entry that looks
-at values, or calls an operator of the vendor's, cannot be planned (`Unplanned`) and is run as it is, each time. Where
-two arguments share memory, all but the first are planned in memory of their own, so that each pointer of a launch
-belongs to one argument; whether a call's arguments may share memory is decided at the call.
+becomes the plan's memory, operators of ours that it calls are planned with it, views cost nothing; the seed of random
+numbers is drawn anew in each call, before the launches. An entry that looks at values, or calls an operator of the
+vendor's, cannot be planned (`Unplanned`) and is run as it is, each time. Where two arguments share memory, all but the
+first are planned in memory of their own, so that each pointer of a launch belongs to one argument; whether a call's
+arguments may share memory is decided at the call.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ OVERLAP = "an input overlaps the output"
 _ALLOCATIONS = frozenset(
     f"aten::{name}" for name in ("empty.memory_format", "empty_strided", "empty_like", "new_empty", "new_empty_strided")
 )
+# Draws the seed of a call, a number in memory of its own, from PyTorch's generator.
+_SEED = "aten::random_"
 # Questions about types, which no values enter.
 _OF_TYPES = frozenset(
     f"aten::{name}" for name in ("can_cast", "promote_types", "result_type.Scalar", "result_type.Scalar_Scalar",
@@ -139,6 +142,7 @@ class _Watch(TorchDispatchMode):
         self.launches: list[Launch] = []
         self.checks: list[Callable[[], None]] = []
         self.flags: list[torch.Tensor] = []
+        self.fills: list[tuple[int, Callable[[torch.Tensor], Any]]] = []
         self.kept: list[Any] = []
         self._fixed: set[int] = set()
         places = [x.untyped_storage().data_ptr() for x in inputs]
@@ -158,6 +162,9 @@ class _Watch(TorchDispatchMode):
             self.memory[made.untyped_storage().data_ptr()] = len(self.pointers)
             self.allocated.append(made)
             return made
+        if name == _SEED and (number := self.memory.get(args[0].untyped_storage().data_ptr(), 0)) >= len(self.inputs):
+            self.fills.append((number, functools.partial(func._op, **kwargs)))
+            return args[0]
         parts = record.parts_key(func)
         # What may give a view may also give a copy, which its parts tell (`contiguous`, `reshape`, `to`).
         if name in _OF_TYPES or (func.is_view and parts is None):
@@ -272,7 +279,8 @@ def _steps(
     """The plan as a recalled call does it."""
     num_inputs = len(watch.inputs)
     patched = {p.source for one in watch.launches for p in one.patches}
-    allocated = sorted(number for number in patched | set(made) if number >= num_inputs)
+    drawn = {number for number, _ in watch.fills}
+    allocated = sorted(number for number in patched | set(made) | drawn if number >= num_inputs)
     places = {number: number for number in range(num_inputs)} | {_OWN: OWN}
     places |= {number: num_inputs + index for index, number in enumerate(allocated)}
     places |= {number: number - _FIRST_NUMBER - 1 for number in patched if number <= _FIRST_NUMBER}
@@ -292,6 +300,7 @@ def _steps(
         single=not several,
         launches=tuple(_renumbered(one, places) for one in watch.launches),
         checks=tuple(zip((flag.data_ptr() for flag in watch.flags), watch.checks, strict=True)),
+        fills=tuple((places[number], fill) for number, fill in watch.fills),
         kept=(watch.kept, watch.flags),
     )  # fmt: skip
 
@@ -395,7 +404,7 @@ def _compose(
     """The plan's function, in Python text: straight-line code of its structure, with its sizes as constants."""
     tensors = [index for index, slot in enumerate(slots) if isinstance(slot.value, torch.Tensor)]
     patched = {p.source for one in watch.launches for p in one.patches}
-    used = sorted(number for number in patched | set(made) if number >= 0)
+    used = sorted(number for number in patched | set(made) | {number for number, _ in watch.fills} if number >= 0)
     filled = sorted(number for number in patched if number <= _FIRST_NUMBER)
     names = {number: f"s{tensors[number]}" if number < len(tensors) else f"n{number}" for number in used}
     lines, constants, known = _overlap_test(slots)
@@ -406,6 +415,9 @@ def _compose(
             x = made.get(number, watch.pointers[number])
             constants |= {f"shape{number}": tuple(x.shape), f"strides{number}": x.stride(), f"type{number}": x.dtype}
             lines.append(f"n{number} = empty(shape{number}, strides{number}, type{number})")
+    for index, (number, fill) in enumerate(watch.fills):
+        constants[f"fill{index}"] = fill
+        lines.append(f"fill{index}(n{number})")
     if watch.launches:
         order = {number: index for index, number in enumerate([*used, *filled, _OWN])}
         constants["chain"] = make_chain([_renumbered(one, order) for one in watch.launches], order[_OWN], watch.kept)

@@ -31,6 +31,7 @@ from tessera.ops import (
     matrix_exp,
     moments,
     move,
+    multinomial,
     nonzero,
     optimizer,
     pool,
@@ -322,7 +323,8 @@ ROWS: tuple[Row, ...] = (
     _row("_cummax_helper", running_extreme.cummax),
     _row("_cummin_helper", running_extreme.cummin),
     # random numbers
-    *_own("uniform_ normal_ log_normal_ exponential_ geometric_ cauchy_ bernoulli random_ multinomial", random),
+    *_own("uniform_ normal_ log_normal_ exponential_ geometric_ cauchy_ bernoulli random_", random),
+    _row("multinomial", multinomial.multinomial),
     *_own("native_dropout rrelu_with_noise rrelu_with_noise_", random),
     _row("rrelu_with_noise.out", random.rrelu_with_noise_into),
     _row("normal.Tensor_Tensor", random.normal),

@@ -10,11 +10,9 @@ Formula:
     normal:      mean + std · sqrt(-2 log u₁) · (cos 2πu₂, sin 2πu₂);  log-normal: exp of that
     exponential: -log(u) / λ;  geometric: ⌈log u / log(1 - p)⌉;  Cauchy: median + σ · tan(π(u - ½))
     whole:       low + (64 bits mod span);  permutation: n exchanges, or the order of n random keys
-    multinomial: the largest x / e, e exponential; with replacement the first place where Σ x reaches u · Σ x
     dropout:     x / (1 - p) where a Bernoulli number of 1 - p is true, else 0
     rrelu:       x where it is positive, else u · x, u of [lower, upper); not in training u is their mean
-Shapes: the tensor to fill, of any shape and strides; normal takes means and spreads that broadcast; multinomial
-weights [n] or [rows, n].
+Shapes: the tensor to fill, of any shape and strides; normal takes means and spreads that broadcast.
 Types: float64, float32, float16 and bfloat16; Bernoulli, geometric and whole numbers also integers and (but for
 geometric) bool. Logarithms are taken in float32 (float64 for float64).
 Limits: whole numbers of [from, to) with to - from of up to 2^63 - 1.
@@ -34,15 +32,15 @@ import triton
 import triton.language as tl
 
 from tessera.ops import functions as f
-from tessera.ops import reduce, tiles
+from tessera.ops import tiles
 from tessera.ops.activation import leaky_relu
 from tessera.ops.declined import Declined
 from tessera.ops.generate import Operand, compute_type, run
+from tessera.ops.index import flagged
 from tessera.ops.launch import launch
-from tessera.ops.move import arange, cumsum
+from tessera.ops.move import arange
 from tessera.ops.pointwise import copy_
-from tessera.ops.search import searchsorted
-from tessera.ops.sort import sorted_rows, topk
+from tessera.ops.sort import sorted_rows
 
 # Counters of a program: a part of what decides which bits an element gets, so it is the same on every chip.
 COUNTERS = 256
@@ -192,7 +190,7 @@ def in_span(bits, low, span):
     return (bits % span.to(tl.uint64)).to(tl.int64) + low
 
 
-def _seed(generator: Any, device: torch.device) -> torch.Tensor:
+def seed_of(generator: Any, device: torch.device) -> torch.Tensor:
     """One whole number from PyTorch's generator, which PyTorch's own kernel draws."""
     return torch.empty((), dtype=torch.int64, device=device).random_(generator=generator)
 
@@ -215,10 +213,31 @@ def _draw(self: torch.Tensor, fn: Any, a: float, b: float, generator: Any, digit
     values = (2 if num_digits > 24 else 4) * COUNTERS
     kind = tl.float64 if num_digits > 24 or fn is chance_of else tl.float32
     launch(
-        draw, (tiles.parts(out.numel(), values),), out, _seed(generator, self.device), out.numel(), float(a), float(b),
-        FN=fn, KIND=kind, DIGITS=num_digits, BLOCK=COUNTERS, num_warps=tiles.of(self.device).num_warps,
+        draw, (tiles.parts(out.numel(), values),), out, seed_of(generator, self.device), out.numel(), float(a),
+        float(b), FN=fn, KIND=kind, DIGITS=num_digits, BLOCK=COUNTERS, num_warps=tiles.of(self.device).num_warps,
     )  # fmt: skip
     return _written(self, out)
+
+
+@triton.jit
+def flag_outside(x, flag, size, highest, COMPUTE: tl.constexpr, BLOCK: tl.constexpr):
+    """Raise the flag where an element is not of [0, highest]; grid: (cdiv(size, BLOCK),)."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    value = tl.load(x + at, mask=at < size, other=0.0).to(COMPUTE)
+    inside = (value >= 0) & (value <= highest)
+    tl.store(flag, 1, mask=tl.min(inside.to(tl.int32), axis=0) == 0)
+
+
+def _check_range(x: torch.Tensor, highest: float, message: str) -> None:
+    """Raise RuntimeError where an element is not of [0, highest]."""
+    if x.numel() == 0:
+        return
+    tile, dense = tiles.of(x.device), x.contiguous()
+    with flagged(x.device, lambda: RuntimeError(message)) as flag:
+        launch(
+            flag_outside, (tiles.parts(x.numel(), tile.flat),), dense, flag, x.numel(), highest,
+            COMPUTE=compute_type(x.dtype), BLOCK=tile.flat, num_warps=tile.num_warps,
+        )  # fmt: skip
 
 
 def _floating(self: torch.Tensor) -> None:
@@ -254,8 +273,7 @@ def normal(mean: Operand, std: Operand = 1.0, *, generator: Any = None) -> torch
     if any(x.dtype is not tensors[0].dtype or not x.is_floating_point() for x in tensors):
         raise Declined("operands of two types")
     if isinstance(std, torch.Tensor):
-        if std.numel() and not bool((std >= 0).all()):
-            raise Declined("a spread that is negative")
+        _check_range(std, math.inf, "normal expects all elements of std to be at least 0")
     elif not std >= 0:
         raise Declined("a spread that is negative")
     shape = torch.broadcast_shapes(*(x.shape for x in tensors))
@@ -304,8 +322,9 @@ def bernoulli_(self: torch.Tensor, p: float = 0.5, *, generator: Any = None) -> 
 
 def bernoulli_each_(self: torch.Tensor, p: torch.Tensor, *, generator: Any = None) -> torch.Tensor:
     """1 with the probability that stands at the same place in p, else 0."""
-    if not p.is_floating_point() or (p.numel() and not bool(((p >= 0) & (p <= 1)).all())):
-        raise Declined("a probability that is not between 0 and 1")
+    if not p.is_floating_point():
+        raise Declined("probabilities of another type")
+    _check_range(p, 1.0, "bernoulli expects all probabilities to be between 0 and 1")
     u = torch.empty(self.shape, dtype=torch.float64, device=self.device)
     _draw(u, uniform_of, 0.0, 1.0, generator)
     return run(f.lt, (u, p), tl.float64, self.dtype, self)
@@ -330,7 +349,7 @@ def random_from_(self: torch.Tensor, from_: int, to: int | None, *, generator: A
         return self
     out = _contiguous(self)
     launch(
-        draw_whole, (tiles.parts(out.numel(), 2 * COUNTERS),), out, _seed(generator, self.device), out.numel(),
+        draw_whole, (tiles.parts(out.numel(), 2 * COUNTERS),), out, seed_of(generator, self.device), out.numel(),
         from_, to - from_, BLOCK=COUNTERS, num_warps=tiles.of(self.device).num_warps,
     )  # fmt: skip
     return _written(self, out)
@@ -371,44 +390,6 @@ def randperm(n: int, *, generator: Any = None, out: torch.Tensor) -> torch.Tenso
     arange(0, n, 1, out=order)
     launch(exchange, (1,), order, keys, n, num_warps=tiles.of(out.device).num_warps)
     return _written(out, order)
-
-
-def multinomial(
-    self: torch.Tensor, num_samples: int, replacement: bool = False, *, generator: Any = None
-) -> torch.Tensor:
-    """Places of self[n] or of each row of self[rows, n], with chances that are in proportion to the elements: int64
-    [num_samples] or [rows, num_samples].
-
-    Without replacement no place comes twice: the largest of x / e, e exponential. With it, the first place where the
-    running sum reaches u, uniform above 0 and up to the whole sum. Half types are summed in float32.
-    """
-    _floating(self)
-    if self.dim() not in (1, 2) or self.numel() == 0 or not num_samples > 0:
-        raise Declined("weights of another rank, or no samples")
-    n = self.shape[-1]
-    if not replacement and num_samples > n:
-        raise Declined("more samples than places")
-    wide = torch.float64 if self.dtype is torch.float64 or replacement else torch.float32
-    weights = self.view(-1, n)
-    upto = cumsum(weights, 1, dtype=torch.float64) if replacement else None
-    totals = reduce.sum_(weights, [1], dtype=wide) if upto is None else upto[:, n - 1]
-    least, most = float(reduce.amin(totals)), float(reduce.amax(totals))
-    if not (float(reduce.amin(weights)) >= 0 and 0 < least <= most < math.inf):
-        raise Declined("weights that are no chances")
-    keys = torch.empty((weights.shape[0], num_samples if replacement else n), dtype=wide, device=self.device)
-    if upto is None:
-        exponential_(keys, generator=generator)
-        places = topk(run(f.true_div, (weights, keys), compute_type(wide), wide), num_samples)[1]
-    else:
-        uniform_(keys, 0.0, 1.0, generator=generator)
-        keys = run(remaining_share, (keys, totals.view(-1, 1)), compute_type(wide), wide)
-        places = searchsorted(upto, keys)
-    return places if self.dim() == 2 else places.view(-1)
-
-
-@triton.jit
-def remaining_share(u, total):
-    return (1.0 - u) * total
 
 
 def native_dropout(input: torch.Tensor, p: float, train: bool | None) -> tuple[torch.Tensor, torch.Tensor]:

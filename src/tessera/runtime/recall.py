@@ -36,7 +36,8 @@ class Steps:
     tensors: the arguments that are tensors, in order. layouts: shape, strides and dtype of what is allocated.
     results: places among the two, None for no tensor. single: one result, and it stands alone.
     launches: their patches name a place among the two, or below zero a number of the call: -1 the first. checks: what
-    is called behind the launches where an int32 is not zero, with the int32's address.
+    is called behind the launches where an int32 is not zero, with the int32's address. fills: what is called before the
+    launches with what is allocated, by its place, to put numbers there that are new in each call.
     """
 
     tensors: tuple[Held, ...]
@@ -45,6 +46,7 @@ class Steps:
     single: bool
     launches: tuple[Launch, ...]
     checks: tuple[tuple[int, Callable[[], None]], ...]
+    fills: tuple[tuple[int, Callable[[Any], Any]], ...]
     kept: Any = field(repr=False)
 
 
@@ -72,7 +74,9 @@ def make_entry(steps: Steps, numbers: Sequence[float | None], gain: float = 0.0)
     )
     flags = struct.pack(f"<{len(steps.checks)}q", *(flag for flag, _ in steps.checks))
     checks = tuple(check for _, check in steps.checks)
-    return record, steps.layouts, bytearray(8 * len(steps.tensors)), checks, flags, steps.kept
+    filled = struct.pack(f"<{len(steps.fills)}q", *(place for place, _ in steps.fills))
+    fills = tuple(fill for _, fill in steps.fills)
+    return record, steps.layouts, bytearray(8 * len(steps.tensors)), checks, flags, fills, filled, steps.kept
 
 
 def _places(numbers: Sequence[float | None], first: int, given: int) -> list[int]:

@@ -311,6 +311,38 @@ no:
   ret i1 0
 }
 
+; Call each function that fills something allocated with numbers that are new in each call; 0 where one raised an
+; exception.
+define internal i1 @draw(ptr %entry.tuple, ptr %s) {
+entry:
+  %fills = call ptr @PyTuple_GetItem(ptr %entry.tuple, i64 5)
+  %places.bytes = call ptr @PyTuple_GetItem(ptr %entry.tuple, i64 6)
+  %places = call ptr @PyBytes_AsString(ptr %places.bytes)
+  %count = call i64 @PyTuple_Size(ptr %fills)
+  br label %more
+more:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %drawn ]
+  %any = icmp slt i64 %i, %count
+  br i1 %any, label %call, label %yes
+call:
+  %i.next = add i64 %i, 1
+  %at = getelementptr i64, ptr %places, i64 %i
+  %place = load i64, ptr %at
+  %object.place = add i64 %place, <objects>
+  %object.at = getelementptr ptr, ptr %s, i64 %object.place
+  %fill = call ptr @PyTuple_GetItem(ptr %fills, i64 %i)
+  %answer = call ptr @PyObject_Vectorcall(ptr %fill, ptr %object.at, i64 1, ptr null)
+  %failed = icmp eq ptr %answer, null
+  br i1 %failed, label %no, label %drawn
+drawn:
+  call void @Py_DecRef(ptr %answer)
+  br label %more
+yes:
+  ret i1 1
+no:
+  ret i1 0
+}
+
 ; Run what is recorded for a spelled call. *%ran is 0 where it is not for this one, of which nothing has happened then.
 define internal ptr @rerun(ptr %entry.tuple, ptr %s, ptr %spec, ptr %ran) {
 entry:
@@ -356,7 +388,10 @@ allocate:
   store i64 1, ptr %ran
   %made = call i64 @allocate(ptr %s, i64 %tensors, ptr %layouts, i64 %made.count)
   %all.made = icmp eq i64 %made, %made.count
-  br i1 %all.made, label %fill, label %error
+  br i1 %all.made, label %numbers.new, label %error
+numbers.new:
+  %drawn = call i1 @draw(ptr %entry.tuple, ptr %s)
+  br i1 %drawn, label %fill, label %error
 fill:
   %pointers = getelementptr i64, ptr %s, i64 <pointers>
   %number.place = add i64 %tensors, %made.count

@@ -48,9 +48,13 @@ def reduce_bags(
     w, indices, offsets, scales, y, sizes, places, flag, num, num_offsets, size, width, w_row, w_col, padding,
     MODE: tl.constexpr, COMPUTE: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """y is [bags, width]; sizes [bags] and places [bags, width] may be missing. Grid: (bags, cdiv(width, COLS))."""
-    bag = tl.program_id(0).to(tl.int64)
-    cols = tl.program_id(1).to(tl.int64) * COLS + tl.arange(0, COLS)
+    """y is [bags, width]; sizes [bags] and places [bags, width] may be missing.
+
+    Grid: (bags · cdiv(width, COLS),), the columns of a bag one after the other, because its rows are near then.
+    """
+    blocks = tl.maximum(tl.cdiv(width, COLS), 1)
+    bag = (tl.program_id(0) // blocks).to(tl.int64)
+    cols = (tl.program_id(0) % blocks).to(tl.int64) * COLS + tl.arange(0, COLS)
     in_cols = cols < width
     first, last, good = places_of_bag(offsets, bag, num, num_offsets)
     total = tl.zeros([COLS], COMPUTE)
@@ -181,7 +185,7 @@ def _reduced(
     cols = tiles.block(width, row.row // 16)
     with _checked(weight.shape[0], num, weight.device) as flag:
         launch(
-            reduce_bags, (num_bags, max(1, triton.cdiv(width, cols))), weight, indices.contiguous(),
+            reduce_bags, (num_bags * max(1, triton.cdiv(width, cols)),), weight, indices.contiguous(),
             offsets.contiguous(), None if scales is None else scales.contiguous(), y, sizes,
             places if mode == MOST.value else None, flag, num, offsets.numel(), weight.shape[0], width,
             *weight.stride(), padding_idx,

@@ -35,6 +35,10 @@ from tessera.ops.launch import launch
 from tessera.ops.pointwise import zero_
 from tessera.ops.rows import Rows, view
 
+# Rows that a program takes at least, and pieces that rows are cut into at most, for the gradients of the parameters.
+_LEAST_ROWS = 16
+_MOST_PIECES = 64
+
 
 @triton.jit
 def load_or(x, cols, mask, default, COMPUTE: tl.constexpr):
@@ -98,59 +102,75 @@ def forward(
 
 
 @triton.jit
-def backward_input(
-    g, x, weight, mean, rstd, dx, num, n,
+def backward_rows(
+    g, x, weight, mean, rstd, dx, part_weight, part_bias, num, n, length,
     CENTERED: tl.constexpr, COMPUTE: tl.constexpr, STORE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+    STEP: tl.constexpr,
 ):  # fmt: skip
-    """[ROWS, COLS] of rows a program; grid: (cdiv(num, ROWS),)."""
-    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    starts = (rows * n)[:, None]
+    """dx of a piece of `length` rows, and what the piece adds to the gradients of weight and bias.
+
+    part_weight and part_bias are [pieces, n]. Grid: (cdiv(num, length),).
+    """
+    piece = tl.program_id(0).to(tl.int64)
     cols = tl.arange(0, COLS)[None, :]
-    in_rows = (rows < num)[:, None]
-    center = load_or(mean, rows, rows < num, 0.0, COMPUTE)[:, None]
-    scale = tl.load(rstd + rows, mask=rows < num, other=0.0).to(COMPUTE)[:, None]
-    sum_u = tl.zeros([ROWS, 1], COMPUTE)
-    sum_ux = tl.zeros([ROWS, 1], COMPUTE)
-    for start in range(0, n, COLS):
-        mask = in_rows & (cols < n - start)
-        u = tl.load(g + starts + start + cols, mask=mask, other=0.0).to(COMPUTE)
-        u *= load_or(weight, start + cols, cols < n - start, 1.0, COMPUTE)
-        v = (tl.load(x + starts + start + cols, mask=mask, other=0.0).to(COMPUTE) - center) * scale
-        if CENTERED:
-            sum_u += tl.sum(u, axis=1)[:, None]
-        sum_ux += tl.sum(u * v, axis=1)[:, None]
-    for start in range(0, n, COLS):
-        mask = in_rows & (cols < n - start)
-        u = tl.load(g + starts + start + cols, mask=mask, other=0.0).to(COMPUTE)
-        u *= load_or(weight, start + cols, cols < n - start, 1.0, COMPUTE)
-        v = (tl.load(x + starts + start + cols, mask=mask, other=0.0).to(COMPUTE) - center) * scale
-        result = scale * (u - sum_u / n - v * (sum_ux / n))
-        tl.store(dx + starts + start + cols, result.to(dx.dtype.element_ty), mask=mask, cache_modifier=STORE)
+    begin = piece * length
+    last = tl.minimum(begin + length, num)
+    for first in range(begin, last, ROWS):
+        rows = first + tl.arange(0, ROWS)
+        starts = (rows * n)[:, None]
+        in_rows = (rows < last)[:, None]
+        center = load_or(mean, rows, rows < last, 0.0, COMPUTE)[:, None]
+        scale = tl.load(rstd + rows, mask=rows < last, other=0.0).to(COMPUTE)[:, None]
+        sum_u = tl.zeros([ROWS, 1], COMPUTE)
+        sum_ux = tl.zeros([ROWS, 1], COMPUTE)
+        if dx is not None:
+            for start in range(0, n, COLS):
+                mask = in_rows & (cols < n - start)
+                u = tl.load(g + starts + start + cols, mask=mask, other=0.0).to(COMPUTE)
+                u *= load_or(weight, start + cols, cols < n - start, 1.0, COMPUTE)
+                v = (tl.load(x + starts + start + cols, mask=mask, other=0.0).to(COMPUTE) - center) * scale
+                if CENTERED:
+                    sum_u += tl.sum(u, axis=1)[:, None]
+                sum_ux += tl.sum(u * v, axis=1)[:, None]
+        mean_u = sum_u / n
+        mean_ux = sum_ux / n
+        # Few columns at a time, whose values stay in registers for all that is made of them.
+        few = tl.arange(0, STEP)[None, :]
+        for start in range(0, n, STEP):
+            in_cols = few < n - start
+            mask = in_rows & in_cols
+            d = tl.load(g + starts + start + few, mask=mask, other=0.0).to(COMPUTE)
+            v = (tl.load(x + starts + start + few, mask=mask, other=0.0).to(COMPUTE) - center) * scale
+            if dx is not None:
+                u = d * load_or(weight, start + few, in_cols, 1.0, COMPUTE)
+                result = scale * (u - mean_u - v * mean_ux)
+                tl.store(dx + starts + start + few, result.to(dx.dtype.element_ty), mask=mask, cache_modifier=STORE)
+            at = piece * n + start + few
+            # What the first rows add to is 0, and not in memory.
+            before = in_cols & (first > begin)
+            if part_weight is not None:
+                total = tl.load(part_weight + at, mask=before, other=0.0) + tl.sum(d * v, axis=0)[None, :]
+                tl.store(part_weight + at, total, mask=in_cols)
+            if part_bias is not None:
+                total = tl.load(part_bias + at, mask=before, other=0.0) + tl.sum(d, axis=0)[None, :]
+                tl.store(part_bias + at, total, mask=in_cols)
 
 
 @triton.jit
-def backward_parameters(
-    g, x, mean, rstd, dweight, dbias, num, n, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
-):  # fmt: skip
-    """COLS columns over all rows a program; grid: (cdiv(n, COLS),)."""
+def add_parts(part_weight, part_bias, dweight, dbias, pieces, n, COLS: tl.constexpr):
+    """dweight and dbias are sums over the pieces, in their order; grid: (cdiv(n, COLS),)."""
     cols = tl.program_id(0).to(tl.int64) * COLS + tl.arange(0, COLS)
-    in_cols = (cols < n)[None, :]
-    sum_gx = tl.zeros([COLS], COMPUTE)
-    sum_g = tl.zeros([COLS], COMPUTE)
-    for start in range(0, num, ROWS):
-        rows = start + tl.arange(0, ROWS).to(tl.int64)
-        in_rows = rows < num
-        mask = in_rows[:, None] & in_cols
-        center = load_or(mean, rows, in_rows, 0.0, COMPUTE)[:, None]
-        scale = tl.load(rstd + rows, mask=in_rows, other=0.0).to(COMPUTE)[:, None]
-        gv = tl.load(g + (rows * n)[:, None] + cols[None, :], mask=mask, other=0.0).to(COMPUTE)
-        xv = tl.load(x + (rows * n)[:, None] + cols[None, :], mask=mask, other=0.0).to(COMPUTE)
-        sum_gx += tl.sum(gv * (xv - center) * scale, axis=0)
-        sum_g += tl.sum(gv, axis=0)
-    if dweight is not None:
-        tl.store(dweight + cols, sum_gx.to(dweight.dtype.element_ty), mask=cols < n)
-    if dbias is not None:
-        tl.store(dbias + cols, sum_g.to(dbias.dtype.element_ty), mask=cols < n)
+    mask = cols < n
+    if part_weight is not None:
+        total = tl.load(part_weight + cols, mask=mask, other=0.0)
+        for piece in range(1, pieces):
+            total += tl.load(part_weight + piece * n + cols, mask=mask, other=0.0)
+        tl.store(dweight + cols, total.to(dweight.dtype.element_ty), mask=mask)
+    if part_bias is not None:
+        total = tl.load(part_bias + cols, mask=mask, other=0.0)
+        for piece in range(1, pieces):
+            total += tl.load(part_bias + piece * n + cols, mask=mask, other=0.0)
+        tl.store(dbias + cols, total.to(dbias.dtype.element_ty), mask=mask)
 
 
 def _rows(x: torch.Tensor, n: int, longest: int | None = None) -> Rows:
@@ -237,20 +257,25 @@ def _backward(
             if gradient is not None:
                 zero_(gradient, out=gradient)
         return dx
-    compute = compute_type(x.dtype)
-    rows = _rows(x, n)
-    if dx is not None:
-        launch(
-            backward_input, rows.grid, g, x, _flat(weight), mean, rstd, dx, rows.num, n, CENTERED=mean is not None,
-            COMPUTE=compute, STORE=tiles.store_modifier(dx), ROWS=rows.block_rows, COLS=rows.block_cols,
-            num_warps=rows.num_warps,
-        )  # fmt: skip
-    if dweight is not None or dbias is not None:
+    wanted = (dweight, dbias)
+    if dx is None and not any(gradient is not None for gradient in wanted):
+        return None
+    chip, compute, rows = tiles.of(x.device), compute_type(x.dtype), _rows(x, n)
+    # So many rows that a piece's sums are small beside them, in so many pieces that threads have enough to do.
+    length = max(_LEAST_ROWS, triton.cdiv(rows.num, _MOST_PIECES), rows.block_rows)
+    pieces = triton.cdiv(rows.num, length)
+    wide = torch.float64 if x.dtype is torch.float64 else torch.float32
+    parts = [None if one is None else torch.empty((pieces, n), dtype=wide, device=x.device) for one in wanted]
+    launch(
+        backward_rows, (pieces,), g, x, _flat(weight), mean, rstd, dx, *parts, rows.num, n, length,
+        CENTERED=mean is not None, COMPUTE=compute, STORE="" if dx is None else tiles.store_modifier(dx),
+        ROWS=1 if chip.one_walks else rows.block_rows, COLS=rows.block_cols, STEP=min(chip.step, rows.block_cols),
+        num_warps=rows.num_warps,
+    )  # fmt: skip
+    if parts != [None, None]:
         cols = tiles.block(n, 64)
         launch(
-            backward_parameters, (triton.cdiv(n, cols),), g, x, mean, rstd, dweight, dbias, rows.num, n,
-            COMPUTE=compute, ROWS=tiles.block(rows.num, tiles.of(x.device).row // cols), COLS=cols,
-            num_warps=rows.num_warps,
+            add_parts, (triton.cdiv(n, cols),), *parts, *wanted, pieces, n, COLS=cols, num_warps=rows.num_warps,
         )  # fmt: skip
     return dx
 

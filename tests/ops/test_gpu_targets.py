@@ -43,6 +43,7 @@ from tessera.ops import (
     masked,
     matmul,
     move,
+    multinomial,
     nonzero,
     optimizer,
     pointwise,
@@ -166,6 +167,9 @@ CALLS: list[Callable[[], Any]] = [
     lambda: random.uniform_(torch.empty(9, dtype=torch.float64)),
     lambda: random.random_to_(rows.clone(), 10),
     lambda: random.randperm(48, out=rows.clone()),
+    lambda: random.normal(x, x.abs()),
+    lambda: multinomial.multinomial(x.abs(), 3),
+    lambda: multinomial.multinomial(x.abs(), 3, True),
     lambda: whole_products.whole_product(
         rows.view(1, 6, 8), rows.view(1, 8, 6), None, torch.empty(1, 6, 6, dtype=torch.int64), 1, 1
     ),

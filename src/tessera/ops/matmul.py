@@ -254,6 +254,11 @@ def _check(a: torch.Tensor, b: torch.Tensor, rank: int) -> None:
 def _bias(self: torch.Tensor, a: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     if self.dtype is not a.dtype:
         raise Declined("operands that do not fit a matrix product")
+    return broadcast(self, shape)
+
+
+def broadcast(self: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """What is added to a product, as a view of the product's shape."""
     try:
         return self.expand(shape)
     except RuntimeError as error:

@@ -19,6 +19,7 @@ import torch
 
 from tessera.ops import functions_math as f
 from tessera.ops import matmul, reduce
+from tessera.ops.arithmetic import addcmul
 from tessera.ops.complex_numbers import conj_physical, resolved
 from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type, run
@@ -52,6 +53,10 @@ def addr(
 ) -> torch.Tensor:
     """beta · self + alpha · vec1[M] vec2[N]ᵀ; self is broadcast."""
     _ranks((vec1, 1), (vec2, 1))
+    if beta == 1 and self.dtype is vec1.dtype is vec2.dtype and self.is_floating_point():
+        # A sum and a product for each element, which a matrix product makes much of.
+        whole = matmul.broadcast(self, (vec1.shape[0], vec2.shape[0]))
+        return addcmul(whole, vec1.unsqueeze(1), vec2.unsqueeze(0), value=alpha)
     return matmul.addmm(self, vec1.unsqueeze(1), vec2.unsqueeze(0), beta=beta, alpha=alpha)
 
 

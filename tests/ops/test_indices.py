@@ -77,3 +77,9 @@ def test_a_tables_gradient_is_summed_where_its_rows_were_read(options: dict[str,
     places = torch.cat([torch.full((50,), 7), torch.arange(30), torch.tensor([39, 3])]).view(2, -1)
     (record,) = assert_gradients(lambda w: functional.embedding(places, w, **options), [((table,), {})])
     assert record.calls["embedding_dense_backward"].ours and not vendor_calls(record)
+
+
+@pytest.mark.parametrize("repeats", [[5, -3], [-5, 2], [2, -1, 3], [-1]])
+def test_negative_repeats_are_an_error_and_write_nothing_outside(repeats: list[int]) -> None:
+    with tessera.use("always"), pytest.raises(RuntimeError, match="repeats can not be negative"):
+        torch.repeat_interleave(torch.tensor(repeats))

@@ -21,9 +21,9 @@ import triton.language as tl
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import Operand, compute_type
+from tessera.ops.index import flagged
 from tessera.ops.launch import launch
 from tessera.ops.move import cumsum
-from tessera.ops.reduce import amin
 
 # Places of one repeated element that are written at once; most are repeated a few times.
 _REPEATED = 8
@@ -57,16 +57,22 @@ def find(
 
 
 @triton.jit
-def write_repeats(ends, out, num, EACH: tl.constexpr, BLOCK: tl.constexpr):
-    """out[j] = i from ends[i - 1] to before ends[i], for `num` i, EACH of them a program; grid: (cdiv(num, EACH),)."""
+def write_repeats(ends, out, flag, num, total, EACH: tl.constexpr, BLOCK: tl.constexpr):
+    """out[j] = i from ends[i - 1] to before ends[i], for `num` i, EACH of them a program; grid: (cdiv(num, EACH),).
+
+    Ends that do not rise raise the flag; nothing is written outside of out's `total` elements.
+    """
     first = tl.program_id(0).to(tl.int64) * EACH
     start = tl.load(ends + first - 1, mask=first > 0, other=0)
+    rising = tl.full([], 1, tl.int32)
     for i in tl.range(first, tl.minimum(first + EACH, num)):
         end = tl.load(ends + i)
-        for at in range(start, end, BLOCK):
+        rising &= (end >= start).to(tl.int32)
+        for at in range(tl.maximum(start, 0), tl.minimum(end, total), BLOCK):
             places = at + tl.arange(0, BLOCK)
-            tl.store(out + places, i.to(out.dtype.element_ty), mask=places < end)
+            tl.store(out + places, i.to(out.dtype.element_ty), mask=places < tl.minimum(end, total))
         start = end
+    tl.store(flag, 1, mask=rising == 0)
 
 
 def searchsorted(
@@ -110,25 +116,33 @@ def searchsorted(
 
 
 def write_runs(ends: torch.Tensor, out: torch.Tensor) -> None:
-    """out[j] = i for j from ends[i - 1] to before ends[i]."""
-    row = tiles.of(out.device)
-    each = tiles.block(ends.numel(), row.row)
-    launch(
-        write_repeats, (tiles.parts(ends.numel(), each),), ends, out, ends.numel(), EACH=each, BLOCK=_REPEATED,
-        num_warps=row.num_warps,
-    )  # fmt: skip
+    """out[j] = i for j from ends[i - 1] to before ends[i]; RuntimeError where the ends do not rise from 0."""
+    tile = tiles.of(out.device)
+    each = tiles.block(ends.numel(), tile.row)
+    with flagged(out.device, _negative) as flag:
+        launch(
+            write_repeats, (tiles.parts(ends.numel(), each),), ends, out, flag, ends.numel(), out.numel(),
+            EACH=each, BLOCK=_REPEATED, num_warps=tile.num_warps,
+        )  # fmt: skip
+
+
+def _negative() -> RuntimeError:
+    return RuntimeError("repeats can not be negative; give how often each place is repeated, 0 or more")
 
 
 def repeat_interleave(repeats: torch.Tensor, *, output_size: int | None = None) -> torch.Tensor:
-    """0 as often as repeats[0], 1 as often as repeats[1], …, in the type of repeats, int32 or int64."""
+    """0 as often as repeats[0], 1 as often as repeats[1], …, in the type of repeats, int32 or int64.
+
+    Errors: RuntimeError for a negative number of repeats.
+    """
     if repeats.dtype not in (torch.int32, torch.int64) or repeats.dim() != 1:
         raise Declined("repeats of another kind")
     if repeats.numel() == 0:
         return torch.empty((0,), dtype=repeats.dtype, device=repeats.device)
-    if int(amin(repeats)) < 0:
-        raise Declined("a negative number of repeats")
     ends = cumsum(repeats, 0)
     total = int(ends[-1])
+    if total < 0:
+        raise _negative()
     if output_size not in (None, total):
         raise Declined("an output of another size")
     out = torch.empty((total,), dtype=repeats.dtype, device=repeats.device)

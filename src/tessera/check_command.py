@@ -18,7 +18,7 @@ from torch import nn
 
 from tessera.accuracy.call import Call
 from tessera.accuracy.capture.store import read_dump
-from tessera.accuracy.check import View, check
+from tessera.accuracy.check import OWN_PROGRAM, View, check
 from tessera.accuracy.dumps import Tensors, compare, dump
 from tessera.accuracy.losses import compare_losses, read_losses
 from tessera.accuracy.ranks.place import OWN
@@ -125,7 +125,7 @@ def _check(name: str, options: Options) -> CheckResult:
     reference: nn.Module | Path | None = model
     if options.reference.startswith("python:"):
         reference = _load(options.reference, options)[0]
-    elif options.reference not in ("native", "float64"):
+    elif options.reference not in OWN_PROGRAM:
         reference = _folder(options.reference)
     elif made.model is model:
         reference = None

@@ -213,3 +213,8 @@ def test_a_run_that_ends_early_is_explained_by_what_differs_before() -> None:
 def test_a_candidate_that_is_no_module_is_an_error() -> None:
     with pytest.raises(UsageError, match=r"the candidate is a str; give a torch.nn.Module"):
         check("model.py", torch.ones(2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("reference", ["native", "float64"])
+def test_the_own_program_has_the_names_that_the_command_gives_it(reference: str) -> None:
+    assert check(nn.Linear(3, 2), torch.ones(1, 3), reference=reference).ok

@@ -86,6 +86,10 @@ class Plan:
         return kept
 
 
+# What a reference is called that is the candidate's own program on PyTorch's own kernels.
+OWN_PROGRAM = ("native", "float64")
+
+
 def check(
     candidate: nn.Module,
     inputs: object,
@@ -105,9 +109,9 @@ def check(
     Args:
         candidate: the model to judge, in the type to judge it in.
         inputs: example inputs: a tensor, a tuple of positional or a dict of keyword arguments.
-        reference: the model that is right; None: the candidate's own program on PyTorch's own kernels; a path: a dump
-        of
-            the right run. A model is given the candidate's types, and need not have its module names or structure.
+        reference: the model that is right; None, `"native"` or `"float64"` (both are always used): the candidate's own
+            program on PyTorch's own kernels; any other path: a dump of the right run. A model is given the candidate's
+            types, and need not have its module names or structure.
         backward: judge gradients as well.
         steps: judge that many steps of training with `optimizer`.
         reference_optimizer: what the reference trains with; None: the same. It judges an optimizer of one's own.
@@ -123,6 +127,8 @@ def check(
     """
     if not isinstance(candidate, nn.Module):
         raise UsageError(f"the candidate is a {type(candidate).__name__}; give a torch.nn.Module")
+    if isinstance(reference, str) and reference in OWN_PROGRAM:
+        reference = None
     if reference_optimizer is not None and (not steps or isinstance(reference, (str, Path))):
         raise UsageError("reference_optimizer trains a reference model; give steps=N and no dump as the reference")
     if view == "isolated":

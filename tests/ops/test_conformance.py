@@ -87,6 +87,13 @@ def test_wrong_types_shapes_and_strides_are_seen(monkeypatch: pytest.MonkeyPatch
     assert "strides" in trial_of(monkeypatch, lambda y: torch.stack([y, y], 1)[:, 0])
 
 
+def test_whole_numbers_are_judged_by_what_they_are_in_float64() -> None:
+    numbers = torch.arange(1, 9, dtype=torch.uint8)
+    exact = judge.exact_results_of(Sample("0", torch.log, (numbers,), {}), ((numbers,), {}))
+    assert torch.equal(exact.tensors[0], numbers.double().log())
+    assert torch.get_default_dtype() is torch.float32
+
+
 def raising(y: torch.Tensor) -> torch.Tensor:
     raise KeyError("planted")
 

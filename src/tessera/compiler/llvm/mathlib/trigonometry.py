@@ -207,12 +207,19 @@ def cos(x: Num) -> Num:
 
 
 def tan(x: Num) -> Num:
-    """tan r, or -1/tan r in every second quarter. tan(r + low) = tan r + low·(1 + r²) to what counts."""
+    """tan r, or -1/tan r in every second quarter. tan(r + low) = tan r + low·(1 + r²) to what counts.
+
+    The quotient y = -1/t is mended by what rounding took from t and by its own rest: y·(1 + y·t + y·(tan r - t)).
+    """
     size = x.abs()
     r, low, n = _reduce_long(size)
     square = r * r
-    tangent = (square * r).fma(horner(square, TAN_TAIL[r.scalar]), square.fma(low, low)) + r
-    return _copy_oddness(x, size, (n & 1).equals(0).pick(tangent, -1.0 / tangent))
+    rest = (square * r).fma(horner(square, TAN_TAIL[r.scalar]), square.fma(low, low))
+    tangent = rest + r
+    lost = rest - (tangent - r)
+    turned = -1.0 / tangent
+    turned = turned.fma(turned.fma(tangent, 1.0) + turned * lost, turned)
+    return _copy_oddness(x, size, (n & 1).equals(0).pick(tangent, turned))
 
 
 def _reduce_half_turns(x: Num, quarter: float) -> tuple[Num, Num]:

@@ -137,3 +137,12 @@ def test_products_with_vectors(dtype: torch.dtype) -> None:
             (torch.mv, (a, v)), (torch.addmv, (added, a, v)), (torch.mm, (v[None], a.t())),
         ):  # fmt: skip
             assert not vendor_calls(assert_call(call, *args)), (call, a.shape, a.stride())
+
+
+def test_copies_into_no_elements_keep_the_shape() -> None:
+    x = torch.empty(0, 2, 2)
+    with tessera.use("always"):
+        assert x.copy_(torch.eye(2)).shape == (0, 2, 2)
+        assert x.copy_(torch.ones(())).shape == (0, 2, 2)
+        with pytest.raises(RuntimeError, match="must match"):
+            x.copy_(torch.ones(3))

@@ -33,6 +33,7 @@ from tessera.ops import functions_integer as integer
 from tessera.ops import functions_math as m
 from tessera.ops.declined import Declined
 from tessera.ops.generate import Operand, Promotion, apply, compute_type, run, run_parts, storage_type
+from tessera.ops.layout import broadcast_shape
 
 Entry = Callable[..., torch.Tensor]
 
@@ -256,6 +257,11 @@ def copy_(self: torch.Tensor, src: Operand, non_blocking: bool = False, *, out: 
         raise Declined("a copy between devices")
     if self.is_conj() or self.is_neg() or src.is_neg():
         raise Declined("a view that is read or written conjugated or negated")
+    if self.numel() == 0:
+        # What is written keeps its shape, where an empty result would take that of the operands.
+        if broadcast_shape((tuple(src.shape), tuple(self.shape))) != self.shape:
+            raise Declined("shapes do not broadcast")
+        return self
     if self.is_complex():
         part = f.neg if src.is_conj() else f.identity
         return run_parts((f.identity, part), (src.conj() if src.is_conj() else src,), self.dtype, out)

@@ -155,6 +155,7 @@ CALLS: list[Callable[[], Any]] = [
     lambda: distinct.sizes_of(rows, 48),
     lambda: distinct.close_few_groups(rows, rows, rows, rows, rows),
     lambda: search.searchsorted(vector, x),
+    lambda: distinct.differing_rows(x.view(2, -1)),
     lambda: search.write_runs(rows, torch.empty_like(rows)),
     *(
         lambda dim=dim: running_extreme.cummax(x, torch.empty_like(x), torch.empty_like(x, dtype=torch.int64), dim)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 
@@ -80,3 +82,27 @@ def test_places_in_sorted_rows() -> None:
 def test_more_than_there_are_is_refused() -> None:
     with tessera.use("always"), pytest.raises(RuntimeError, match="out of range"):
         torch.topk(torch.randn(3), 4)
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool], ids=str)
+def test_runs_of_equal_slices(dim: int, dtype: torch.dtype) -> None:
+    x = torch.randint(0, 2, (4, 5, 300)).to(dtype)
+    x[2], x[:, 3] = x[1], x[:, 2]
+    call = functools.partial(torch.unique_consecutive, return_inverse=True, return_counts=True, dim=dim)
+    assert not vendor_calls(assert_call(call, x))
+    assert not vendor_calls(assert_call(call, torch.where(x != 0, torch.nan, 0.0) if dtype.is_floating_point else x))
+
+
+def test_equality_of_whole_tensors() -> None:
+    x = torch.randn(300, 70)
+    other = x.clone()
+    other[299, 69] += 1
+    with tessera.use("always") as record:
+        for _ in range(3):
+            assert torch.equal(x, x.clone())
+            assert not torch.equal(x, other)
+            assert not torch.equal(x, x[:299])
+            assert not torch.equal(x / 0, x / 0 * torch.nan)
+            assert torch.equal(x[:0], other[:0])
+    assert record.calls["equal"].ours == 15

@@ -229,6 +229,8 @@ class _Watch(TorchDispatchMode):
         """The number of the memory that `result` is all of, None for no tensor."""
         if result is None:
             return None
+        if not isinstance(result, torch.Tensor):
+            raise Unplanned("a result that is no tensor")
         for number, x in enumerate(self.inputs):
             if result is x:
                 return number

@@ -259,6 +259,7 @@ ROWS: tuple[Row, ...] = (
     *_own("argmax argmin", reduce),
     _row("any any.dim any.dims", reduce.any_),
     _row("all all.dim all.dims", reduce.all_),
+    _row("equal", reduce.equal),
     # rows
     _row("_softmax", softmax.softmax),
     _row("_log_softmax", softmax.log_softmax),

@@ -7,10 +7,11 @@ elements.
 Formula:
     opens[i] = x[i] ≠ x[i - 1],  group[i] = Σ_{j≤i} opens[j] - 1
     out[group[i]] = x[i],  inverse[place of i] = group[i],  counts[g] = how many i are in group g
-Shapes: x of any shape, seen as one row; out and counts [number of groups]; inverse like x.
+Shapes: x of any shape, seen as one row; out and counts [number of groups]; inverse like x. Along a dim x[i] are slices;
+out has the number of groups there, inverse [elements of the dim].
 Types: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool; places and counts are int64. A
 NaN equals nothing, so each is a group.
-Limits: not along a dim of a tensor with several, and not of an empty tensor.
+Limits: not of an empty tensor; unique not along a dim.
 Source: the pages of torch.unique and torch.unique_consecutive
 """
 
@@ -25,9 +26,11 @@ import triton.language as tl
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type
+from tessera.ops.index import index_select
 from tessera.ops.launch import launch
 from tessera.ops.move import cumsum
 from tessera.ops.nonzero import BLOCK
+from tessera.ops.pointwise import sub
 from tessera.ops.sort import sorted_rows
 
 # So many blocks are done before they are shared out among programs, which takes three launches for one.
@@ -106,6 +109,29 @@ def count_elements(starts, counts, num, size, BLOCK: tl.constexpr):
     tl.store(counts + at, end - tl.load(starts + at, mask=at < num, other=0), mask=at < num)
 
 
+@triton.jit
+def compare_rows(x, differs, width, BLOCK: tl.constexpr):
+    """differs[i] = whether row i of x[rows, width] differs from the row before; 0 for the first. Grid: (rows,)."""
+    row = tl.program_id(0).to(tl.int64)
+    here = x + row * width
+    before = x + tl.maximum(row - 1, 0) * width
+    differ = tl.zeros([BLOCK], tl.int32)
+    for start in range(0, width, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        v = tl.load(here + at, mask=at < width, other=0)
+        differ |= (v != tl.load(before + at, mask=at < width, other=0)).to(tl.int32)
+    tl.store(differs + row, tl.where(row == 0, 0, tl.max(differ, axis=0)).to(tl.int64))
+
+
+def differing_rows(rows: torch.Tensor) -> torch.Tensor:
+    """What `compare_rows` writes of rows [num, width]."""
+    num, width = rows.shape
+    differs = torch.empty((num,), dtype=torch.int64, device=rows.device)
+    block = tiles.block(width, BLOCK)
+    launch(compare_rows, (num,), rows, differs, width, BLOCK=block, num_warps=tiles.of(rows.device).num_warps)
+    return differs
+
+
 def open_counts(values: torch.Tensor) -> torch.Tensor:
     """How many groups open in each block of a row of elements."""
     counts = torch.empty((tiles.parts(values.numel(), BLOCK),), dtype=torch.int64, device=values.device)
@@ -182,11 +208,21 @@ def unique(
     return _grouped(values.view(-1), places.view(-1), tuple(self.shape), inverse, return_counts)
 
 
+def _equal_slices(slices: torch.Tensor, dim: int) -> Found:
+    """`unique_consecutive` of the slices along the first dim, which `dim` of the result is to be."""
+    rows = slices.contiguous().view(slices.shape[0], -1)
+    _, inverse, counts = _grouped(cumsum(differing_rows(rows), 0), None, (rows.shape[0],), True, True)
+    starts = sub(cumsum(counts, 0), counts)
+    return index_select(rows, 0, starts).view(-1, *slices.shape[1:]).movedim(0, dim), inverse, counts
+
+
 def unique_consecutive(
     self: torch.Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Found:
-    """`unique` of runs of equal elements."""
+    """`unique` of runs of equal elements, or of equal slices along `dim`, which gives inverse and counts always."""
     _checked(self)
-    if dim is not None and self.dim() != 1:
-        raise Declined("runs of equal slices")
+    if dim is not None and self.dim() > 1:
+        return _equal_slices(self.movedim(dim, 0), dim)
+    if dim not in (None, 0, -1):
+        raise Declined("a dim that there is not")
     return _grouped(self.contiguous().view(-1), None, tuple(self.shape), return_inverse, return_counts)

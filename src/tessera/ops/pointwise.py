@@ -272,8 +272,8 @@ def copy_(self: torch.Tensor, src: Operand, non_blocking: bool = False, *, out: 
 
 def clone(self: torch.Tensor, *, memory_format: torch.memory_format | None = None) -> torch.Tensor:
     """The same numbers in new memory: dense, in the given order of dims or, where there is none, in self's."""
-    if self.is_conj() or self.is_neg():
-        raise Declined("a view that is read conjugated or negated")
+    if self.is_neg():
+        raise Declined("a view that is read negated")
     new = torch.empty_like(self, memory_format=memory_format or torch.preserve_format)
     return copy_(new, self, out=new)
 

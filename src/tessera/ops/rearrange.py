@@ -230,6 +230,10 @@ def constant_pad_nd(self: torch.Tensor, pad: Sequence[int], value: Operand = 0) 
         raise Declined("a padding that does not fit the dims")
     if is_channels_last(self):
         raise Declined("another memory format")
+    if self.dtype is torch.bool:
+        value = bool(value)
+    elif isinstance(value, float) and math.isfinite(value) and not (self.is_floating_point() or self.is_complex()):
+        value = int(value)
     if not _fits(value, self.dtype):
         raise Declined("a constant that the type does not hold")
     dims = _padded(self, pad)

@@ -168,6 +168,25 @@ def test_results(name: str, dtype: torch.dtype) -> None:
         assert not vendor_calls(record)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", [name for name in dir(torch.special) if "_polynomial_" in name])
+def test_orthogonal_polynomials(name: str, dtype: torch.dtype) -> None:
+    """Inside and outside of [-1, 1], at its ends, for low and high degrees, and where there is none."""
+    x = torch.cat([torch.linspace(-3, 3, 40), torch.tensor([-1.0, 0.0, 0.5, 1.0])]).to(dtype)
+    n = torch.tensor([-3.0, 0.0, 1.0, 2.0, 3.9, 8.0, 9.0, 14.0], dtype=dtype).unsqueeze(1)
+    call = getattr(torch.special, name)
+    for record in assert_calls(call, [((x, n), {}), ((x, 5), {}), ((0.3, n), {})]):
+        assert not vendor_calls(record)
+
+
+def test_a_degree_that_no_recurrence_reaches_ends_at_once() -> None:
+    x, n = torch.tensor([0.3, 0.3, 0.3]), torch.tensor([2.0**40, torch.inf, 2.0])
+    with tessera.use("always"):
+        found = torch.special.legendre_polynomial_p(x, n)
+    assert found[0].isnan() and found[1] == 0
+    torch.testing.assert_close(found[2], (3 * x[2] ** 2 - 1) / 2)
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_gradients(name: str) -> None:
     call, args, kwargs = CALLS[name]

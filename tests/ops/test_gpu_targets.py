@@ -35,6 +35,7 @@ from tessera.ops import (
     functions_gamma,
     functions_integer,
     functions_math,
+    functions_polynomial,
     grid_sample,
     index,
     layer_norm,
@@ -80,6 +81,7 @@ def is_kernel(function: Any) -> bool:
 KERNELS = {f for module in MODULES for f in vars(module).values() if is_kernel(f)}
 OF_SCALARS = (
     functions, functions_activation, functions_complex, functions_gamma, functions_integer, functions_math,
+    functions_polynomial,
 )  # fmt: skip
 SCALAR_FUNCTIONS = [
     f

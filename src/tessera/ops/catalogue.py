@@ -21,6 +21,7 @@ from tessera.ops import (
     distance,
     distinct,
     functions_gamma,
+    functions_polynomial,
     grid_sample,
     index,
     layer_norm,
@@ -99,6 +100,12 @@ def _own(names: str, family: Any) -> tuple[Row, ...]:
     return tuple(_row(name, _function(family, name)) for name in names.split())
 
 
+_POLYNOMIALS = (
+    *(f"{family}_polynomial_{kind}" for family in ("chebyshev", "shifted_chebyshev") for kind in "tuvw"),
+    "hermite_polynomial_h", "hermite_polynomial_he", "laguerre_polynomial_l", "legendre_polynomial_p",
+)  # fmt: skip
+
+
 def _over(name: str, entries: Callable[[int], tuple[Entry, Entry]], *dims: int) -> tuple[Row, ...]:
     """An operator and its gradient over each number of dims, which stands in its name for `{}`."""
     return tuple(row for num in dims for row in _both(name.format(num), entries(num)))
@@ -160,6 +167,7 @@ ROWS: tuple[Row, ...] = (
     *_each("atan2 special_xlog1py", p.floating, fm),
     _row("xlogy.Tensor", p.floating(fm.xlogy)),
     _row("special_zeta", p.floating(functions_gamma.special_zeta)),
+    *_each(" ".join(f"special_{kind}" for kind in _POLYNOMIALS), p.floating, functions_polynomial),
     _row("copysign.Tensor", arithmetic.copysign),
     *_own("nextafter heaviside", arithmetic),
     *_each("hypot logaddexp logaddexp2", arithmetic.floating_pair, fm),

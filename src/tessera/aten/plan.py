@@ -162,7 +162,8 @@ class _Watch(TorchDispatchMode):
             self.memory[made.untyped_storage().data_ptr()] = len(self.pointers)
             self.allocated.append(made)
             return made
-        if name == _SEED and (number := self.memory.get(args[0].untyped_storage().data_ptr(), 0)) >= len(self.inputs):
+        number = self._allocation(args[0]) if name == _SEED else None
+        if number is not None:
             self.fills.append((number, functools.partial(func._op, **kwargs)))
             return args[0]
         parts = record.parts_key(func)
@@ -175,6 +176,11 @@ class _Watch(TorchDispatchMode):
             if parts is not None:
                 return func._op_dk(parts, *args, **kwargs)
         raise Unplanned(name)
+
+    def _allocation(self, x: torch.Tensor) -> int | None:
+        """The number of the memory that was allocated as `x`; None where x is anything else."""
+        found = (i for i, made in enumerate(self.allocated, len(self.inputs)) if made is x)
+        return next(found, None)
 
     def launched(self, compiled: Compiled, grid: tuple[int, int, int], args: tuple[Any, ...]) -> None:
         """Record one launch."""

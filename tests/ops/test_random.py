@@ -11,6 +11,8 @@ import torch
 from scipy import stats
 
 import tessera
+from tessera.aten.serve import operator_of
+from tessera.ops.table import VARIANTS
 from tests.ops.judged import vendor_calls
 
 NUM = 40_000
@@ -111,6 +113,15 @@ def test_repeated_calls_draw_anew_and_follow_the_seed(own: bool) -> None:
         tessera.disable()
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert len({tuple(x.tolist()) for x in first}) == 6
+
+
+def test_random_calls_are_planned_with_their_seed() -> None:
+    x = torch.empty(37)
+    with tessera.use("always"):
+        for _ in range(3):
+            x.uniform_()
+    found = operator_of(VARIANTS["aten::uniform_"]).steps.values()
+    assert any(len(steps.fills) == 1 for steps in found if steps is not None)
 
 
 def test_a_replayed_graph_draws_anew() -> None:

@@ -179,8 +179,8 @@ class _Watch(TorchDispatchMode):
 
     def _allocation(self, x: torch.Tensor) -> int | None:
         """The number of the memory that was allocated as `x`; None where x is anything else."""
-        found = (i for i, made in enumerate(self.allocated, len(self.inputs)) if made is x)
-        return next(found, None)
+        number = self.memory.get(x.untyped_storage().data_ptr(), -1)
+        return number if number >= len(self.inputs) and x.numel() == self.pointers[number].numel() else None
 
     def launched(self, compiled: Compiled, grid: tuple[int, int, int], args: tuple[Any, ...]) -> None:
         """Record one launch."""

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as nn
 
 import tessera
-from tests.ops.judged import assert_calls, assert_gradients, vendor_calls
+from tests.ops.judged import assert_call, assert_calls, assert_gradients, vendor_calls
 
 torch.manual_seed(0)
 image = torch.randn(2, 12, 9, 10)
@@ -119,6 +119,8 @@ CALLS: dict[str, Case] = {
     "repeat_interleave": (torch.repeat_interleave, (rows, torch.arange(20) % 3, 0), {}),
     "digamma": (torch.digamma, (rows,), {}),
     "polygamma": (torch.polygamma, (3, rows), {}),
+    "mvlgamma": (torch.mvlgamma, (chance + 2.5, 5), {}),
+    "addbmm": (torch.addbmm, (rows[:9, :9], image[0], image[1].transpose(1, 2)), {"beta": 0.5, "alpha": 2}),
     "zeta": (torch.special.zeta, (chance + 1.5, rows), {}),
     "flip of a transposed image": (torch.flip, (image.transpose(1, 3), (0, 3)), {}),
     "mv": (torch.mv, (rows, torch.randn(33)), {}),
@@ -286,6 +288,32 @@ def test_spaced_ranges_end_where_they_should() -> None:
     assert line.tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0]
     torch.testing.assert_close(powers, torch.tensor([1.0, 10.0, 100.0, 1000.0]))
     assert not record.vendor
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8, torch.int8], ids=str)
+@pytest.mark.parametrize("ends", [(0.5, 5.7, 1), (0, 5, 1.5), (-2.5, 3.2, 1.9), (5.5, 0, -1.5), (3, 3.5), (0, 9, 2.5)])
+def test_ranges_of_whole_numbers_from_fractional_ends(ends: tuple[float, ...], dtype: torch.dtype) -> None:
+    assert not vendor_calls(assert_call(torch.arange, *ends, dtype=dtype))
+
+
+def test_a_step_that_is_cut_off_to_0_is_pytorchs_error() -> None:
+    assert torch.arange(0, 5, 0.5, dtype=torch.int32).tolist() == [0] * 10
+    with tessera.use("always"):
+        assert torch.arange(0, 5, 0.5, dtype=torch.int32).tolist() == [0] * 10
+        with pytest.raises(ValueError, match="step must be nonzero"):
+            torch.arange(0, 5, 0.5, dtype=torch.int64)
+
+
+@pytest.mark.parametrize("numbers", [(3, 1), (-1.5, 2.7), (0.5, -3)])
+def test_thresholds_of_integers(numbers: tuple[float, float]) -> None:
+    x = torch.arange(-9, 9, dtype=torch.int8)
+    assert not vendor_calls(assert_call(nn.threshold, x, *numbers))
+    assert not vendor_calls(assert_call(torch.ops.aten.native_dropout_backward, x, x > 0, 1.5))
+
+
+def test_a_threshold_that_the_type_cannot_hold_is_pytorchs_error() -> None:
+    with tessera.use("always"), pytest.raises(RuntimeError, match="cannot be converted"):
+        nn.threshold(torch.arange(3, dtype=torch.int8), 1, 300)
 
 
 @pytest.mark.parametrize(("words", "starts"), [([3, 4], [0, 1]), ([-1, 0], [0, 1]), ([0, 1], [1, 1]), ([0, 1], [0, 3])])

@@ -37,6 +37,7 @@ from tessera.ops import (
     functions_math,
     functions_polynomial,
     grid_sample,
+    histogram,
     index,
     layer_norm,
     loss,
@@ -150,6 +151,7 @@ CALLS: list[Callable[[], Any]] = [
     lambda: attention.flash_attention_for_cpu_backward(
         heads, heads, heads[:, :2], heads[:, :2], heads, torch.zeros(2, 4, 40), 0.0, True
     ),
+    lambda: histogram.histc(torch.randn(300), 20, -1, 1),
     lambda: sort.sort(torch.randn(2, 300)),
     lambda: sort.topk(torch.randn(2, 300), 2),
     lambda: distinct.open_counts(rows),

@@ -139,6 +139,18 @@ def test_products_with_vectors(dtype: torch.dtype) -> None:
             assert not vendor_calls(assert_call(call, *args)), (call, a.shape, a.stride())
 
 
+@pytest.mark.parametrize("part", [(0, 1, 2), (-1, -2, 2), (1, 7, 0), (1, -7, 3)])
+def test_a_part_is_copied_into_contiguous_memory(part: tuple[int, int, int]) -> None:
+    x = torch.randn(5, 7, 3)
+    for given, (dim, start, length) in ((x, part), (x.transpose(0, 2), (2 - part[0] % 3, *part[1:]))):
+        record = assert_call(torch.narrow_copy, given, dim, start, length)
+        assert not vendor_calls(record)
+    with tessera.use("always"):
+        assert torch.narrow_copy(x.transpose(0, 2), 1, 0, 4).is_contiguous()
+        with pytest.raises(RuntimeError, match="exceeds dimension size"):
+            torch.narrow_copy(x, 0, 4, 2)
+
+
 def test_copies_into_no_elements_keep_the_shape() -> None:
     x = torch.empty(0, 2, 2)
     with tessera.use("always"):

@@ -63,6 +63,41 @@ def test_distinct_elements(rows: int) -> None:
     assert not vendor_calls(assert_call(torch.unique_consecutive, x // 25, **options))
 
 
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (2, 0, 3)])
+@pytest.mark.parametrize("inverse", [False, True])
+def test_no_elements_are_no_groups(shape: tuple[int, ...], inverse: bool) -> None:
+    x = torch.empty(shape)
+    assert not vendor_calls(assert_call(torch.ops.aten._unique2, x, True, inverse))
+    assert not vendor_calls(assert_call(torch.ops.aten.unique_consecutive, x, inverse))
+    assert not vendor_calls(assert_call(torch.ops.aten.unique_consecutive, x, inverse, True, shape.index(0)))
+
+
+def test_slices_of_no_elements_are_pytorchs_error() -> None:
+    with tessera.use("always"), pytest.raises(RuntimeError, match="unique cannot be applied"):
+        torch.unique_consecutive(torch.empty(3, 0), dim=0)
+
+
+@pytest.mark.parametrize("size", [0, 5, 5000, 100_000])
+@pytest.mark.parametrize("ends", [(0, 0), (-1.5, 2.25), (5, 5)])
+@pytest.mark.parametrize("bins", [1, 7, 300])
+def test_bins_between_two_ends(size: int, ends: tuple[float, float], bins: int) -> None:
+    x = torch.randn(size)
+    if ends != (0, 0):
+        x[::7] = torch.nan
+    if ends == (5, 5):
+        x = x.nan_to_num(5.0) * 0 + 5
+    assert not vendor_calls(assert_call(torch.histc, x, bins, *ends))
+
+
+def test_bins_of_half_types_are_counted_exactly() -> None:
+    x = torch.zeros(5000, dtype=torch.bfloat16)
+    with tessera.use("always"):
+        assert torch.histc(x, 2, 0, 1).tolist() == [torch.tensor(5000.0).bfloat16().item(), 0.0]
+        for bad, message in (((4, 2, 1), "max must be larger"), ((0, 0, 1), "bins must be > 0")):
+            with pytest.raises(RuntimeError, match=message):
+                torch.histc(x.float(), *bad)
+
+
 @pytest.mark.parametrize("call", [torch.cummax, torch.cummin])
 def test_running_extremes(call: object) -> None:
     x = torch.randint(-9, 9, (3, 5000)).float()

@@ -225,7 +225,7 @@ _RULES: tuple[tuple[str, Rule], ...] = (
     ("_fused_sgd*", _list),
     ("_scaled_dot_product*", _attention),
     ("convolution*", _convolution),
-    *((name, _product) for name in ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "vdot")),
+    *((name, _product) for name in ("mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot")),
     ("addr", _outer),
     ("embedding", _read_by_index),
     ("_embedding_bag*", _bags),

@@ -131,6 +131,8 @@ FAMILIES: tuple[Family, ...] = (
     ("multinomial", _random(8, True)),
     ("conj_physical.* complex.* polar.*", _complex),
     ("polygamma", lambda m: call(2, m.x())),
+    ("histc", lambda m: call(m.x(), 100, -2, 2)),
+    ("mvlgamma", lambda m: call(m.x(), 3)),
     ("native_dropout", _random(0.5, True)),
     ("random_.from", _random(0, 100)),
     ("random_.to", _random(100)),

@@ -165,6 +165,10 @@ def _repeat(m: Maker) -> Call:
     return call(m.x(), [1, 2])
 
 
+def _narrowed(m: Maker) -> Call:
+    return call(m.x(), 1, 0, m.columns // 2)
+
+
 def _pad(m: Maker) -> Call:
     return call(m.x(), [1, 1])
 
@@ -194,6 +198,13 @@ def _bmm(m: Maker) -> list[Call]:
     if m.operator == "bmm":
         return [call(*operands) for operands in calls]
     return [call(m.x(*a.shape[:2], b.shape[2]), a, b) for a, b in calls]
+
+
+def _addbmm(m: Maker) -> Call:
+    """A gradient of a shared matrix: the products of a batch, added up."""
+    side = 64 if m.elements >= 2**14 else m.side(2)
+    batch = max(1, m.elements // side**2)
+    return call(m.x(side, side), m.x(batch, side, side), m.x(batch, side, side))
 
 
 def _mv(m: Maker) -> Call:
@@ -375,10 +386,12 @@ FAMILIES: tuple[Family, ...] = (
     ("flip", _along),
     ("roll", _roll),
     ("repeat", _repeat),
+    ("narrow_copy", _narrowed),
     ("constant_pad_nd", _pad),
     ("mm", _mm),
     ("addmm", _addmm),
     ("bmm baddbmm", _bmm),
+    ("addbmm", _addbmm),
     ("mv addmv", _mv),
     ("addr", _addr),
     ("dot vdot", _dot),

@@ -8,7 +8,7 @@ Formula:
     loss:       l[i] = fn(x[i], t[i], …);   none: l,  mean: Σ l / n,  sum: Σ l
 Shapes: tensors that broadcast, with any strides; glu halves one dim.
 Types: float64, float32, float16 and bfloat16, the same for all tensors of a call; half types are computed in float32.
-Limits: threshold and losses of integers are left to PyTorch; hardtanh takes them. The gradient of elu and leaky_relu
+Limits: losses of integers are left to PyTorch; hardtanh and threshold take them. The gradient of elu and leaky_relu
 by their result needs a factor that is not negative.
 Source: Clevert, Unterthiner and Hochreiter, "Fast and Accurate Deep Network Learning by Exponential Linear Units
 (ELUs)", 2015, arXiv:1511.07289; Barron, "Continuously Differentiable Exponential Linear Units", 2017, arXiv:1704.07483
@@ -22,6 +22,7 @@ torch.nn.functional.softplus, torch.nn.functional.binary_cross_entropy and the o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -91,14 +92,24 @@ def elu_backward(
     raise Declined("a slope with two scales")
 
 
+def _whole_parts(dtype: torch.dtype, *numbers: float) -> tuple[int, ...]:
+    """The numbers as an integer type has them; declines booleans, and what the type cannot hold."""
+    if dtype is torch.bool or dtype.is_complex:
+        raise Declined("defined for numbers alone")
+    limits = torch.iinfo(dtype)
+    if any(not math.isfinite(x) or not limits.min <= int(x) <= limits.max for x in numbers):
+        raise Declined("a number that the type cannot hold")
+    return tuple(int(x) for x in numbers)
+
+
 def hardtanh(self: torch.Tensor, min_val: Operand = -1, max_val: Operand = 1, *, out: Out = None) -> torch.Tensor:
     """x kept inside [min_val, max_val]; integers inside the bounds' whole parts."""
     if not self.is_floating_point() and isinstance(min_val, int | float) and isinstance(max_val, int | float):
-        low, high = int(min_val), int(max_val)
-        if low > high or (self.dtype is torch.uint8 and low < 0):
-            raise Declined("bounds that the type does not have")
-        if self.dtype is torch.bool or (out is not None and out.dtype is not self.dtype):
-            raise Declined("booleans, or an output of another type")
+        low, high = _whole_parts(self.dtype, min_val, max_val)
+        if low > high:
+            raise Declined("bounds of nothing")
+        if out is not None and out.dtype is not self.dtype:
+            raise Declined("the output has another type")
         return run(f.clamp, (self, low, high), compute_type(self.dtype), self.dtype, out)
     return activation(a.hardtanh)(self, min_val, max_val, out=out)
 
@@ -180,7 +191,12 @@ def prelu_backward(
 
 
 def threshold(self: torch.Tensor, threshold: Operand, value: Operand, *, out: Out = None) -> torch.Tensor:
-    """x above the threshold, value elsewhere."""
+    """x above the threshold, value elsewhere; of integers by the whole parts of both."""
+    if not self.is_floating_point() and isinstance(threshold, int | float) and isinstance(value, int | float):
+        numbers = _whole_parts(self.dtype, threshold, value)
+        if out is not None and out.dtype is not self.dtype:
+            raise Declined("the output has another type")
+        return run(a.threshold, (self, *numbers), compute_type(self.dtype), self.dtype, out)
     return activation(a.threshold)(self, threshold, value, out=out)
 
 
@@ -299,7 +315,8 @@ def celu(self: torch.Tensor, alpha: float = 1.0, *, out: Out = None) -> torch.Te
 
 
 def native_dropout_backward(grad_output: torch.Tensor, mask: torch.Tensor, scale: float) -> torch.Tensor:
-    """grad · mask · scale."""
-    if not grad_output.is_floating_point() or mask.dtype is not torch.bool:
+    """grad · mask · scale; of integers in the default floating type, because the scale has a point."""
+    if grad_output.is_complex() or mask.dtype is not torch.bool:
         raise Declined("defined for tensors of one floating type")
-    return run(a.scaled_mask, (grad_output, mask, scale), compute_type(grad_output.dtype), grad_output.dtype)
+    result = grad_output.dtype if grad_output.is_floating_point() else torch.get_default_dtype()
+    return run(a.scaled_mask, (grad_output, mask, scale), compute_type(result), result)

@@ -281,6 +281,13 @@ def polygamma(n: int, self: torch.Tensor, *, out: Out = None) -> torch.Tensor:
     return _promoted(gamma.polygamma, self, (n + 1.0, (-1.0) ** (n + 1) * math.factorial(n)), out)
 
 
+def mvlgamma(self: torch.Tensor, p: int, *, out: Out = None) -> torch.Tensor:
+    """The logarithm of the multivariate gamma function of p dims; above (p - 1) / 2 it is one."""
+    if p < 1 or self.dtype is torch.bool or self.is_complex():
+        raise Declined("a gamma function of no dims, or of no numbers")
+    return _promoted(gamma.mvlgamma, self, (float(p), 0.25 * p * (p - 1) * math.log(math.pi)), out)
+
+
 def angle(self: torch.Tensor, *, out: Out = None) -> torch.Tensor:
     """0, π for negative numbers, NaN for NaN; of complex numbers the angle in radians, in a contiguous tensor."""
     if self.is_complex() and out is None:

@@ -23,6 +23,7 @@ from tessera.ops import (
     functions_gamma,
     functions_polynomial,
     grid_sample,
+    histogram,
     index,
     layer_norm,
     loss,
@@ -143,7 +144,7 @@ ROWS: tuple[Row, ...] = (
     _row("isposinf", arithmetic.question(fm.isposinf, fm.never)),
     _row("isneginf", arithmetic.question(fm.isneginf, fm.never)),
     _row("signbit", arithmetic.question(fm.signbit, fm.is_negative)),
-    *_own("logit logit_backward nan_to_num angle polygamma", arithmetic),
+    *_own("logit logit_backward nan_to_num angle polygamma mvlgamma", arithmetic),
     _row("conj_physical.out", complex_numbers.conj_physical),
     _row("complex.out", complex_numbers.complex_),
     _row("polar.out", complex_numbers.polar),
@@ -210,7 +211,7 @@ ROWS: tuple[Row, ...] = (
     _row("linspace.out", move.linspace),
     _row("logspace.out", move.logspace),
     _row("isin.Tensor_Tensor", move.isin),
-    *_own("flip roll repeat tril triu constant_pad_nd", rearrange),
+    *_own("flip roll repeat narrow_copy tril triu constant_pad_nd", rearrange),
     _row("eye.m_out eye.out", rearrange.eye),
     _row("reflection_pad1d reflection_pad2d reflection_pad3d", rearrange.reflection),
     _row(
@@ -282,7 +283,7 @@ ROWS: tuple[Row, ...] = (
     _row("_native_batch_norm_legit_no_training", channel_norm.without_training),
     *_own("native_batch_norm_backward native_group_norm native_group_norm_backward", channel_norm),
     # matrix products and attention
-    *_own("mm addmm bmm baddbmm", matmul),
+    *_own("mm addmm bmm baddbmm addbmm", matmul),
     *_own("mv addmv addr trace", vector_products),
     *_own("dot vdot", vector_products),
     _row("linalg_cross", vector_products.cross),
@@ -319,6 +320,7 @@ ROWS: tuple[Row, ...] = (
     _row("index_fill_.int_Scalar", scatter.index_fill_),
     _row("_index_put_impl_", scatter.index_put_),
     # by order and by truth
+    *_own("histc", histogram),
     *_own("sort topk kthvalue", sort),
     _row("sort.stable", sort.sort_stable),
     _row("searchsorted.Tensor", search.searchsorted),

@@ -191,17 +191,23 @@ def _grouped(
     return out, group_of, sizes_of(starts, size) if counts else starts
 
 
-def _checked(self: torch.Tensor) -> None:
-    compute_type(self.dtype)
-    if self.numel() == 0:
-        raise Declined("groups of no elements")
+def _none(self: torch.Tensor, inverse: bool, dim: int | None = None) -> Found:
+    """The groups of no elements: of none as PyTorch's own words it where `dim` has elements, but another has not."""
+    if dim is not None and self.shape[dim]:
+        raise Declined("slices of no elements")
+    nothing = torch.empty((0,), dtype=torch.int64, device=self.device)
+    of_each = torch.empty(self.shape if inverse else (0,), dtype=torch.int64, device=self.device)
+    values = torch.empty((0,) if dim is None else self.shape, dtype=self.dtype, device=self.device)
+    return values, of_each if dim is None else nothing, torch.empty_like(nothing)
 
 
 def unique(
     self: torch.Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False
 ) -> Found:
     """(the distinct elements in order, which of them stands at each place, how often each stands there)."""
-    _checked(self)
+    compute_type(self.dtype)
+    if self.numel() == 0:
+        return _none(self, return_inverse or return_counts)
     values, places = sorted_rows(self.contiguous().view(1, -1), False)
     # PyTorch computes the inverse where the counts are asked for as well.
     inverse = return_inverse or return_counts
@@ -220,9 +226,11 @@ def unique_consecutive(
     self: torch.Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Found:
     """`unique` of runs of equal elements, or of equal slices along `dim`, which gives inverse and counts always."""
-    _checked(self)
+    compute_type(self.dtype)
+    if dim is not None and not -max(self.dim(), 1) <= dim < max(self.dim(), 1):
+        raise Declined("a dim that there is not")
+    if self.numel() == 0:
+        return _none(self, return_inverse, dim)
     if dim is not None and self.dim() > 1:
         return _equal_slices(self.movedim(dim, 0), dim)
-    if dim not in (None, 0, -1):
-        raise Declined("a dim that there is not")
     return _grouped(self.contiguous().view(-1), None, tuple(self.shape), return_inverse, return_counts)

@@ -5,8 +5,9 @@ digamma:  ψ(x) = ψ(x + 1) - 1/x up to 10, there ln x - 1/2x - Σ_k B_2k / (2k 
 trigamma: ψ'(x) = ψ'(x + 1) + 1/x² six times, there the same series' derivative; below 1/2 π² / sin²(πx) - ψ'(1 - x)
 zeta:     ζ(s, q) = Σ_{k≥0} (q + k)^-s
 polygamma: ψ^(n)(x) = (-1)^(n + 1) n! ζ(n + 1, x)
-Source: torch.digamma, torch.polygamma, torch.special.zeta; Abramowitz and Stegun, Handbook of Mathematical Functions,
-6.3, 6.4 and 23.1.30.
+mvlgamma: log Γ_p(x) = p (p - 1) / 4 · log π + Σ_{j<p} log Γ(x - j / 2), in the type of x
+Source: torch.digamma, torch.polygamma, torch.mvlgamma, torch.special.zeta; Abramowitz and Stegun, Handbook of
+Mathematical Functions, 6.3, 6.4 and 23.1.30.
 """
 
 from __future__ import annotations
@@ -124,6 +125,15 @@ def zeta_finite(s, q):
         odd = tl.floor(s * 0.5) * 2.0 != s
         found += tl.where(below, tl.where(odd, -others, others), 0.0)
     return found
+
+
+@triton.jit
+def mvlgamma(x, p, constant):
+    """The logarithm of the multivariate gamma function of p dims, which is the same for all elements."""
+    total = constant
+    for j in range(tl.max(tl.reshape(p, [p.numel]), 0).to(tl.int32)):
+        total += libdevice.lgamma(x - 0.5 * j)
+    return total
 
 
 @triton.jit

@@ -293,3 +293,15 @@ def baddbmm(
     _check(batch1, batch2, 3)
     bias = _bias(self, batch1, (batch1.shape[0], batch1.shape[1], batch2.shape[2]))
     return _product(batch1, batch2, bias, beta, alpha)
+
+
+def addbmm(
+    self: torch.Tensor, batch1: torch.Tensor, batch2: torch.Tensor, *, beta: float = 1, alpha: float = 1
+) -> torch.Tensor:
+    """beta · self + alpha · Σ_b batch1[b, M, K] @ batch2[b, K, N], as one product over batch and K."""
+    _check(batch1, batch2, 3)
+    batch, m, k = batch1.shape
+    beside = torch.empty((m, batch, k), dtype=batch1.dtype, device=batch1.device)
+    copy_(beside, resolved(batch1).movedim(0, 1), out=beside)
+    below = resolved(batch2).contiguous().view(batch * k, batch2.shape[2])
+    return addmm(self, beside.view(m, batch * k), below, beta=beta, alpha=alpha)

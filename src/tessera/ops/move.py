@@ -140,15 +140,22 @@ def _like(parts: list[torch.Tensor], shape: list[int], dtype: torch.dtype) -> to
 
 
 def arange(start: float, end: float, step: float = 1, *, out: torch.Tensor) -> torch.Tensor:
-    """[start, end) in steps, into `out`, which is given its size."""
-    if step == 0 or not all(math.isfinite(v) for v in (start, end, step)) or (end - start) * step < 0:
+    """[start, end) in steps, into `out`, which is given its size; of whole numbers the parts after the point are cut
+    off, for int64 before the size is computed."""
+    if not all(math.isfinite(v) for v in (start, end, step)):
         raise Declined("a range that is not one")
-    whole = all(isinstance(v, int) for v in (start, end, step))
-    size = max(0, -((start - end) // step) if whole else math.ceil((end - start) / step))
-    if out.dtype is torch.bool or (not whole and not out.is_floating_point()):
+    if out.dtype is torch.bool:
         raise Declined("a range of this type")
+    if out.dtype is torch.int64:
+        start, end, step = int(start), int(end), int(step)
+    if step == 0 or (end - start) * step < 0:
+        raise Declined("a range that is not one")
     if max(abs(start), abs(end)) > LARGEST_WHOLE:
         raise Declined("a range beyond 2**53")
+    whole = all(isinstance(v, int) for v in (start, end, step))
+    size = max(0, -((start - end) // step) if whole else math.ceil((end - start) / step))
+    if not out.is_floating_point():
+        start, step, whole = int(start), int(step), True
     if tuple(out.shape) != (size,):
         out.resize_((int(size),))
     if not out.is_contiguous():

@@ -31,7 +31,7 @@ from tessera.ops.declined import Declined
 from tessera.ops.generate import Operand, storage_type
 from tessera.ops.launch import launch
 from tessera.ops.layout import is_channels_last
-from tessera.ops.pointwise import fill_, zero_
+from tessera.ops.pointwise import clone, fill_, zero_
 from tessera.ops.rearrange_kernels import CLIPPED, FILLED, MIRRORED, ROLLED, WITHIN, rearrange, triangle
 
 MOST_DIMS = 5
@@ -185,6 +185,17 @@ def roll(self: torch.Tensor, shifts: Sequence[int], dims: Sequence[int] = ()) ->
     for shift, d in zip(shifts, wanted, strict=True):
         taken[d] = replace(taken[d], shift=(taken[d].shift + shift) % max(taken[d].size, 1))
     return place(self, taken, ROLLED.value, _new(self, taken))
+
+
+def narrow_copy(self: torch.Tensor, dim: int, start: int, length: int) -> torch.Tensor:
+    """`length` elements along `dim` from `start` on, in new contiguous memory."""
+    if not -self.dim() <= dim < self.dim():
+        raise Declined("a dim that there is not")
+    size = self.shape[dim]
+    first = start + size if start < 0 else start
+    if length < 0 or first < 0 or first + length > size:
+        raise Declined("a range outside of the dim")
+    return clone(self.narrow(dim, first, length), memory_format=torch.contiguous_format)
 
 
 def repeat(self: torch.Tensor, repeats: Sequence[int]) -> torch.Tensor:

@@ -76,6 +76,13 @@ def _product(first: int) -> Callable[[Sequence[object]], Factors | None]:
     return factors
 
 
+def _beside(args: Sequence[object]) -> Factors:
+    """The sum of a batch of products, as one product over batch and K."""
+    left, right = args[1], args[2]
+    assert isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor)
+    return left.double().movedim(0, 1).flatten(1), right.double().flatten(0, 1)
+
+
 def _reduced(args: Sequence[object]) -> Factors | None:
     """A sum or a mean over one dim, as products with one number."""
     x, dims = args[0], args[1] if len(args) > 1 else None
@@ -96,6 +103,7 @@ _FACTORS: dict[str, Callable[[Sequence[object]], Factors | None]] = {
     "_int_mm": _product(0),
     "addmm": _product(1),
     "baddbmm": _product(1),
+    "addbmm": _beside,
     "sum": _reduced,
     "mean": _averaged,
 }

@@ -38,7 +38,7 @@ _ROUNDINGS = 1.0
 _ADDITIONS = frozenset(
     {"aten.add", "aten.sub", "aten.add_", "aten.sub_", "aten.index_add", "aten.index_add_", "aten.scatter_add"}
 )
-_PRODUCTS = frozenset({"aten.mm", "aten.bmm", "aten.addmm", "aten.baddbmm", "aten.mv", "aten.dot"})
+_PRODUCTS = frozenset({"aten.mm", "aten.bmm", "aten.addmm", "aten.baddbmm", "aten.addbmm", "aten.mv", "aten.dot"})
 
 
 def cancelled(trace: Trace) -> set[int]:

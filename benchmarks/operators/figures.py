@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.command import RESULTS
 from benchmarks.operators.families import families
 from tessera.aten.measured import Measurement
-from tessera.aten.store import SHIPPED, shipped
+from tessera.aten.store import SHIPPED, read_table
 from tessera.bench import ops_page
 
 Row = dict[str, Any]
@@ -28,7 +28,7 @@ def tuned_chips() -> list[str]:
 @functools.cache
 def _measurements(chip: str) -> dict[str, list[Measurement]]:
     found: dict[str, list[Measurement]] = {}
-    for one in shipped(chip):
+    for one in read_table(SHIPPED / f"{chip}.json"):
         found.setdefault(one.operator, []).append(one)
     return found
 

@@ -51,7 +51,7 @@ def run_tune(config: TuneConfig, console: Console, *, table: Path | None) -> dic
     _tell(tuned, store, console)
     if table is not None:
         device = detect_cpu()
-        known = Table([*shipped(device.chip.name), *store.read(here(device))], "")
+        known = Table([*shipped(device), *store.read(here(device))], "")
         write_table(table, table_note(), known)
         console.print(f"wrote {table}", markup=False, soft_wrap=True)
     return {
@@ -132,7 +132,7 @@ def table_note() -> dict[str, str]:
 
     device = detect_cpu()
     return {
-        "chip": device.chip.name, "machine": device.model, "torch": torch.__version__, "tessera": __version__,
+        "chip": device.chip.name, "machine": device.title, "torch": torch.__version__, "tessera": __version__,
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
     }  # fmt: skip
 

@@ -203,7 +203,7 @@ def _measure(device: Device) -> dict[str, float]:
 def _device_table(device: Device, measured: dict[str, float]) -> Table:
     table = Table(box=None, show_header=False, title=device.torch_device, title_justify="left", title_style="bold")
     unit = {"cpu": "cores", "gpu": "multiprocessors", "npu": "cores"}[device.chip.kind]
-    table.add_row("model", escape(f"{device.model}, {device.num_units} {unit}, {device.memory_bytes / 2**30:.1f} GiB"))
+    table.add_row("model", escape(f"{device.title}, {device.num_units} {unit}, {device.memory_bytes / 2**30:.1f} GiB"))
     table.add_row("chip", f"{device.chip.name}, vectors of {device.chip.vector_bits} bits")
     table.add_row("triton", f"{device.chip.target}, {device.chip.status}")
     table.add_row("types", ", ".join(device.dtypes))

@@ -248,6 +248,16 @@ def test_the_store_of_this_machine_comes_before_what_is_shipped() -> None:
     assert [one.speed for one in store.Store().read(origin)] == [0.5]
 
 
+def test_a_cores_own_table_comes_before_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "SHIPPED", tmp_path)
+    device = replace(detect_cpu(), core="brandnew")
+    assert store.shipped(device) == []
+    for name, ours in ((device.chip.name, 10), (f"{device.chip.name}-brandnew", 20)):
+        store.write_table(tmp_path / f"{name}.json", {}, [measurement("exp", 8, ours, 20)])
+        assert [one.ours_us for one in store.shipped(device)] == [ours]
+    assert [one.ours_us for one in store.shipped(replace(device, core="older"))] == [10]
+
+
 def test_what_was_measured_with_other_versions_does_not_count() -> None:
     origin = store.here(detect_cpu())
     store.Store().write(replace(origin, torch="1.0"), [measurement("exp", 8, 10, 20)])

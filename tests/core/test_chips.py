@@ -101,7 +101,7 @@ def test_this_machine_has_its_cpu() -> None:
     cpu = detect()[-1]
     assert cpu.torch_device == "cpu"
     assert cpu.chip.kind == "cpu"
-    assert cpu.model
+    assert cpu.model and cpu.core in cpu.title and cpu.title.startswith(cpu.model)
     assert cpu.memory_bytes == psutil.virtual_memory().total
     assert 1 <= cpu.num_units <= (psutil.cpu_count() or 1)
     assert json.loads(json.dumps(cpu.as_dict()))["chip"]["name"] == cpu.chip.name

@@ -195,7 +195,7 @@ def _measured(path: Path, stamp: tuple[int, int]) -> Table:
     except UsageError as error:
         warnings.warn(f"measurements of this machine are left out: {error}", stacklevel=2)
         own = []
-    return Table([*shipped(device.chip.name), *own], f"{path}, then the table shipped for {device.chip.name}")
+    return Table([*shipped(device), *own], f"{path}, then the table shipped for {device.chip.name}")
 
 
 def matching(kind: str, names: Names) -> frozenset[str]:

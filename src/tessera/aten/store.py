@@ -2,7 +2,7 @@
 
 The store is an SQLite file in the user's cache folder. What `tessera tune` measures is there at once, one operator a
 transaction, so that an interruption loses nothing and two programs do not disturb each other. A row counts for the
-machine (by the name that the CPU gives itself) and the versions of PyTorch and of us that it was measured with.
+machine (by the names that the CPU gives itself and LLVM its core) and the versions of PyTorch and of us that it was measured with.
 
 A table is a JSON file: {"about": {…}, "rows": [[operator, types, layout, size class, threads, our µs, PyTorch's µs,
 speed, failure], …]}.
@@ -42,7 +42,7 @@ create table if not exists measurements (
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What a measurement holds for: the CPU's own name and the versions."""
+    """What a measurement holds for: the CPU's own name with its core's, and the versions."""
 
     machine: str
     torch: str
@@ -51,7 +51,7 @@ class Origin:
 
 def here(device: Device) -> Origin:
     """The CPU of this machine, as `detect_cpu` has it, and what is installed."""
-    return Origin(machine=device.model, torch=torch.__version__, tessera=__version__)
+    return Origin(machine=device.title, torch=torch.__version__, tessera=__version__)
 
 
 def store_path() -> Path:
@@ -101,10 +101,10 @@ def _remedy(path: Path) -> str:
     return f"remove it (tessera tune makes it again) or set TESSERA_CACHE_DIR to another folder than {path.parent}"
 
 
-def shipped(chip: str) -> list[Measurement]:
-    """What the package brings for a row of the table of chips; nothing for a chip without a table."""
-    path = SHIPPED / f"{chip}.json"
-    return read_table(path) if path.exists() else []
+def shipped(device: Device) -> list[Measurement]:
+    """What the package brings for a CPU's core, else for its row of the table of chips; nothing without a table."""
+    paths = [SHIPPED / f"{name}.json" for name in (f"{device.chip.name}-{device.core}", device.chip.name)]
+    return next((read_table(path) for path in paths if path.exists()), [])
 
 
 def read_table(path: Path) -> list[Measurement]:

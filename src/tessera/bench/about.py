@@ -24,7 +24,7 @@ def about(command: str, threads: Sequence[int], effort: Effort) -> dict[str, Any
         "command": command,
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
         "machine": {
-            "model": device.model,
+            "model": device.title,
             "chip": device.chip.name,
             "cores": device.num_units,
             "memory_gib": round(device.memory_bytes / 2**30, 1),

@@ -90,7 +90,7 @@ def tune(config: TuneConfig, store: Store, say: Callable[[str], None]) -> Tuned:
 
 
 def _table(device: Device, own: Iterable[Measurement]) -> Table:
-    return Table([*shipped(device.chip.name), *own], "")
+    return Table([*shipped(device), *own], "")
 
 
 def _in_order(config: TuneConfig, known: Sequence[Measurement]) -> tuple[str, ...]:

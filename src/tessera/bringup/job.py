@@ -190,7 +190,7 @@ def _threads(config: BringupConfig) -> Iterator[None]:
 
 def _chip() -> str:
     device = detect_cpu()
-    return f"{device.model} ({device.chip.name})"
+    return f"{device.title} ({device.chip.name})"
 
 
 def _versions() -> dict[str, str]:

@@ -63,6 +63,7 @@ class Chip:
 class Device:
     """A chip in this machine. `model` is the name it gives itself, `torch_device` what PyTorch calls it.
 
+    core: what LLVM calls the microarchitecture of a CPU, such as `znver4`; empty where LLVM knows none.
     num_units: physical cores of a CPU, multiprocessors of a GPU, cores of an NPU.
     dtypes: what this very model computes in natively, which may be more than its row promises.
     """
@@ -73,6 +74,12 @@ class Device:
     num_units: int
     memory_bytes: int
     dtypes: tuple[str, ...]
+    core: str = ""
+
+    @property
+    def title(self) -> str:
+        """Model and core: machines that are virtual often hide which generation of a CPU they run on."""
+        return f"{self.model}, {self.core}" if self.core else self.model
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; `target` is one string."""

@@ -40,7 +40,16 @@ def detect_cpu() -> Device:
         num_units=psutil.cpu_count(logical=False) or psutil.cpu_count() or 1,
         memory_bytes=psutil.virtual_memory().total,
         dtypes=(*chip.dtypes, *extra),
+        core=_core_name(),
     )
+
+
+def _core_name() -> str:
+    import llvmlite.binding
+
+    name = llvmlite.binding.get_host_cpu_name()
+    # A CPU that LLVM does not know is named after its instruction set, which the row tells.
+    return "" if name.startswith(("generic", "x86-64")) else name
 
 
 def cpu_row(machine: str, features: set[str]) -> Chip:

@@ -149,6 +149,12 @@ def test_a_part_is_copied_into_contiguous_memory(part: tuple[int, int, int]) -> 
         assert torch.narrow_copy(x.transpose(0, 2), 1, 0, 4).is_contiguous()
         with pytest.raises(RuntimeError, match="exceeds dimension size"):
             torch.narrow_copy(x, 0, 4, 2)
+        turned = torch.empty(2, 7, 3).permute(0, 2, 1)
+        assert torch.equal(torch.narrow_copy(x.transpose(1, 2), 0, 3, 2, out=turned), x[3:].transpose(1, 2))
+
+
+def test_gamma_functions_of_several_dims_are_contiguous() -> None:
+    assert not vendor_calls(assert_call(torch.mvlgamma, (torch.rand(6, 5) + 2).t(), 3))
 
 
 def test_copies_into_no_elements_keep_the_shape() -> None:

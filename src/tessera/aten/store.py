@@ -2,7 +2,8 @@
 
 The store is an SQLite file in the user's cache folder. What `tessera tune` measures is there at once, one operator a
 transaction, so that an interruption loses nothing and two programs do not disturb each other. A row counts for the
-machine (by the names that the CPU gives itself and LLVM its core) and the versions of PyTorch and of us that it was measured with.
+machine (by the name that the CPU gives itself and LLVM's name of its core) and the versions of PyTorch and of us that
+it was measured with.
 
 A table is a JSON file: {"about": {…}, "rows": [[operator, types, layout, size class, threads, our µs, PyTorch's µs,
 speed, failure], …]}.

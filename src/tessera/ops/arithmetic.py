@@ -285,6 +285,9 @@ def mvlgamma(self: torch.Tensor, p: int, *, out: Out = None) -> torch.Tensor:
     """The logarithm of the multivariate gamma function of p dims; above (p - 1) / 2 it is one."""
     if p < 1 or self.dtype is torch.bool or self.is_complex():
         raise Declined("a gamma function of no dims, or of no numbers")
+    if out is None:
+        # PyTorch's sum over the dims leaves its result contiguous, whatever the order of self's dims.
+        out = torch.empty(self.shape, dtype=types(Promotion.FLOAT, (self,))[1], device=self.device)
     return _promoted(gamma.mvlgamma, self, (float(p), 0.25 * p * (p - 1) * math.log(math.pi)), out)
 
 

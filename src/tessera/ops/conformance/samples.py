@@ -28,8 +28,9 @@ DTYPES = (
 # Run where they are asked for by name.
 COMPLEX = (torch.complex64, torch.complex128)
 # PyTorch's own kernels of these are wrong where the dims of an `out` are not in order: triangles are written outside of
-# it, so that the process ends later, in whatever comes next; means over volumes as if its dims were in order.
-ORDERED_OUT = frozenset({"tril", "triu", "nn.functional.avg_pool3d"})
+# it, so that the process ends later, in whatever comes next; means over volumes and narrow copies as if its dims were
+# in order.
+ORDERED_OUT = frozenset({"tril", "triu", "nn.functional.avg_pool3d", "narrow_copy"})
 MOST_OF_TENTH = 4
 Call = Callable[..., Any]
 

@@ -153,6 +153,18 @@ def test_a_part_is_copied_into_contiguous_memory(part: tuple[int, int, int]) -> 
         assert torch.equal(torch.narrow_copy(x.transpose(1, 2), 0, 3, 2, out=turned), x[3:].transpose(1, 2))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.uint8], ids=str)
+@pytest.mark.parametrize("call", [torch.max, torch.min])
+def test_the_best_of_columns_stands_where_it_stands_first(call: object, dtype: torch.dtype) -> None:
+    x = torch.randint(0, 4, (50, 3, 300)).to(dtype)
+    for dim in (0, 1, -1):
+        assert not vendor_calls(assert_call(call, x, dim))  # type: ignore[arg-type]
+    if dtype.is_floating_point:
+        x[7, 1, ::5], x[9, 1, ::10], x[:, 2] = torch.nan, torch.nan, -torch.inf
+        assert not vendor_calls(assert_call(call, x, 0))  # type: ignore[arg-type]
+        assert not vendor_calls(assert_call(call, x[:, :, ::2], 0))  # type: ignore[arg-type]
+
+
 def test_gamma_functions_of_several_dims_are_contiguous() -> None:
     assert not vendor_calls(assert_call(torch.mvlgamma, (torch.rand(6, 5) + 2).t(), 3))
 

@@ -36,6 +36,8 @@ NAN = float("nan")
 MOST_DIMS = 64
 
 
+# From so many columns side by side on, up to so many are walked together in search of the best of each.
+_SIDE_BY_SIDE, _COLUMNS = 16, 256
 # A reduction is cut up until it has so many programs, as far as each has so many elements.
 _PROGRAMS = 16
 _WORTH_A_PROGRAM = 8192
@@ -146,6 +148,29 @@ def along_columns(
 @triton.jit
 def smaller(a, b):
     return tl.where(a < b, a, b)
+
+
+@triton.jit
+def extreme_columns(
+    x, values, indices, kept, n, stride_outer, stride_n, KIND: tl.constexpr, COMPUTE: tl.constexpr, COLS: tl.constexpr
+):
+    """The same of columns that lie side by side. Grid: (cdiv(kept, COLS), outer)."""
+    cols = tl.program_id(0).to(tl.int64) * COLS + tl.arange(0, COLS)
+    mask = cols < kept
+    at = x + tl.program_id(1).to(tl.int64) * stride_outer + cols
+    best = tl.load(at, mask=mask, other=0).to(COMPUTE)
+    place = tl.zeros([COLS], tl.int32)
+    for row in range(1, n):
+        v = tl.load(at + row.to(tl.int64) * stride_n, mask=mask, other=0).to(COMPUTE)
+        beats = v > best if KIND == MAX else v < best
+        better = (beats | (v != v)) & (best == best)
+        best = tl.where(better, v, best)
+        place = tl.where(better, row, place)
+    out = tl.program_id(1).to(tl.int64) * kept + cols
+    if values is not None:
+        tl.store(values + out, best.to(values.dtype.element_ty), mask=mask)
+    if indices is not None:
+        tl.store(indices + out, place.to(tl.int64), mask=mask)
 
 
 @triton.jit
@@ -445,12 +470,19 @@ def _extreme(self: torch.Tensor, dim: Any, keepdim: bool, largest: bool, values:
     found = [torch.empty(shape, dtype=dtype, device=self.device) if want else None for want, dtype in wanted]
     x, (outer, stride_outer), (kept, stride_kept), (n, stride_n) = _nest(self, dims)
     row = tiles.of(x.device)
+    kind: dict[str, Any] = {"KIND": MAX.value if largest else MIN.value, "COMPUTE": compute, "num_warps": row.num_warps}
+    if stride_kept == 1 and kept >= _SIDE_BY_SIDE and n < 1 << 31:
+        cols = tiles.block(kept, _COLUMNS)
+        launch(
+            extreme_columns, (triton.cdiv(kept, cols), outer), x, *found, kept, n, stride_outer, stride_n, COLS=cols,
+            **kind,
+        )  # fmt: skip
+        return found
     cols = tiles.block(n, row.row // 4)
     rows = tiles.block(outer * kept, row.row // cols)
     launch(
         extreme, (triton.cdiv(outer * kept, rows),), x, *found, outer * kept, kept, n,
-        stride_outer, stride_kept, stride_n,
-        KIND=MAX.value if largest else MIN.value, COMPUTE=compute, ROWS=rows, COLS=cols, num_warps=row.num_warps,
+        stride_outer, stride_kept, stride_n, ROWS=rows, COLS=cols, **kind,
     )  # fmt: skip
     return found
 

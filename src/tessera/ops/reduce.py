@@ -161,7 +161,7 @@ def extreme_columns(
     best = tl.load(at, mask=mask, other=0).to(COMPUTE)
     place = tl.zeros([COLS], tl.int32)
     for row in range(1, n):
-        v = tl.load(at + row.to(tl.int64) * stride_n, mask=mask, other=0).to(COMPUTE)
+        v = tl.load(at + tl.cast(row, tl.int64) * stride_n, mask=mask, other=0).to(COMPUTE)
         beats = v > best if KIND == MAX else v < best
         better = (beats | (v != v)) & (best == best)
         best = tl.where(better, v, best)

@@ -298,7 +298,22 @@ def implementation(variant: Variant, vendor: Callable[..., Any], choice: Choice 
     slow: Callable[..., Any] = scope["call"]
     slow.__name__ = name
     spelling = _spelling(variant, choice.account.address if choice else None)
-    return make_recall(learned.known, slow, active, spelling, KEYS)
+    recall = make_recall(learned.known, slow, active, spelling, KEYS)
+    return _valued(recall) if _gives_value(variant) else recall
+
+
+def _gives_value(variant: Variant) -> bool:
+    """Whether the overload returns a truth, which its entry has in a tensor."""
+    returns = variant.overload._schema.returns
+    return len(returns) == 1 and str(returns[0].type) == "bool"
+
+
+def _valued(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(keys: Any, *args: Any) -> Any:
+        found = function(keys, *args)
+        return found.item() if found.__class__ is torch.Tensor else found
+
+    return call
 
 
 @functools.cache

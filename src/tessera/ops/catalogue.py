@@ -20,6 +20,7 @@ from tessera.ops import (
     convolution,
     distance,
     distinct,
+    equality,
     functions_gamma,
     functions_polynomial,
     grid_sample,
@@ -268,7 +269,7 @@ ROWS: tuple[Row, ...] = (
     *_own("argmax argmin", reduce),
     _row("any any.dim any.dims", reduce.any_),
     _row("all all.dim all.dims", reduce.all_),
-    _row("equal", reduce.equal),
+    _row("equal", equality.equal),
     # rows
     _row("_softmax", softmax.softmax),
     _row("_log_softmax", softmax.log_softmax),

@@ -61,12 +61,29 @@ def member(x, n, first, wanted, KIND: tl.constexpr):
 
 
 @triton.jit
-def chebyshev(x, n, first, at_end, high):
-    """Inside (-1, 1) `high` for high degrees; `at_end` where x is 1 or -1."""
+def high_degree(x, n, NTH: tl.constexpr):
+    """The nth kind inside (-1, 1), as an angle."""
+    angle = libdevice.acos(x)
+    if NTH == 1:
+        found = libdevice.cos(n * angle)
+    elif NTH == 2:
+        found = libdevice.sin((n + 1.0) * angle) / libdevice.sin(angle)
+    elif NTH == 3:
+        found = libdevice.cos((n + 0.5) * angle) / libdevice.cos(angle * 0.5)
+    else:
+        found = libdevice.sin((n + 0.5) * angle) / libdevice.sin(angle * 0.5)
+    return found
+
+
+@triton.jit
+def chebyshev(x, n, first, at_end, NTH: tl.constexpr):
+    """The nth kind, of which number 1 is `first`; `at_end` where x is 1 or -1."""
     inside = (n > HIGH) & (tl.abs(x) < 1.0)
     end = tl.abs(x) == 1.0
-    found = member(x, n, first, (inside | end) == 0, CHEBYSHEV)
-    found = tl.where(end, at_end, tl.where(inside, high, found))
+    found = tl.where(end, at_end, member(x, n, first, (inside | end) == 0, CHEBYSHEV))
+    # Angles take long: a branch leaves them out where no element of a block needs one.
+    if some(inside):
+        found = tl.where(inside, high_degree(x, n, NTH), found)
     return tl.where(n < 0, 0.0, found)
 
 
@@ -79,30 +96,22 @@ def sign_at(x, n):
 
 @triton.jit
 def first_kind(x, n):
-    return chebyshev(x, n, x, sign_at(x, n), libdevice.cos(n * libdevice.acos(x)))
+    return chebyshev(x, n, x, sign_at(x, n), 1)
 
 
 @triton.jit
 def second_kind(x, n):
-    angle = libdevice.acos(x)
-    high = libdevice.sin((n + 1.0) * angle) / libdevice.sin(angle)
-    return chebyshev(x, n, x + x, sign_at(x, n) * (n + 1.0), high)
+    return chebyshev(x, n, x + x, sign_at(x, n) * (n + 1.0), 2)
 
 
 @triton.jit
 def third_kind(x, n):
-    angle = libdevice.acos(x)
-    high = libdevice.cos((n + 0.5) * angle) / libdevice.cos(angle * 0.5)
-    at_end = tl.where(x > 0, 1.0, sign_at(x, n) * (n + n + 1.0))
-    return chebyshev(x, n, x + x - 1.0, at_end, high)
+    return chebyshev(x, n, x + x - 1.0, tl.where(x > 0, 1.0, sign_at(x, n) * (n + n + 1.0)), 3)
 
 
 @triton.jit
 def fourth_kind(x, n):
-    angle = libdevice.acos(x)
-    high = libdevice.sin((n + 0.5) * angle) / libdevice.sin(angle * 0.5)
-    at_end = tl.where(x > 0, n + n + 1.0, sign_at(x, n))
-    return chebyshev(x, n, x + x + 1.0, at_end, high)
+    return chebyshev(x, n, x + x + 1.0, tl.where(x > 0, n + n + 1.0, sign_at(x, n)), 4)
 
 
 @triton.jit

@@ -28,7 +28,7 @@ import triton.language as tl
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.functions import identity, maximum, minimum, mul, ne
-from tessera.ops.generate import Promotion, apply, compute_type, run, run_parts
+from tessera.ops.generate import Promotion, apply, compute_type, run_parts
 from tessera.ops.launch import launch
 from tessera.ops.pointwise import fill_
 
@@ -440,18 +440,6 @@ def _truth(self: torch.Tensor, dim: Any, keepdim: bool, kind: int, initial: int)
 def any_(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
     """Whether one element over dims is not 0, as a boolean; uint8 gives uint8."""
     return _truth(self, dim, keepdim, MAX.value, 0)
-
-
-def equal(self: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two tensors of one type have one shape and no element that differs; a NaN differs from itself."""
-    if self.dtype is not other.dtype or self.is_complex() or self.device != other.device:
-        raise Declined("tensors of two types, or complex numbers")
-    if self.shape != other.shape:
-        return False
-    if self.numel() == 0:
-        return True
-    differs = run(ne, (self, other), compute_type(self.dtype), torch.bool)
-    return not bool(any_(differs))
 
 
 def all_(self: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:

@@ -152,7 +152,7 @@ CALLS: list[Callable[[], Any]] = [
     lambda: attention.flash_attention_for_cpu_backward(
         heads, heads, heads[:, :2], heads[:, :2], heads, torch.zeros(2, 4, 40), 0.0, True
     ),
-    lambda: equality.equal(x, x.clone()),
+    lambda: equality.equal(torch.ones(5000), torch.ones(5000)),
     lambda: histogram.histc(torch.randn(300), 20, -1, 1),
     lambda: sort.sort(torch.randn(2, 300)),
     lambda: sort.topk(torch.randn(2, 300), 2),

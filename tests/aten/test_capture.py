@@ -325,6 +325,8 @@ def test_replay_before_the_end() -> None:
 
 def test_reading_a_value(operators: str) -> None:
     x = torch.ones(3)
+    with pytest.raises(CaptureError, match="value was read inside a capture"), tessera.use("always"), tessera.capture():
+        torch.equal(torch.ones(3), torch.ones(3))
     with pytest.raises(CaptureError, match=r"value was read inside a capture .* torch.where"), tessera.capture():
         if (x + 1).sum() > 2:
             x.add_(1)

@@ -135,6 +135,21 @@ def test_a_number_that_pytorch_passes_as_a_tensor_reaches_the_vendors_kernel():
         assert torch.equal(x.mean(), x.sum() / 6)
 
 
+@pytest.mark.parametrize("policy", ["always", "measured"])
+def test_numbers_that_the_vendors_kernels_cast_are_theirs(policy: str) -> None:
+    """With casts and copies of ours alone, PyTorch's kernels hand them the numbers that they are called with."""
+    x, whole = torch.randn(5), torch.arange(3)
+    calls: list[Callable[[], torch.Tensor]] = [
+        lambda: x.clone().mul_(0.9), lambda: x.bfloat16() * 0.9, lambda: torch.where(x > 0, 1.5, 2.5),
+        lambda: whole + 1.5, lambda: torch.clamp(whole, 0.5, 1.5), lambda: x.double().pow(True),
+    ]  # fmt: skip
+    expected = [call() for call in calls]
+    with tessera.use(policy, only=["_to_copy", "clone", "copy_"]):
+        for _ in range(3):
+            for call, result in zip(calls, expected, strict=True):
+                torch.testing.assert_close(call(), result, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("other", [True, torch.tensor(True)])
 def test_a_difference_with_a_boolean_is_refused_as_pytorch_does(other: bool | torch.Tensor) -> None:
     with tessera.use("always"):

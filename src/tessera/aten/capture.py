@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tessera.aten import record, register
-from tessera.aten.serve import operator_of
+from tessera.aten.serve import gives_value, operator_of
 from tessera.ops.table import VARIANTS
 from tessera.runtime import pool
 from tessera.runtime.capture import CaptureError, Graph, Recorder
@@ -53,7 +53,7 @@ class _Watch(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = func._name
-        if name == _TO_PYTHON:
+        if name == _TO_PYTHON or (name in VARIANTS and gives_value(VARIANTS[name])):
             self._refuse()
         if func.is_view or (name in record.NOT_COMPUTE and name != _FILLED):
             return self._held(func(*args, **kwargs))
@@ -70,9 +70,9 @@ class _Watch(TorchDispatchMode):
         if self._inside:
             raise _ReadsValue
         raise CaptureError(
-            "a tensor's value was read inside a capture (.item(), bool(), int() or an `if` on a tensor): a replay "
-            "would go on with the value of the capture; keep it a tensor, for example with torch.where, or read it "
-            "after the block"
+            "a tensor's value was read inside a capture (.item(), bool(), int(), torch.equal or an `if` on a tensor): "
+            "a replay would go on with the value of the capture; keep it a tensor, for example with torch.where, or "
+            "read it after the block"
         )
 
     def _serve(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

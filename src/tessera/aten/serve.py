@@ -299,10 +299,10 @@ def implementation(variant: Variant, vendor: Callable[..., Any], choice: Choice 
     slow.__name__ = name
     spelling = _spelling(variant, choice.account.address if choice else None)
     recall = make_recall(learned.known, slow, active, spelling, KEYS)
-    return _valued(recall) if _gives_value(variant) else recall
+    return _valued(recall) if gives_value(variant) else recall
 
 
-def _gives_value(variant: Variant) -> bool:
+def gives_value(variant: Variant) -> bool:
     """Whether the overload returns a truth, which its entry has in a tensor."""
     returns = variant.overload._schema.returns
     return len(returns) == 1 and str(returns[0].type) == "bool"

@@ -14,6 +14,7 @@ import torch
 from tessera.ops.table import VARIANTS, has_kernel
 
 KEY = "CPU"
+_WRAPPED = {bool: torch.bool, int: torch.int64, float: torch.float64, complex: torch.complex128}
 
 # Overloads of ours that the vendor has no kernel for on the CPU: a few operators are made of others there, and their
 # gradient of theirs. Asked before anything of ours is registered.
@@ -34,7 +35,7 @@ def vendor_of(full_name: str) -> Callable[..., Any]:
         decomposed = torch._decomp.get_decompositions([overload])[overload]
         return lambda keys, *args, **kwargs: decomposed(*args, **kwargs)
     places = [i for i, a in enumerate(overload._schema.arguments) if str(a.type) == "Tensor"]
-    return _with_numbers(kernel, places) if len(places) > 1 else kernel
+    return _with_numbers(kernel, places) if places else kernel
 
 
 def _with_numbers(kernel: Callable[..., Any], places: list[int]) -> Callable[..., Any]:
@@ -42,7 +43,7 @@ def _with_numbers(kernel: Callable[..., Any], places: list[int]) -> Callable[...
 
     PyTorch's own C++ passes numbers as tensors that are marked as numbers, and hands them to a Python kernel as numbers
     again. A 0-dim tensor of the type that the call promotes to has the same result; a boolean stays one, for some
-    operators refuse it.
+    operators refuse it. Where there is no tensor at all, the number has the type that PyTorch's own would.
     """
 
     def call(keys: Any, *args: Any, **kwargs: Any) -> Any:
@@ -52,7 +53,7 @@ def _with_numbers(kernel: Callable[..., Any], places: list[int]) -> Callable[...
             given = list(args)
             for i in numbers:
                 promoted = tensors and not isinstance(given[i], bool)
-                dtype = torch.result_type(tensors[0], given[i]) if promoted else None
+                dtype = torch.result_type(tensors[0], given[i]) if promoted else _WRAPPED[type(given[i])]
                 given[i] = torch.tensor(given[i], dtype=dtype)
             args = tuple(given)
         return kernel(keys, *args, **kwargs)

@@ -53,7 +53,8 @@ def count_elements(
         inside = (at < size) & (v >= left) & (v <= right)
         # Step by step as PyTorch does: a number near an edge falls to the same side.
         place = (v - left) * tl.cast(bins, COMPUTE) / (right - left)
-        place = tl.minimum(tl.where(inside, place, 0).to(tl.int32), bins - 1)
+        # A range beyond the type's largest number gives no number for a place.
+        place = tl.maximum(tl.minimum(tl.where(inside, place, 0).to(tl.int32), bins - 1), 0)
         found += tl.histogram(place, BINS, mask=inside)
     tl.store(counts + tl.program_id(0) * BINS + tl.arange(0, BINS), found)
 

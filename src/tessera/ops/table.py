@@ -306,7 +306,30 @@ def _call(overload: Overload, base: Overload, entry: Entry, kind: Kind) -> Entry
     by_name = [a.name for a in _inputs(base) if a.kwarg_only]
     if by_name and not any(a.kwarg_only for a in _inputs(overload)):
         call = _named(call, [a.name for a in _inputs(overload)], by_name)
-    return call if overload._schema.returns else _silent(call)
+    return _of_tensors(call if overload._schema.returns else _silent(call), overload, entry)
+
+
+def _of_tensors(call: Entry, overload: Overload, entry: Entry) -> Entry:
+    """`call`, which declines a number in the place of a tensor but where the entry takes either, beside a tensor.
+
+    PyTorch's own C++ passes numbers as tensors that are marked as numbers, as when the vendor's kernel of another
+    operator casts its operands, and hands them to a Python kernel as numbers.
+    """
+    parameters = inspect.signature(entry).parameters
+    places = [(i, a.name) for i, a in enumerate(_inputs(overload)) if str(a.type) == "Tensor"]
+    fixed = [place for place in places if not _takes_numbers(parameters, place[1])]
+
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        given = {i: args[i] if i < len(args) else kwargs.get(name) for i, name in places}
+        if any(_is_number(given[i]) for i, _ in fixed) or (given and all(map(_is_number, given.values()))):
+            raise Declined("a number in the place of a tensor")
+        return call(*args, **kwargs)
+
+    return checked
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, bool | int | float | complex)
 
 
 def _copies(form: Form, kind: Kind) -> bool:

@@ -26,15 +26,18 @@ import torch
 from tessera.aten import plan as planning
 from tessera.aten import record
 from tessera.aten.plan import OVERLAP, Run, Unplanned, declined, extent_bytes, overlaps
+from tessera.aten.vendor import served_by
 from tessera.ops.declined import Declined
 from tessera.ops.launch import ValueNeeded
 from tessera.ops.table import Variant
 from tessera.runtime.recall import Known, Spelling, Steps, make_entry, make_recall
+from tessera.runtime.recall_ir import MOST_LOST_US
 
 # What the vendor's kernels are handed: they are called past everything that other keys stand for.
 KEYS = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 MOST_PLANS = 1024
-MOST_LOST_US = 250.0
+# So many losing calls are seen, on one thread alone, before an overload is taken off.
+LOSSES_SEEN = 100
 _HANDED = frozenset((int, float))
 # Under these keys PyTorch writes down views that are to be read conjugated or negated, but for the operators that have
 # a kernel there: those are handed the views.
@@ -132,7 +135,8 @@ class Account:
     """What a policy's choices have gained in an overload's calls, in microseconds, as the measurements have it.
 
     An overload that loses more than `MOST_LOST_US` beyond what it gained is taken off: `close` is called. Not where
-    several threads call it: PyTorch's registry must not be changed while another thread may be looking up there.
+    several threads call it: PyTorch's registry must not be changed while another thread may be looking up there. Native
+    code adds to the balance itself until that is lost; from then on all losing calls are counted here.
     """
 
     def __init__(self, close: Callable[[], None]) -> None:
@@ -140,26 +144,25 @@ class Account:
         self._close = close
         self._thread: int | None = None
         self._open = True
-
-    @property
-    def balance_us(self) -> float:
-        return self._balance_us.value
-
-    @balance_us.setter
-    def balance_us(self, value: float) -> None:
-        self._balance_us.value = value
+        self._losses = 0
 
     @property
     def address(self) -> int:
         """Of the balance, for native code that adds to it."""
         return ctypes.addressof(self._balance_us)
 
-    def after_loss(self) -> None:
-        """A call that is slower than without us was added to the balance."""
+    def count(self, gain_us: float) -> None:
+        """Add a call; below 0 it was slower than without us."""
+        self._balance_us.value += gain_us
+        if gain_us < 0.0:
+            self._after_loss()
+
+    def _after_loss(self) -> None:
         if self._thread != get_ident():
             self._open = self._open and self._thread is None
             self._thread = get_ident()
-        if self.balance_us < -MOST_LOST_US and self._open:
+        self._losses += 1
+        if self._balance_us.value < -MOST_LOST_US and self._losses > LOSSES_SEEN and self._open:
             self._open = False
             self._close()
 
@@ -196,8 +199,12 @@ class Chosen:
 class Learned:
     """The calls of an overload that are known to native code, by the keys that it makes."""
 
-    def __init__(self, variant: Variant, operator: Operator, chosen: Chosen | None, vendor: Callable[..., Any]) -> None:
+    def __init__(
+        self, variant: Variant, operator: Operator, chosen: Chosen | None, vendor: Callable[..., Any],
+        account: Account | None,
+    ) -> None:  # fmt: skip
         self._variant, self._operator, self._chosen, self._vendor = variant, operator, chosen, vendor
+        self._account = account
         self.known: Known = {}
 
     def learn(self, spelled: bytes, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -207,17 +214,29 @@ class Learned:
             _, gain_us, reason = self._chosen.plans.get(key, (None, 0.0, ""))
         if not reason and self._operator.is_open(key):
             return
-        # Where a call gains nothing, Python code keeps the account.
-        counted = gain_us < 0.0 or bool(reason)
-        self._operator.keep(self.known, spelled, None if counted else self._entry(key, gain_us, args, kwargs))
+        if reason and self._account is not None:
+            entry: Any = _handed_on(served_by(self._vendor, args), self._account, gain_us)
+        else:
+            entry = self._entry(key, gain_us, args, kwargs)
+        self._operator.keep(self.known, spelled, entry)
 
     def _entry(self, key: Any, gain_us: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if key not in self._operator.steps:
             return None
         steps = self._operator.steps[key]
         if steps is None:
-            return self._vendor
+            return served_by(self._vendor, args)
         return make_entry(steps, _numbers_given(self._variant, args, kwargs), gain_us)
+
+
+def _handed_on(kernel: Callable[..., Any], account: Account, gain_us: float) -> Callable[..., Any]:
+    """The vendor's kernel for calls that a policy leaves to it, which cost the way through us."""
+
+    def call(keys: Any, *args: Any, **kwargs: Any) -> Any:
+        account.count(gain_us)
+        return kernel(keys, *args, **kwargs)
+
+    return call
 
 
 def _numbers_given(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float | None]:
@@ -292,7 +311,8 @@ def implementation(variant: Variant, vendor: Callable[..., Any], choice: Choice 
         "threads": torch.get_num_threads, "account": choice.account if choice else None,
         **{f"d{i}": a.default_value for i, a in enumerate(variant.arguments) if a.has_default_value()},
     }  # fmt: skip
-    learned = Learned(variant, operator, plans if isinstance(plans, Chosen) else None, vendor)
+    chosen = plans if isinstance(plans, Chosen) else None
+    learned = Learned(variant, operator, chosen, vendor, choice.account if choice else None)
     scope["learn"] = learned.learn
     exec(_code(_source(variant, choice is not None)), scope)
     slow: Callable[..., Any] = scope["call"]
@@ -347,9 +367,7 @@ def _source(variant: Variant, chosen: bool) -> str:
     if chosen:
         taken = (
             "    run, gain_us, reason = found\n"
-            "    account.balance_us += gain_us\n"
-            "    if gain_us < 0.0:\n"
-            "        account.after_loss()\n"
+            "    account.count(gain_us)\n"
         )
         hand_on = f"    if reason:\n        return vendor({again})\n"
     return (

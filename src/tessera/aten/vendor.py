@@ -35,10 +35,17 @@ def vendor_of(full_name: str) -> Callable[..., Any]:
         decomposed = torch._decomp.get_decompositions([overload])[overload]
         return lambda keys, *args, **kwargs: decomposed(*args, **kwargs)
     places = [i for i, a in enumerate(overload._schema.arguments) if str(a.type) == "Tensor"]
-    return _with_numbers(kernel, places) if places else kernel
+    return _WithNumbers(kernel, places) if places else kernel
 
 
-def _with_numbers(kernel: Callable[..., Any], places: list[int]) -> Callable[..., Any]:
+def served_by(vendor: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:
+    """What serves calls like this one as `vendor` does: the kernel itself where no number is to become a tensor."""
+    if isinstance(vendor, _WithNumbers) and not vendor.numbers(args):
+        return vendor.kernel
+    return vendor
+
+
+class _WithNumbers:
     """`kernel`, for which a number in the place of a tensor becomes one.
 
     PyTorch's own C++ passes numbers as tensors that are marked as numbers, and hands them to a Python kernel as numbers
@@ -46,8 +53,16 @@ def _with_numbers(kernel: Callable[..., Any], places: list[int]) -> Callable[...
     operators refuse it. Where there is no tensor at all, the number has the type that PyTorch's own would.
     """
 
-    def call(keys: Any, *args: Any, **kwargs: Any) -> Any:
-        numbers = [i for i in places if i < len(args) and not isinstance(args[i], torch.Tensor)]
+    def __init__(self, kernel: Callable[..., Any], places: list[int]) -> None:
+        self.kernel = kernel
+        self._places = places
+
+    def numbers(self, args: tuple[Any, ...]) -> list[int]:
+        """Which arguments are numbers that stand for tensors."""
+        return [i for i in self._places if i < len(args) and not isinstance(args[i], torch.Tensor)]
+
+    def __call__(self, keys: Any, *args: Any, **kwargs: Any) -> Any:
+        numbers = self.numbers(args)
         if numbers:
             tensors = [x for x in args if isinstance(x, torch.Tensor)]
             given = list(args)
@@ -56,6 +71,4 @@ def _with_numbers(kernel: Callable[..., Any], places: list[int]) -> Callable[...
                 dtype = torch.result_type(tensors[0], given[i]) if promoted else _WRAPPED[type(given[i])]
                 given[i] = torch.tensor(given[i], dtype=dtype)
             args = tuple(given)
-        return kernel(keys, *args, **kwargs)
-
-    return call
+        return self.kernel(keys, *args, **kwargs)

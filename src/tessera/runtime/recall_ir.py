@@ -26,6 +26,8 @@ bytes, whether it is written, a number that tensors of one layout share), the pl
 in this order."""
 
 EXPORTS = ("tessera_recall",)
+# What the calls of an overload may lose in all, in microseconds, before Python is asked what to do.
+MOST_LOST_US = 250.0
 
 
 def module_text(objects: Mapping[str, int], shims: Mapping[str, int]) -> str:
@@ -38,7 +40,8 @@ def module_text(objects: Mapping[str, int], shims: Mapping[str, int]) -> str:
     sizes = {
         "most_words": spelling.MOST_WORDS, "most_pointers": spelling.MOST_POINTERS,
         "most_numbers": spelling.MOST_NUMBERS, "header": HEADER, "spec": spelling.SPEC,
-        "text_bytes": spelling.TEXT_BYTES, "complex_first": spelling.COMPLEX[0], "complex_last": spelling.COMPLEX[1],
+        "least balance": -MOST_LOST_US, "text_bytes": spelling.TEXT_BYTES,
+        "complex_first": spelling.COMPLEX[0], "complex_last": spelling.COMPLEX[1],
         **spelling.SCRATCH,
     }  # fmt: skip
     words = {**places, **{name: str(value) for name, value in sizes.items()}}
@@ -278,6 +281,25 @@ end:
   ret void
 }
 
+; Whether a call may be counted here: one that loses is not, once its account has lost too much.
+define internal i1 @solvent(ptr %spec, ptr %record) {
+  %account.at = getelementptr i64, ptr %spec, i64 3
+  %account = load ptr, ptr %account.at
+  %absent = icmp eq ptr %account, null
+  br i1 %absent, label %yes, label %look
+look:
+  %gain.at = getelementptr i64, ptr %record, i64 6
+  %gain = load double, ptr %gain.at
+  %loses = fcmp olt double %gain, 0.0
+  %balance = load double, ptr %account
+  %spent = fcmp olt double %balance, <least balance>
+  %broke = and i1 %loses, %spent
+  %may = xor i1 %broke, true
+  ret i1 %may
+yes:
+  ret i1 true
+}
+
 ; Call the checks of which a launch raised the flag; 0 where one of them raised an exception.
 define internal i1 @pass(ptr %entry.tuple) {
 entry:
@@ -377,6 +399,9 @@ entry:
   %right = and i1 %tensors.right, %numbers.right
   br i1 %right, label %effect, label %other
 effect:
+  %solvent = call i1 @solvent(ptr %spec, ptr %record)
+  br i1 %solvent, label %alias, label %other
+alias:
   %some = icmp ne i64 %written, 0
   br i1 %some, label %apart, label %allocate
 apart:

@@ -101,7 +101,7 @@ def entry(name: str) -> Callable[..., Any]:
     from tessera.ops.table import VARIANTS
 
     full_name = f"aten::{name}"
-    return implementation(VARIANTS[full_name], vendor_of(full_name))
+    return implementation(VARIANTS[full_name], vendor_of(full_name)).function
 
 
 def num_bytes(*tensors: torch.Tensor) -> float:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tessera.runtime.pool import listen
-from tessera.runtime.recall import Known, Spelling, make_recall
+from tessera.runtime.recall import Known, Spelling, handed_on, make_recall
 from tessera.runtime.spelling_ir import MOST_WORDS
 
 FIRST = object()
@@ -124,7 +124,7 @@ def test_what_is_known_for_a_key_is_done() -> None:
     known: Known = {}
     recall = make_recall(known, lambda *given, **named: ("slow", *given, named), [], Spelling(), FIRST)
     _, spelled, *_ = recall(X, dim=1)
-    known[spelled] = lambda *given, **named: ("known", *given, named)
+    known[spelled] = handed_on(lambda *given, **named: ("known", *given, named), 0.0)
     kind, *given = recall(X, dim=1)
     assert kind == "known" and given[0] is FIRST and given[1] is X and given[2] == {"dim": 1}
     assert recall(X, dim=2)[0] == "slow"
@@ -137,6 +137,6 @@ def test_an_error_of_what_is_known_is_raised() -> None:
         raise ValueError("no")
 
     known: Known = {}
-    known[make_recall(known, lambda spelled, *_: spelled, [], Spelling(), FIRST)(X)] = fail
+    known[make_recall(known, lambda spelled, *_: spelled, [], Spelling(), FIRST)(X)] = handed_on(fail, 0.0)
     with pytest.raises(ValueError, match="no"):
         make_recall(known, fail, [], Spelling(), FIRST)(X)

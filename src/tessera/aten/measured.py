@@ -4,7 +4,7 @@ In:  measurements, from the table shipped for a chip, a user's file, or the stor
 Out: which measurement decides a call, and which operators are worth being registered at all.
 
 Both sides are measured as a program calls them: ours through our registration, the vendor's with nothing registered.
-A call that an operator of ours hands on to the vendor passes through Python, and pays for it.
+A call that an operator of ours hands on to the vendor passes through what is registered, and pays for it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tessera.aten.classify import Place
+from tessera.runtime import front
 
-# What a call costs that passes through Python on its way to the vendor's kernel (see the benchmark `overhead`).
-THROUGH_US = 2.0
+# What it costs: through a front, and through Python where there are none.
+_FRONT_US, _PYTHON_US = 0.2, 3.0
 # An operator is registered where ours gains this much somewhere.
 WORTH = 1.05
+
+
+def through_us() -> float:
+    """What a call costs that passes us on its way to the vendor's kernel, in microseconds."""
+    return _FRONT_US if front.available() else _PYTHON_US
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +46,7 @@ class Measurement:
     @property
     def speed_through(self) -> float:
         """How fast the vendor's kernel is behind our registration."""
-        return self.vendor_us / (self.vendor_us + THROUGH_US)
+        return self.vendor_us / (self.vendor_us + through_us())
 
     @property
     def ours(self) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from tessera.aten.classify import Place, place_of
-from tessera.aten.measured import THROUGH_US, Measurement, Table
+from tessera.aten.measured import Measurement, Table, through_us
 from tessera.aten.store import Store, here, read_table, shipped, store_path
 from tessera.aten.vendor import WITHOUT_KERNEL
 from tessera.core.chips import detect_cpu
@@ -107,7 +107,7 @@ class Policy:
         verdict = self.choice(variant, args, kwargs)
         if verdict.measurement is not None:
             return verdict.reason, verdict.measurement.gain_us
-        return verdict.reason, -THROUGH_US if verdict.reason else 0.0
+        return verdict.reason, -through_us() if verdict.reason else 0.0
 
     def registered(self, threads: int) -> frozenset[str]:
         """Full names of the overloads that are worth being registered."""

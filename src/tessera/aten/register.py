@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from tessera.aten.policy import Policy
-from tessera.aten.serve import Account, Choice, implementation
+from tessera.aten.serve import Account, Choice, Implementation, implementation
 from tessera.aten.vendor import KEY, vendor_of
 from tessera.ops.table import VARIANTS
 
@@ -30,31 +30,42 @@ class Registration:
             # PyTorch warns once that kernels are overridden: that is what was asked for here.
             warnings.filterwarnings("ignore", message="Warning only once for all operators", category=UserWarning)
             # In the table's order, so that every process does the same.
-            self._libraries = {name: self._register(name) for name in VARIANTS if name in names}
+            self._entries = {name: _Entry(name, policy) for name in VARIANTS if name in names}
         _registered.append(self)
-
-    def _register(self, full_name: str) -> torch.library.Library:
-        library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
-        served = _implementation(full_name, self.policy)
-        library.impl(full_name.removeprefix("aten::"), served, KEY)  # type: ignore[no-untyped-call]
-        return library
 
     def serves(self, full_name: str) -> bool:
         """Whether an overload is registered now."""
-        return full_name in self._libraries
+        return full_name in self._entries
 
     def take_off(self, full_name: str) -> None:
         """PyTorch's own kernel serves this overload again, from the next call on."""
         # The call that asks for it still runs in what is taken off: it must stay in memory.
         _kept.append(torch.library.get_kernel(full_name, KEY))
-        self._libraries.pop(full_name)._destroy()  # type: ignore[no-untyped-call]
+        self._entries.pop(full_name).end()
 
     def end(self) -> None:
         """PyTorch's own kernels serve again."""
         _registered.remove(self)
-        for library in self._libraries.values():
-            library._destroy()  # type: ignore[no-untyped-call]
-        self._libraries.clear()
+        for entry in self._entries.values():
+            entry.end()
+        self._entries.clear()
+
+
+class _Entry:
+    """One overload as it is registered: a kernel of Python and, where there can be one, a front before it."""
+
+    def __init__(self, full_name: str, policy: Policy) -> None:
+        self._library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+        served = _implementation(full_name, policy)
+        self._library.impl(full_name.removeprefix("aten::"), served.function, KEY)  # type: ignore[no-untyped-call]
+        self._front = served.front
+        if self._front is not None:
+            self._front.attach()
+
+    def end(self) -> None:
+        if self._front is not None:
+            self._front.detach()
+        self._library._destroy()  # type: ignore[no-untyped-call]
 
 
 _registered: list[Registration] = []
@@ -62,7 +73,7 @@ _kept: list[Any] = []
 
 
 @functools.lru_cache(maxsize=4 * len(VARIANTS))
-def _implementation(full_name: str, policy: Policy) -> Any:
+def _implementation(full_name: str, policy: Policy) -> Implementation:
     """Kept, so that what a policy has chosen outlives a `disable`."""
     variant = VARIANTS[full_name]
     if not policy.chooses:
@@ -72,7 +83,7 @@ def _implementation(full_name: str, policy: Policy) -> Any:
 
 
 @functools.cache
-def _ours(full_name: str) -> Any:
+def _ours(full_name: str) -> Implementation:
     return implementation(VARIANTS[full_name], vendor_of(full_name))
 
 

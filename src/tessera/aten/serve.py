@@ -26,11 +26,12 @@ import torch
 from tessera.aten import plan as planning
 from tessera.aten import record
 from tessera.aten.plan import OVERLAP, Run, Unplanned, declined, extent_bytes, overlaps
-from tessera.aten.vendor import served_by
+from tessera.aten.vendor import kernel_of, served_by
 from tessera.ops.declined import Declined
 from tessera.ops.launch import ValueNeeded
 from tessera.ops.table import Variant
-from tessera.runtime.recall import Known, Spelling, Steps, make_entry, make_recall
+from tessera.runtime.front import Front, make_front
+from tessera.runtime.recall import Known, Spelling, Steps, handed_on, make_entry, make_recall
 from tessera.runtime.recall_ir import MOST_LOST_US
 
 # What the vendor's kernels are handed: they are called past everything that other keys stand for.
@@ -200,11 +201,9 @@ class Learned:
     """The calls of an overload that are known to native code, by the keys that it makes."""
 
     def __init__(
-        self, variant: Variant, operator: Operator, chosen: Chosen | None, vendor: Callable[..., Any],
-        account: Account | None,
+        self, variant: Variant, operator: Operator, chosen: Chosen | None, vendor: Callable[..., Any]
     ) -> None:  # fmt: skip
         self._variant, self._operator, self._chosen, self._vendor = variant, operator, chosen, vendor
-        self._account = account
         self.known: Known = {}
 
     def learn(self, spelled: bytes, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -214,29 +213,15 @@ class Learned:
             _, gain_us, reason = self._chosen.plans.get(key, (None, 0.0, ""))
         if not reason and self._operator.is_open(key):
             return
-        if reason and self._account is not None:
-            entry: Any = _handed_on(served_by(self._vendor, args), self._account, gain_us)
-        else:
-            entry = self._entry(key, gain_us, args, kwargs)
-        self._operator.keep(self.known, spelled, entry)
+        self._operator.keep(self.known, spelled, self._entry(key, reason, gain_us, args, kwargs))
 
-    def _entry(self, key: Any, gain_us: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if key not in self._operator.steps:
+    def _entry(self, key: Any, reason: str, gain_us: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not reason and key not in self._operator.steps:
             return None
-        steps = self._operator.steps[key]
+        steps = None if reason else self._operator.steps[key]
         if steps is None:
-            return served_by(self._vendor, args)
+            return handed_on(served_by(self._vendor, args), gain_us)
         return make_entry(steps, _numbers_given(self._variant, args, kwargs), gain_us)
-
-
-def _handed_on(kernel: Callable[..., Any], account: Account, gain_us: float) -> Callable[..., Any]:
-    """The vendor's kernel for calls that a policy leaves to it, which cost the way through us."""
-
-    def call(keys: Any, *args: Any, **kwargs: Any) -> Any:
-        account.count(gain_us)
-        return kernel(keys, *args, **kwargs)
-
-    return call
 
 
 def _numbers_given(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float | None]:
@@ -262,12 +247,13 @@ def _is_default(argument: Any, value: Any) -> bool:
     return bool(argument.has_default_value() and type(value) is type(default) and value == default)
 
 
-def _spelling(variant: Variant, account: int | None) -> Spelling:
+def _spelling(variant: Variant, account: int | None, front: Front | None) -> Spelling:
     """What belongs to the key that native code makes. account: the address of a policy's, None where all is ours."""
     handed = [(i, a) for i, a in enumerate(variant.arguments) if a.name in variant.numbers]
     return Spelling(
         places=[i for i, a in handed if not a.kwarg_only], names=[a.name for _, a in handed if a.kwarg_only],
         threads=account is not None, views=any(_sees(variant, view) for view in _VIEWS), account=account or 0,
+        front=front.address if front else 0,
     )  # fmt: skip
 
 
@@ -282,11 +268,17 @@ def operator_of(variant: Variant) -> Operator:
     return Operator(variant)
 
 
-def implementation(variant: Variant, vendor: Callable[..., Any], choice: Choice | None = None) -> Callable[..., Any]:
-    """What is registered for `variant`; it takes the dispatch keys, then the overload's arguments.
+@dataclass(frozen=True)
+class Implementation:
+    """What is registered for an overload: a function that takes the dispatch keys, then the overload's arguments; and
+    what stands before it, where something can."""
 
-    choice: a policy's; what it says may depend on the number of threads. None: all calls are ours.
-    """
+    function: Callable[..., Any]
+    front: Front | None
+
+
+def implementation(variant: Variant, vendor: Callable[..., Any], choice: Choice | None = None) -> Implementation:
+    """choice: a policy's; what it says may depend on the number of threads. None: all calls are ours."""
     operator, name, active, depth = operator_of(variant), variant.name, record.ACTIVE, record.DEPTH
     plans = operator if choice is None else Chosen(operator, choice)
 
@@ -312,14 +304,20 @@ def implementation(variant: Variant, vendor: Callable[..., Any], choice: Choice 
         **{f"d{i}": a.default_value for i, a in enumerate(variant.arguments) if a.has_default_value()},
     }  # fmt: skip
     chosen = plans if isinstance(plans, Chosen) else None
-    learned = Learned(variant, operator, chosen, vendor, choice.account if choice else None)
+    learned = Learned(variant, operator, chosen, vendor)
     scope["learn"] = learned.learn
     exec(_code(_source(variant, choice is not None)), scope)
     slow: Callable[..., Any] = scope["call"]
     slow.__name__ = name
-    spelling = _spelling(variant, choice.account.address if choice else None)
-    recall = make_recall(learned.known, slow, active, spelling, KEYS)
-    return _valued(recall) if gives_value(variant) else recall
+    account, kernel = choice.account.address if choice else None, kernel_of(vendor)
+    front = make_front(variant.overload._name, kernel, active, _handed(variant), account) if kernel else None
+    recall = make_recall(learned.known, slow, active, _spelling(variant, account, front), KEYS)
+    return Implementation(_valued(recall) if gives_value(variant) else recall, front)
+
+
+def _handed(variant: Variant) -> int:
+    """A bit for each argument that is only handed on."""
+    return sum(1 << i for i, a in enumerate(variant.arguments) if a.name in variant.numbers)
 
 
 def gives_value(variant: Variant) -> bool:

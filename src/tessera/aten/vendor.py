@@ -38,6 +38,12 @@ def vendor_of(full_name: str) -> Callable[..., Any]:
     return _WithNumbers(kernel, places) if places else kernel
 
 
+def kernel_of(vendor: Callable[..., Any]) -> Any:
+    """PyTorch's own kernel beneath what `vendor_of` gave; None where there is none."""
+    called = vendor.kernel if isinstance(vendor, _WithNumbers) else vendor
+    return getattr(called, "__self__", None)
+
+
 def served_by(vendor: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:
     """What serves calls like this one as `vendor` does: the kernel itself where no number is to become a tensor."""
     if isinstance(vendor, _WithNumbers) and not vendor.numbers(args):

@@ -1,6 +1,6 @@
 """The native halves of the runtime, compiled once a process and made callable.
 
-In:  the LLVM IR of `pool_ir`, `calls_ir`, `caller_ir`, `guard_ir`, `spelling_ir` and `recall_ir`.
+In:  the LLVM IR of `pool_ir`, `calls_ir`, `caller_ir`, `guard_ir`, `spelling_ir`, `recall_ir` and `front_ir`.
 Out: `native()`, and `bind`, which makes a function of Python out of one of the native ones.
 
 A function that `ctypes` calls costs 0.6 µs for seven arguments, one with the interpreter's own calling convention
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tessera.runtime import caller_ir, calls_ir, guard_ir, pool_ir, recall_ir, spelling_ir
+from tessera.runtime import caller_ir, calls_ir, front_ir, guard_ir, pool_ir, recall_ir, spelling_ir
 from tessera.runtime.loader import LoadedKernel, load_all
 
 _METH_FASTCALL, _METH_KEYWORDS = 0x80, 0x02
@@ -45,6 +45,8 @@ class Native:
     call: _MethodDef
     guarded: _MethodDef
     recall: _MethodDef
+    front: int
+    probe: int
     loaded: list[LoadedKernel]
 
 
@@ -57,14 +59,16 @@ def native() -> Native:
     binding.initialize_native_asmprinter()
     target = binding.Target.from_default_triple()
     none, true, false = id(None), id(True), id(False)
+    shims = _shims()
     parts = (
         pool_ir.module_text(target.triple), calls_ir.module_text(none), caller_ir.module_text(none, true),
-        guard_ir.module_text(true, false), recall_ir.module_text(_objects(), _shims()),
+        guard_ir.module_text(true, false), recall_ir.module_text(_objects(), shims),
+        front_ir.module_text(shims),
     )  # fmt: skip
     module = binding.parse_assembly("".join(parts))
     module.verify()
     obj = target.create_target_machine(opt=2, reloc="pic").emit_object(module)
-    halves = (pool_ir, calls_ir, caller_ir, guard_ir, recall_ir)
+    halves = (pool_ir, calls_ir, caller_ir, guard_ir, recall_ir, front_ir)
     names = tuple(name for half in halves for name in half.EXPORTS)
     loaded = load_all(obj, names)
     at = {name.removeprefix("tessera_"): kernel.address for name, kernel in zip(names, loaded, strict=True)}
@@ -80,6 +84,8 @@ def native() -> Native:
         call=_MethodDef(b"call", at["call"], _METH_FASTCALL, None),
         guarded=_MethodDef(b"guarded", at["guarded"], _METH_FASTCALL, None),
         recall=_MethodDef(b"recall", at["recall"], _METH_FASTCALL | _METH_KEYWORDS, None),
+        front=at["front"],
+        probe=at["probe"],
         loaded=loaded,
     )
 
@@ -106,7 +112,8 @@ def _shims() -> dict[str, int]:
     import torch
 
     library = ctypes.CDLL(torch._C.__file__)
-    found = {name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in spelling_ir.SHIMS}
+    names = (*spelling_ir.SHIMS, *front_ir.SHIMS)
+    found = {name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in names}
     return {name: address for name, address in found.items() if address}
 
 

@@ -17,7 +17,7 @@ from tessera.runtime.pool import entries
 from tessera.runtime.spelling_ir import MOST_POINTERS
 
 Known = dict[bytes, Any]
-"""By key: an entry of `make_entry`, a function that is called with `first` and the arguments, or None: call `slow`."""
+"""By key: an entry of `make_entry` or of `handed_on`, or None: call `slow`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +79,11 @@ def make_entry(steps: Steps, numbers: Sequence[float | None], gain: float = 0.0)
     return record, steps.layouts, bytearray(8 * len(steps.tensors)), checks, flags, fills, filled, steps.kept
 
 
+def handed_on(kernel: Callable[..., Any], gain: float) -> Any:
+    """What a `Known` holds for calls that `kernel` serves, which is given `first`, then the arguments."""
+    return kernel, struct.pack("<6qd", *[0] * 6, gain)
+
+
 def _places(numbers: Sequence[float | None], first: int, given: int) -> list[int]:
     """Among the pointers: those that a call gives come first."""
     places, anew, constant = [], first, first + given
@@ -106,6 +111,7 @@ class Spelling:
     places, names: of the arguments that are only handed on, by which one plan serves all numbers but 0 and 1; those
     that are given by their place, and those by name. threads: the number of threads. views: whether tensors are to
     be read negated or conjugated. account: the address of a float64 to which the gain of each call is added, or 0.
+    front: the address of the operator's front, or 0.
     """
 
     places: Collection[int] = ()
@@ -113,10 +119,11 @@ class Spelling:
     threads: bool = False
     views: bool = False
     account: int = 0
+    front: int = 0
 
     def record(self) -> bytes:
         mask = sum(1 << place for place in self.places)
-        words = [int(self.threads), int(self.views), self.account, len(self.names), *map(hash, self.names)]
+        words = [int(self.threads), int(self.views), self.account, len(self.names), self.front, *map(hash, self.names)]
         return struct.pack(f"<Q{len(words)}q", mask, *words)
 
 
@@ -126,6 +133,7 @@ def make_recall(
     """The function of an operator.
 
     known: which calls it knows; it may be changed. slow: serves all others; it takes the call's key, or None where the
-    call is not to be learned, then the arguments. watching: while it is not empty, all calls are `slow`'s.
+    call is not to be learned, then the arguments. watching: while it is not empty, all calls are `slow`'s. first: what
+    the vendor's kernels are given before the arguments.
     """
     return bind(entries().recall, (known, slow, watching, spelling.record(), first))

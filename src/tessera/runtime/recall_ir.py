@@ -6,9 +6,9 @@ Out: a function of Python, which PyTorch calls for an operator:
 
     tessera_recall(*arguments, **named arguments)
 
-The words of a call are the key of a dict. What stands there is a record of `recall.py` that runs at once, a function to
-call, or None; calls that are not found go to a function of Python with their key, those that cannot be spelled or must
-be seen by others without one.
+The words of a call are the key of a dict. What stands there is a record of `recall.py` that runs at once, a kernel of
+the vendor's to call with what that gains, or None; calls that are not found go to a function of Python with their key,
+those that cannot be spelled or must be seen by others without one.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ in this order."""
 EXPORTS = ("tessera_recall",)
 # What the calls of an overload may lose in all, in microseconds, before Python is asked what to do.
 MOST_LOST_US = 250.0
+# Where in an operator's record its front is.
+FRONT_AT = 5
 
 
 def module_text(objects: Mapping[str, int], shims: Mapping[str, int]) -> str:
@@ -453,8 +455,8 @@ define internal i1 @alone(ptr %watching) {
   ret i1 %none
 }
 
-; Its state: what is known by key, the function for other calls, who watches, the operator's record, and what a function
-; that is known is given first.
+; Its state: what is known by key, the function for other calls, who watches, the operator's record, and what a kernel
+; of the vendor's is given first.
 define ptr @tessera_recall(ptr %self, ptr %given, i64 %count, ptr %names) {
 entry:
   %known = call ptr @PyTuple_GetItem(ptr %self, i64 0)
@@ -504,7 +506,11 @@ type:
   %kind = call ptr @PyObject_Type(ptr %found)
   call void @Py_DecRef(ptr %kind)
   %tuple = icmp eq ptr %kind, <type_tuple>
-  br i1 %tuple, label %run, label %not.tuple
+  br i1 %tuple, label %served, label %forget
+served:
+  %parts = call i64 @PyTuple_Size(ptr %found)
+  %handed.on = icmp eq i64 %parts, 2
+  br i1 %handed.on, label %vendor, label %run
 run:
   %value = call ptr @rerun(ptr %found, ptr %s, ptr %spec, ptr %ran)
   call void @Py_DecRef(ptr %found)
@@ -513,17 +519,22 @@ run:
   br i1 %done, label %end, label %unspelled
 end:
   ret ptr %value
-not.tuple:
-  %nothing = icmp eq ptr %found, <none>
-  br i1 %nothing, label %forget, label %function
+vendor:
+  %gain.bytes = call ptr @PyTuple_GetItem(ptr %found, i64 1)
+  %gain.record = call ptr @PyBytes_AsString(ptr %gain.bytes)
+  %solvent = call i1 @solvent(ptr %spec, ptr %gain.record)
+  br i1 %solvent, label %hand.on, label %forget
+hand.on:
+  call void @gain(ptr %spec, ptr %gain.record)
+  call void @front_learn(ptr %spec, ptr %gain.record)
+  %kernel = call ptr @PyTuple_GetItem(ptr %found, i64 0)
+  %first = call ptr @PyTuple_GetItem(ptr %self, i64 4)
+  %answer = call ptr @hand(ptr %kernel, ptr %first, ptr %given, i64 %count, ptr %names, i64 %named)
+  call void @Py_DecRef(ptr %found)
+  ret ptr %answer
 forget:
   call void @Py_DecRef(ptr %found)
   br label %unspelled
-function:
-  %first = call ptr @PyTuple_GetItem(ptr %self, i64 4)
-  %answer = call ptr @hand(ptr %found, ptr %first, ptr %given, i64 %count, ptr %names, i64 %named)
-  call void @Py_DecRef(ptr %found)
-  ret ptr %answer
 unspelled:
   %slowly = call ptr @hand(ptr %slow, ptr <none>, ptr %given, i64 %count, ptr %names, i64 %named)
   ret ptr %slowly

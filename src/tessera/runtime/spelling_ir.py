@@ -22,11 +22,11 @@ SCRATCH = {
 }
 """Where the parts of a call's scratch begin, in words; before them the numbers of words, tensors and handed numbers."""
 
-SPEC = 5
+SPEC = 6
 """Words of an operator's record: a bit for each argument in order that is only handed on; whether the number of threads
 belongs to the key, and whether it matters that a tensor is to be read negated or conjugated; the address of a float64
-to which the gain of a call is added, or 0; how many named arguments are only handed on. Then the hashes of their
-names."""
+to which the gain of a call is added, or 0; how many named arguments are only handed on; the address of the operator's
+front, or 0. Then the hashes of their names."""
 
 TEXT_BYTES = 32
 """Longer strings are not spelled."""
@@ -219,14 +219,8 @@ no:
   ret i1 0
 }
 
-define internal i1 @spell_text(ptr %s, ptr %text, i64 %type) {
+define internal i1 @spell_bytes(ptr %s, ptr %bytes, i64 %size, i64 %type) {
   %words = alloca [<text_bytes> x i8], align 8
-  %size.to = alloca i64
-  %bytes = call ptr @PyUnicode_AsUTF8AndSize(ptr %text, ptr %size.to)
-  %failed = icmp eq ptr %bytes, null
-  br i1 %failed, label %error, label %look
-look:
-  %size = load i64, ptr %size.to
   %fits = icmp ule i64 %size, <text_bytes>
   br i1 %fits, label %write, label %no
 write:
@@ -239,10 +233,21 @@ write:
   %both = and i1 %type.ok, %size.ok
   %ok = and i1 %both, %words.ok
   ret i1 %ok
+no:
+  ret i1 0
+}
+
+define internal i1 @spell_text(ptr %s, ptr %text, i64 %type) {
+  %size.to = alloca i64
+  %bytes = call ptr @PyUnicode_AsUTF8AndSize(ptr %text, ptr %size.to)
+  %failed = icmp eq ptr %bytes, null
+  br i1 %failed, label %error, label %write
+write:
+  %size = load i64, ptr %size.to
+  %ok = call i1 @spell_bytes(ptr %s, ptr %bytes, i64 %size, i64 %type)
+  ret i1 %ok
 error:
   call void @PyErr_Clear()
-  ret i1 0
-no:
   ret i1 0
 }
 

@@ -112,8 +112,8 @@ def _register(namespace: bytes, name: bytes, function: int, state: int) -> int:
         namespace, _KEY, b"tessera", ctypes.c_uint32(0), ctypes.byref(library)
     )
     assert not failed and library.value, f"PyTorch has no namespace {namespace.decode()!r}"
-    # No key but the library's; the kernel, which can be called boxed only; no signature, no schema; an empty text, which
-    # lies in the words behind its address and length.
+    # No key but the library's; the kernel, which can be called boxed only; no signature, no schema; an empty text: it
+    # lies behind its address and length.
     made = (ctypes.c_uint64 * _FUNCTION_WORDS)(0, state, function)
     made[_TEXT] = ctypes.addressof(made) + 8 * (_TEXT + 2)
     implement = _torch()[_IMPL]

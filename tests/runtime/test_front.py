@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -207,3 +209,9 @@ def test_what_is_detached_is_gone(fronted: Callable[..., Fronted]) -> None:
 def test_an_unknown_release_has_no_fronts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "__version__", "99.0.0")
     assert not front.available.__wrapped__()
+
+
+def test_switching_on_prints_nothing() -> None:
+    code = "import torch, tessera; tessera.enable('always'); torch.relu(torch.ones(3))"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == done.stderr == ""

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from tessera.core.errors import UsageError
 from tessera.runtime import pool_ir
 from tessera.runtime.arguments import make_packer
 from tessera.runtime.loader import LoadedKernel, load
-from tessera.runtime.pool import launch
+from tessera.runtime.pool import borrow, launch
 
 Script = Callable[..., "subprocess.CompletedProcess[str]"]
 SetThreads = Callable[[int], None]
@@ -29,6 +29,13 @@ def run(kernel: LoadedKernel, out: torch.Tensor, *grid: int) -> None:
     launch(kernel.address, pack((out, None, None)), *grid)
 
 
+@pytest.fixture(params=["own threads", "PyTorch's threads"])
+def either(request: pytest.FixtureRequest) -> Iterator[None]:
+    borrow(request.param == "PyTorch's threads")
+    yield
+    borrow(False)
+
+
 def threads_of(who: LoadedKernel, programs: int = 24) -> int:
     out = torch.zeros(programs, dtype=torch.int64)
     run(who, out, programs, 1, 1)
@@ -36,6 +43,7 @@ def threads_of(who: LoadedKernel, programs: int = 24) -> int:
     return len(set(out.tolist()))
 
 
+@pytest.mark.usefixtures("either")
 @pytest.mark.parametrize("num_threads", [1, 2, 3, 4])
 @pytest.mark.parametrize(
     "grid", [(1, 1, 1), (2, 1, 1), (1, 3, 1), (1, 1, 5), (7, 1, 1), (3, 5, 7), (64, 1, 2), (1000, 1, 1), (17, 31, 13)]
@@ -51,6 +59,7 @@ def test_every_program_runs_exactly_once(
     assert counts[programs:].tolist() == [0] * 8
 
 
+@pytest.mark.usefixtures("either")
 @pytest.mark.parametrize("num_threads", [1, 2])
 def test_big_grid(num_threads: int, visit: LoadedKernel, threads: SetThreads) -> None:
     threads(num_threads)
@@ -99,6 +108,7 @@ def test_grid_of_floats_names_the_remedy(visit: LoadedKernel) -> None:
         run(visit, torch.zeros(4, dtype=torch.int64), 4.0, 1, 1)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("either")
 def test_number_of_threads_follows_torch(who: LoadedKernel, threads: SetThreads) -> None:
     threads_of(who)  # a brief kernel of another test may have lain at this address
     for wanted in (1, 3, 2, 4, 1):
@@ -122,6 +132,7 @@ assert len(starts) == 1 and len(set(*starts)) == 2, starts
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.usefixtures("either")
 def test_brief_launches_stay_on_their_thread_until_they_take_long(threads: SetThreads) -> None:
     # Argument 1 says how many microseconds a program sleeps, if any.
     body = """
@@ -152,6 +163,7 @@ awake:
     assert [threads_at(3000) for _ in range(3)] == [1, 2, 2]  # the first one is found out by being late
 
 
+@pytest.mark.usefixtures("either")
 def test_workers_take_over_flush_to_zero(threads: SetThreads) -> None:
     kernel = make_kernel("""
   %slept = call i32 @usleep(i32 3000)
@@ -174,6 +186,7 @@ def test_workers_take_over_flush_to_zero(threads: SetThreads) -> None:
     assert set(out.view(torch.int32).tolist()) == {2**22}
 
 
+@pytest.mark.usefixtures("either")
 def test_launches_from_several_threads_at_once(visit: LoadedKernel, threads: SetThreads) -> None:
     threads(2)
     counts = [torch.zeros(40 + index, dtype=torch.int64) for index in range(4)]
@@ -236,8 +249,11 @@ print("done")
     assert (result.stdout, result.returncode) == ("done\n", 0), result.stderr
 
 
-def test_child_of_a_fork_has_a_pool_of_its_own(script: Script) -> None:
-    result = script("""
+@pytest.mark.parametrize("lent", [False, True])
+def test_child_of_a_fork_has_a_pool_of_its_own(script: Script, lent: bool) -> None:
+    result = script(f"""
+from tessera.runtime.pool import borrow
+borrow({lent})
 torch.set_num_threads(2)
 assert distinct() == 2
 child = os.fork()

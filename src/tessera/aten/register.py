@@ -17,6 +17,7 @@ from tessera.aten.policy import Policy
 from tessera.aten.serve import Account, Choice, Implementation, implementation
 from tessera.aten.vendor import KEY, vendor_of
 from tessera.ops.table import VARIANTS
+from tessera.runtime import pool
 
 
 class Registration:
@@ -32,6 +33,7 @@ class Registration:
             # In the table's order, so that every process does the same.
             self._entries = {name: _Entry(name, policy) for name in VARIANTS if name in names}
         _registered.append(self)
+        pool.borrow(True)
 
     def serves(self, full_name: str) -> bool:
         """Whether an overload is registered now."""
@@ -46,6 +48,7 @@ class Registration:
     def end(self) -> None:
         """PyTorch's own kernels serve again."""
         _registered.remove(self)
+        pool.borrow(bool(_registered))
         for entry in self._entries.values():
             entry.end()
         self._entries.clear()

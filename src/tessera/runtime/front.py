@@ -17,6 +17,7 @@ import ctypes
 import functools
 import struct
 import sys
+import warnings
 from typing import Any
 
 from tessera.runtime.front_ir import STATE, TAGS
@@ -135,6 +136,18 @@ def available() -> bool:
     return known and sys.platform == "linux" and sys.byteorder == "little" and hasattr(_torch(), _IMPL) and _tried()
 
 
+def _override_once(operators: Any) -> None:
+    """PyTorch warns once in a process that a kernel is overridden: here, where Python can leave it out."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Warning only once for all operators", category=UserWarning)
+        other = torch.library.Library("tessera_probe", "IMPL")  # type: ignore[no-untyped-call]
+        for library in (operators, other):
+            library.impl("values", lambda *_: None, _KEY.decode())
+        other._destroy()  # type: ignore[no-untyped-call]
+
+
 def _tried() -> bool:
     """Call an operator of our own with values of every kind, and compare what native code read."""
     import torch
@@ -145,6 +158,7 @@ def _tried() -> bool:
     with _disable_current_modes(), torch._C.DisableTorchFunctionSubclass():
         operators = torch.library.Library("tessera_probe", "DEF")  # type: ignore[no-untyped-call]
         operators.define(f"values({kinds}) -> ()")  # type: ignore[no-untyped-call]
+        _override_once(operators)
         library = _register(b"tessera_probe", b"values", native().probe, ctypes.addressof(state))
         try:
             tensors = torch.zeros(2, 3, device="cpu"), torch.zeros((), dtype=torch.int64, device="cpu")

@@ -39,6 +39,7 @@ class Native:
     relax: Callable[[int], int]
     work: Callable[[int, int], None]
     use: Callable[[int | None, Any, str, str, str, str], None]
+    borrow: Callable[[int | None], None]
     divert: Callable[[int], None]
     one: _MethodDef
     chain: _MethodDef
@@ -78,6 +79,7 @@ def native() -> Native:
         relax=ctypes.CFUNCTYPE(i64, i64)(at["relax"]),
         work=ctypes.CFUNCTYPE(None, pointer, i64)(at["work"]),
         use=ctypes.PYFUNCTYPE(None, pointer, *[any_object] * 5)(at["use"]),
+        borrow=ctypes.CFUNCTYPE(None, pointer)(at["borrow"]),
         divert=ctypes.CFUNCTYPE(None, i64)(at["divert"]),
         one=_MethodDef(b"launch", at["one"], _METH_FASTCALL, None),
         chain=_MethodDef(b"chain", at["chain"], _METH_FASTCALL, None),
@@ -109,12 +111,16 @@ def _objects() -> dict[str, int]:
 
 def _shims() -> dict[str, int]:
     """Addresses of functions of PyTorch's C interface."""
+    found = {name: torch_function(name) for name in (*spelling_ir.SHIMS, *front_ir.SHIMS)}
+    return {name: address for name, address in found.items() if address}
+
+
+def torch_function(name: str) -> int | None:
+    """The address of a function that PyTorch exports; None where it has none of this name."""
     import torch
 
-    library = ctypes.CDLL(torch._C.__file__)
-    names = (*spelling_ir.SHIMS, *front_ir.SHIMS)
-    found = {name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in names}
-    return {name: address for name, address in found.items() if address}
+    found = getattr(ctypes.CDLL(torch._C.__file__), name, None)
+    return ctypes.cast(found, ctypes.c_void_p).value if found else None
 
 
 def bind(method: _MethodDef, state: Any) -> Callable[..., Any]:

@@ -8,6 +8,9 @@ Errors: `UsageError` for a grid that no launch can have, or too many threads.
 There is one pool a process, made at the first launch; a child of a fork makes its own. Workers are daemon threads of
 Python that stay in one native call for ever. A launch is one native call as well; the protocol is told in `pool_ir.py`.
 A launch cannot be interrupted: Ctrl-C arrives when the grid is done.
+
+Between operators of PyTorch's, launches run on PyTorch's threads (`borrow`): these look for work for milliseconds after
+each operator, and two pools that do so on the same processors keep each other from working.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from tessera.core import env
 from tessera.core.errors import UsageError
 from tessera.runtime import pool_ir
 from tessera.runtime.arguments import PackedArgs
-from tessera.runtime.native import Native, bind, native
+from tessera.runtime.native import Native, bind, native, torch_function
 from tessera.runtime.shares_ir import MAX_THREADS
 
 # After a launch a worker looks this long for the next one before it sleeps, and a launch this long for its last worker:
@@ -127,9 +130,17 @@ def _at_fork() -> None:
 
 def _forget() -> None:
     global _pool, _starting
+    borrow(False)  # a child of a fork has none of PyTorch's threads either
     _pool = None
     _starting = threading.Lock()
     listeners.clear()
+
+
+def borrow(on: bool) -> None:
+    """Whether launches run on PyTorch's threads from now on, or on the pool's own."""
+    if on:
+        _at_fork()
+    native().borrow(torch_function("torch_parallel_for") if on else None)
 
 
 def _ready() -> int:

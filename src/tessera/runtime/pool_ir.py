@@ -1,7 +1,7 @@
 """The native half of the pool, as LLVM IR text: what runs without the interpreter's lock.
 
 In:  the host's triple.
-Out: a module that exports `tessera_create`, `tessera_relax`, `tessera_work` and `tessera_launch`.
+Out: a module that exports `tessera_create`, `tessera_relax`, `tessera_work`, `tessera_launch` and `tessera_borrow`.
 
 The *door* is one 64-bit word, `generation << 32 | seats << 16 | inside`, and all there is to agree on:
 
@@ -17,8 +17,9 @@ looks again, whoever changes the door changes it first and then reads the announ
 of the two sees the other, and no wake-up is lost.
 
 A launch that is known to be brief (see `brief_ir`) opens no door. A second launch at the same time finds the pool busy
-and runs alone on its own thread. Workers take over the caller's floating-point mode (flush-to-zero, rounding), so that
-the result does not depend on who ran a program.
+and runs alone on its own thread. Where somebody lends his threads (`tessera_borrow`), a launch opens no door either:
+he has each of them claim chunks, and returns when all have. Workers take over the caller's floating-point mode
+(flush-to-zero, rounding), so that the result does not depend on who ran a program.
 
 Some schedulers wake a worker on the processor of the thread that woke it and leave it there, beside an idle one: two
 threads then take longer than one. A worker that finds itself on the launch's processor therefore moves away, and stays
@@ -76,7 +77,7 @@ define internal i32 @sched_setaffinity(i32 %thread, i64 %size, ptr %mask) {
 MASK_BYTES = 128
 """Size of a set of processors, a bit each, as glibc has it."""
 
-EXPORTS = ("tessera_create", "tessera_relax", "tessera_work", "tessera_launch")
+EXPORTS = ("tessera_create", "tessera_relax", "tessera_work", "tessera_launch", "tessera_borrow")
 
 
 def module_text(triple: str) -> str:
@@ -98,13 +99,15 @@ _MODULE = """
   i64, [15 x i64],                                        ;  0     the door
   ptr, ptr, i32, i32, i32, i32, i64, i64, i64, [8 x i64], ;  2-11  job: fn, args, x, y, z, cpu, programs, chunk, mode
   i64, ptr, [14 x i64],                                   ; 12     job: threads; the threads' shares
-  i32, i32, i32, i32, [14 x i64],                         ; 15-19  sleepers, waiting, busy, -
-  i64, [15 x i64],                                        ; 20     how often to look before sleeping
-  [16 x i64], [16 x i64], [16 x i64],                     ; 22-24  mutex, condition "work", condition "done"
-  [128 x i8],                                             ; 25     the processors that workers may use
-  i64, [15 x i64],                                        ; 26     ticks below which a launch is brief
-  [64 x i64]                                              ; 28     what is remembered of launches
+  i32, i32, i32, i32, i64, [13 x i64],                    ; 15-20  sleepers, waiting, busy, -, ticks of the first share
+  i64, [15 x i64],                                        ; 21     how often to look before sleeping
+  [16 x i64], [16 x i64], [16 x i64],                     ; 23-25  mutex, condition "work", condition "done"
+  [128 x i8],                                             ; 26     the processors that workers may use
+  i64, [15 x i64],                                        ; 27     ticks below which a launch is brief
+  [64 x i64]                                              ; 29     what is remembered of launches
 }
+
+@team = internal global ptr null
 
 declare i32 @posix_memalign(ptr, i64, i64)
 declare i32 @pthread_mutex_init(ptr, ptr)
@@ -138,15 +141,15 @@ initialise:
   %no.shares = icmp ne i32 %without, 0
   br i1 %no.shares, label %out_of_memory, label %fill
 fill:
-  %looks.at = getelementptr %Pool, ptr %pool, i64 0, i32 20
+  %looks.at = getelementptr %Pool, ptr %pool, i64 0, i32 21
   store i64 %looks, ptr %looks.at
-  %brief.at = getelementptr %Pool, ptr %pool, i64 0, i32 26
+  %brief.at = getelementptr %Pool, ptr %pool, i64 0, i32 27
   store i64 %brief, ptr %brief.at
-  %processors.at = getelementptr %Pool, ptr %pool, i64 0, i32 25
+  %processors.at = getelementptr %Pool, ptr %pool, i64 0, i32 26
   call void @llvm.memcpy.p0.p0.i64(ptr %processors.at, ptr %processors, i64 128, i1 false)
-  %mutex = getelementptr %Pool, ptr %pool, i64 0, i32 22
-  %work = getelementptr %Pool, ptr %pool, i64 0, i32 23
-  %done = getelementptr %Pool, ptr %pool, i64 0, i32 24
+  %mutex = getelementptr %Pool, ptr %pool, i64 0, i32 23
+  %work = getelementptr %Pool, ptr %pool, i64 0, i32 24
+  %done = getelementptr %Pool, ptr %pool, i64 0, i32 25
   %r0 = call i32 @pthread_mutex_init(ptr %mutex, ptr null)
   %r1 = call i32 @pthread_cond_init(ptr %work, ptr null)
   %r2 = call i32 @pthread_cond_init(ptr %done, ptr null)
@@ -221,7 +224,7 @@ define internal void @step_aside(ptr %pool) {
   br i1 %beside, label %move, label %exit
 move:
   %mask = alloca [128 x i8], align 8
-  %processors.at = getelementptr %Pool, ptr %pool, i64 0, i32 25
+  %processors.at = getelementptr %Pool, ptr %pool, i64 0, i32 26
   call void @llvm.memcpy.p0.p0.i64(ptr %mask, ptr %processors.at, i64 128, i1 false)
   %index = lshr i32 %here, 3
   %byte.at = getelementptr i8, ptr %mask, i32 %index
@@ -244,10 +247,10 @@ entry:
   %mode.at = getelementptr %Pool, ptr %pool, i64 0, i32 10
   %sleepers.at = getelementptr %Pool, ptr %pool, i64 0, i32 15
   %waiting.at = getelementptr %Pool, ptr %pool, i64 0, i32 16
-  %looks.at = getelementptr %Pool, ptr %pool, i64 0, i32 20
-  %mutex = getelementptr %Pool, ptr %pool, i64 0, i32 22
-  %work = getelementptr %Pool, ptr %pool, i64 0, i32 23
-  %done = getelementptr %Pool, ptr %pool, i64 0, i32 24
+  %looks.at = getelementptr %Pool, ptr %pool, i64 0, i32 21
+  %mutex = getelementptr %Pool, ptr %pool, i64 0, i32 23
+  %work = getelementptr %Pool, ptr %pool, i64 0, i32 24
+  %done = getelementptr %Pool, ptr %pool, i64 0, i32 25
   %looks = load i64, ptr %looks.at
   br label %idle
 idle:
@@ -302,8 +305,8 @@ wake_launch:
 ; Wake as many sleepers as there are seats.
 define internal void @wake_workers(ptr %pool, i64 %seats, i64 %sleepers) {
 entry:
-  %mutex = getelementptr %Pool, ptr %pool, i64 0, i32 22
-  %work = getelementptr %Pool, ptr %pool, i64 0, i32 23
+  %mutex = getelementptr %Pool, ptr %pool, i64 0, i32 23
+  %work = getelementptr %Pool, ptr %pool, i64 0, i32 24
   %r0 = call i32 @pthread_mutex_lock(ptr %mutex)
   %all = icmp sge i64 %seats, %sleepers
   br i1 %all, label %every, label %some
@@ -325,9 +328,9 @@ exit:
 define internal void @wait_until_empty(ptr %pool) {
 entry:
   %waiting.at = getelementptr %Pool, ptr %pool, i64 0, i32 16
-  %looks.at = getelementptr %Pool, ptr %pool, i64 0, i32 20
-  %mutex = getelementptr %Pool, ptr %pool, i64 0, i32 22
-  %done = getelementptr %Pool, ptr %pool, i64 0, i32 24
+  %looks.at = getelementptr %Pool, ptr %pool, i64 0, i32 21
+  %mutex = getelementptr %Pool, ptr %pool, i64 0, i32 23
+  %done = getelementptr %Pool, ptr %pool, i64 0, i32 25
   %looks = load i64, ptr %looks.at
   br label %spin
 spin:
@@ -361,6 +364,34 @@ exit:
   ret void
 }
 
+; What each thread does that is lent. Its floating-point mode stays what it was.
+define internal void @take_part(i64 %begin, i64 %end, ptr %pool) {
+  %before = alloca i64
+  %mode.at = getelementptr %Pool, ptr %pool, i64 0, i32 10
+  %start = call i64 @ticks()
+  call void @read_mode(ptr %before)
+  call void @write_mode(ptr %mode.at)
+  call void @run(ptr %pool, i64 %begin)
+  call void @write_mode(ptr %before)
+  %stop = call i64 @ticks()
+  %taken = sub i64 %stop, %start
+  %first = icmp eq i64 %begin, 0
+  br i1 %first, label %tell, label %exit
+tell:
+  %part.at = getelementptr %Pool, ptr %pool, i64 0, i32 19
+  store i64 %taken, ptr %part.at
+  br label %exit
+exit:
+  ret void
+}
+
+; From now on launches run on the threads that %team lends, a function as PyTorch's `torch_parallel_for`: it calls a
+; function with parts of a range and a pointer. null: on the pool's own.
+define void @tessera_borrow(ptr %team) {
+  store atomic ptr %team, ptr @team monotonic, align 8
+  ret void
+}
+
 ; Run the grid on up to %threads threads, the caller's being one.
 define void @tessera_launch(ptr %pool, ptr %fn, ptr %args, i32 %x, i32 %y, i32 %z, i32 %threads.32) {
 entry:
@@ -376,8 +407,8 @@ entry:
   %parallel = icmp sgt i64 %seats, 0
   br i1 %parallel, label %recall, label %alone
 recall:
-  %table = getelementptr %Pool, ptr %pool, i64 0, i32 28
-  %brief.at = getelementptr %Pool, ptr %pool, i64 0, i32 26
+  %table = getelementptr %Pool, ptr %pool, i64 0, i32 29
+  %brief.at = getelementptr %Pool, ptr %pool, i64 0, i32 27
   %brief = load i64, ptr %brief.at
   %hash = call i64 @launch_hash(ptr %fn, i64 %programs)
   %before = call i64 @remembered(ptr %table, i64 %hash)
@@ -414,6 +445,7 @@ together:
   %mode.at = getelementptr %Pool, ptr %pool, i64 0, i32 10
   %threads.at = getelementptr %Pool, ptr %pool, i64 0, i32 12
   %sleepers.at = getelementptr %Pool, ptr %pool, i64 0, i32 15
+  %part.at = getelementptr %Pool, ptr %pool, i64 0, i32 19
   store ptr %fn, ptr %fn.at
   store ptr %args, ptr %args.at
   store i32 %x, ptr %x.at
@@ -426,6 +458,17 @@ together:
   call void @read_mode(ptr %mode.at)
   store i64 %threads, ptr %threads.at
   call void @share_out(ptr %pool, i64 %programs, i64 %threads)
+  %team = load atomic ptr, ptr @team monotonic, align 8
+  %own = icmp eq ptr %team, null
+  br i1 %own, label %open, label %borrow
+borrow:
+  %error = call i32 %team(i64 0, i64 %threads, i64 1, ptr @take_part, ptr %pool)
+  call void @run(ptr %pool, i64 0)                        ; finds something only if there were no threads to be had
+  %part = load i64, ptr %part.at
+  %parts = mul i64 %part, %threads
+  call void @remember(ptr %table, i64 %hash, i64 %before, i64 %parts)
+  br label %finish
+open:
   %door.old = load atomic i64, ptr %pool monotonic, align 8
   %generation.old = lshr i64 %door.old, 32
   %generation = add i64 %generation.old, 1

@@ -35,8 +35,12 @@ class Fronted:
         self.watching: list[Any] = []
         self.account = ctypes.c_double(0.0)
         vendor = vendor_of(f"aten::{name}")
+        schema = torch._C._get_schema(f"aten::{name.partition('.')[0]}", name.partition(".")[2])
         account = ctypes.addressof(self.account)
-        made = make_front(f"aten::{name}", kernel_of(vendor), self.watching, handed, account)
+        made = make_front(
+            f"aten::{name}", kernel_of(vendor), self.watching, handed=handed, account=account,
+            arguments=len(schema.arguments), returns=None,
+        )  # fmt: skip
         assert isinstance(made, Front)
         self.front = made
 

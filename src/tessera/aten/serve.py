@@ -310,14 +310,21 @@ def implementation(variant: Variant, vendor: Callable[..., Any], choice: Choice 
     slow: Callable[..., Any] = scope["call"]
     slow.__name__ = name
     account, kernel = choice.account.address if choice else None, kernel_of(vendor)
-    front = make_front(variant.overload._name, kernel, active, _handed(variant), account) if kernel else None
+    front = _front(variant, kernel, account) if kernel else None
     recall = make_recall(learned.known, slow, active, _spelling(variant, account, front), KEYS)
     return Implementation(_valued(recall) if gives_value(variant) else recall, front)
 
 
-def _handed(variant: Variant) -> int:
-    """A bit for each argument that is only handed on."""
-    return sum(1 << i for i, a in enumerate(variant.arguments) if a.name in variant.numbers)
+def _front(variant: Variant, kernel: Any, account: int | None) -> Front | None:
+    """What stands before the function of an overload, which no longer sees all calls then."""
+    returns = variant.overload._schema.returns
+    viewed = any(_sees(variant, view) for view in _VIEWS)
+    tensors = all(str(x.type) == "Tensor" for x in returns)
+    return make_front(
+        variant.overload._name, kernel, record.ACTIVE,
+        handed=sum(1 << i for i, a in enumerate(variant.arguments) if a.name in variant.numbers), account=account,
+        arguments=len(variant.arguments), returns=len(returns) if tensors and not viewed else None,
+    )  # fmt: skip
 
 
 def gives_value(variant: Variant) -> bool:

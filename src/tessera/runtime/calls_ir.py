@@ -162,18 +162,8 @@ error:
 ; The launches of a chain, with its pointers, which have room for one more; 0 with an exception set where none ran.
 define internal i1 @run_chain(ptr %record, ptr %pointers) {
 entry:
-  %launches = load i64, ptr %record
-  %expected.at = getelementptr i64, ptr %record, i64 1
-  %expected = load i64, ptr %expected.at
-  %most.at = getelementptr i64, ptr %record, i64 2
-  %most = load i64, ptr %most.at
   %parallel.at = getelementptr i64, ptr %record, i64 3
   %parallel.word = load i64, ptr %parallel.at
-  %first = getelementptr i64, ptr %record, i64 <header>
-  %copy = alloca i64, i64 %most, align 16
-  %copy.int = ptrtoint ptr %copy to i64
-  %copy.at = getelementptr i64, ptr %pointers, i64 %expected
-  store i64 %copy.int, ptr %copy.at
   %parallel = icmp ne i64 %parallel.word, 0
   br i1 %parallel, label %ask, label %start
 ask:
@@ -183,6 +173,26 @@ ask:
 start:
   %threads = phi i64 [ 1, %entry ], [ %asked, %ask ]
   %state = call ptr @PyEval_SaveThread()
+  call void @run_launches(ptr %record, ptr %pointers, i64 %threads)
+  call void @PyEval_RestoreThread(ptr %state)
+  ret i1 1
+error:
+  ret i1 0
+}
+
+; The launches of a chain, without the interpreter.
+define internal void @run_launches(ptr %record, ptr %pointers, i64 %threads) {
+start:
+  %launches = load i64, ptr %record
+  %expected.at = getelementptr i64, ptr %record, i64 1
+  %expected = load i64, ptr %expected.at
+  %most.at = getelementptr i64, ptr %record, i64 2
+  %most = load i64, ptr %most.at
+  %first = getelementptr i64, ptr %record, i64 <header>
+  %copy = alloca i64, i64 %most, align 16
+  %copy.int = ptrtoint ptr %copy to i64
+  %copy.at = getelementptr i64, ptr %pointers, i64 %expected
+  store i64 %copy.int, ptr %copy.at
   %some = icmp sgt i64 %launches, 0
   br i1 %some, label %launch, label %exit
 launch:
@@ -233,10 +243,7 @@ run:
   %more = icmp slt i64 %n.next, %launches
   br i1 %more, label %launch, label %exit
 exit:
-  call void @PyEval_RestoreThread(ptr %state)
-  ret i1 1
-error:
-  ret i1 0
+  ret void
 }
 
 ; The pointers of a chain, in order.

@@ -1,13 +1,14 @@
-"""Fronts: native code that PyTorch's dispatcher calls before an operator's kernel of Python, and that spares the calls
-that are the vendor's the way through it.
+"""Fronts: native code that PyTorch's dispatcher calls before an operator's kernel of Python, and that spares calls that
+are known the way through it.
 
-In:  an operator's full name, the vendor's kernel, and what of a call is no part of its key.
-Out: a `Front`; while it is attached, calls that are known to be the vendor's go there in about 0.2 µs.
+In:  an operator's full name, the vendor's kernel, what of a call is no part of its key, and what it returns.
+Out: a `Front`; while it is attached, a call that is known runs on our kernels at once, in the time that PyTorch takes
+     for one of its own, or goes on to the vendor's in about 0.2 µs.
 Errors: none. Where there can be no fronts, `make_front` gives none, and all calls go through Python.
 
 PyTorch takes about 1 µs to hand a call to Python, and as long to be handed it back. A front is a kernel like PyTorch's
 own; but to register one that has a state PyTorch offers no C interface. So the layout of what PyTorch registers is
-written down here. It is the same in all releases of `RELEASES`, and each process tries it out before it relies on it.
+written down here. It is the same in all releases of `NUMBER_AT`, and each process tries it out before it relies on it.
 Source: PyTorch's torch/library.h (`CppFunction`), ATen/core/boxing/KernelFunction.h.
 """
 
@@ -18,27 +19,34 @@ import functools
 import struct
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
-from tessera.runtime.front_ir import STATE, TAGS
+from tessera.runtime.boxed_ir import DTYPES, IN_PLACE, NUMBER_AT, TAGS
+from tessera.runtime.front_ir import STATE
 from tessera.runtime.native import native
 from tessera.runtime.spelling_ir import TEXT_BYTES
 
-RELEASES = ("2.11", "2.12", "2.13")
 _IMPL = "_ZNR5torch7Library5_implEPKcONS_11CppFunctionENS_17_RegisterOrVerifyE"
 _FUNCTION_WORDS, _TEXT = 13, 9
 _KEY = b"CPU"
 # PyTorch counts the references to a front in one word, strong ones below weak ones, and frees what has none left.
 _NEVER_FREED = 1 << 20 | 1 << 52
-_PROBE_WORDS = 64
+_PROBE_WORDS = 128
 
 
 class Front:
     """A front of one operator. Its memory is never freed: PyTorch may hold a copy of what was registered once."""
 
-    def __init__(self, full_name: str, vendor: Any, watching: list[Any], handed: int, account: int | None) -> None:
+    def __init__(
+        self, full_name: str, vendor: Any, watching: list[Any], handed: int, account: int | None, arguments: int,
+        returns: int | None,
+    ) -> None:  # fmt: skip
         self._name = full_name
-        self._state = _state(handed=handed, account=account or 0, threads=account is not None, watching=id(watching))
+        self._state = _state(
+            handed=handed, account=account or 0, threads=account is not None, watching=id(watching),
+            arguments=arguments, returns=-1 if returns is None or returns > arguments else returns,
+        )  # fmt: skip
         self._put("vendor", vendor)
         self._library: int | None = None
         self._held = vendor, watching
@@ -74,14 +82,20 @@ class Front:
 _fronts: list[Front] = []
 
 
-def make_front(full_name: str, vendor: Any, watching: list[Any], handed: int, account: int | None) -> Front | None:
+def make_front(
+    full_name: str, vendor: Any, watching: list[Any], *, handed: int, account: int | None, arguments: int,
+    returns: int | None,
+) -> Front | None:  # fmt: skip
     """A front; None where there can be none.
 
     vendor: what `torch.library.get_kernel` gave for the vendor's kernel. watching: while it is not empty, all calls are
     Python's. handed: a bit for each argument whose number is no part of a call's key. account: the address of a float64
-    to which the gain of each call is added; then the number of threads belongs to the key.
+    to which the gain of each call is added; then the number of threads belongs to the key. arguments: how many a call
+    has, with those that have a default. returns: how many tensors it returns; None where no call is to be served here.
     """
-    return Front(full_name, vendor, watching, handed, account) if available() else None
+    if not available():
+        return None
+    return Front(full_name, vendor, watching, handed, account, arguments, returns)
 
 
 def _state(**words: int) -> Any:
@@ -106,11 +120,11 @@ def _torch() -> ctypes.PyDLL:
     return ctypes.PyDLL(torch._C.__file__)
 
 
-def _register(namespace: bytes, name: bytes, function: int, state: int) -> int:
+def _register(namespace: bytes, name: bytes, function: int, state: int, key: bytes = _KEY) -> int:
     """Have PyTorch call `function(state, …)` for an operator; the handle for `_unregister`."""
     library = ctypes.c_void_p()
     failed = _torch().aoti_torch_library_init_impl(
-        namespace, _KEY, b"tessera", ctypes.c_uint32(0), ctypes.byref(library)
+        namespace, key, b"tessera", ctypes.c_uint32(0), ctypes.byref(library)
     )
     assert not failed and library.value, f"PyTorch has no namespace {namespace.decode()!r}"
     # No key but the library's; the kernel, which can be called boxed only; no signature, no schema; an empty text: it
@@ -130,10 +144,16 @@ def _unregister(library: int) -> None:
 @functools.cache
 def available() -> bool:
     """Whether this PyTorch is one whose layouts are known, and a call through a front looks as it should."""
+
+    known = _release() in NUMBER_AT
+    little = sys.byteorder == "little" and struct.calcsize("P") == 8
+    return known and sys.platform == "linux" and little and hasattr(_torch(), _IMPL) and _tried()
+
+
+def _release() -> str:
     import torch
 
-    known = any(torch.__version__.startswith(f"{release}.") for release in RELEASES)
-    return known and sys.platform == "linux" and sys.byteorder == "little" and hasattr(_torch(), _IMPL) and _tried()
+    return ".".join(torch.__version__.split(".")[:2])
 
 
 def _override_once(operators: Any) -> None:
@@ -149,29 +169,47 @@ def _override_once(operators: Any) -> None:
 
 
 def _tried() -> bool:
-    """Call an operator of our own with values of every kind, and compare what native code read."""
+    """Whether native code reads values of every kind as they are."""
     import torch
     from torch.utils._python_dispatch import _disable_current_modes
 
-    state = (ctypes.c_int64 * (len(STATE) + _PROBE_WORDS))(*_state(handed=0b10))
+    kind = {name: tag << 8 for name, tag in TAGS.items()}
+    double = struct.Struct("<d").pack
     kinds = "Tensor a, Scalar b, Scalar c, bool d, int[] e, Tensor? f, Device g, float h, Tensor[] i, str j"
     with _disable_current_modes(), torch._C.DisableTorchFunctionSubclass():
         operators = torch.library.Library("tessera_probe", "DEF")  # type: ignore[no-untyped-call]
         operators.define(f"values({kinds}) -> ()")  # type: ignore[no-untyped-call]
         _override_once(operators)
-        library = _register(b"tessera_probe", b"values", native().probe, ctypes.addressof(state))
-        try:
-            tensors = torch.zeros(2, 3, device="cpu"), torch.zeros((), dtype=torch.int64, device="cpu")
-            torch.ops.tessera_probe.values(
-                tensors[0], 2.5, 3, True, [4, 5], None, torch.device("cpu"), 0.5, [tensors[1]], "ninebytes"
-            )
-        finally:
-            _unregister(library)
-            operators._destroy()  # type: ignore[no-untyped-call]
-    kind = {name: tag << 8 for name, tag in TAGS.items()}
-    words = [2 << 32 | 6, 2, 3, 3, 1, kind["double"] | 1, kind["int"], 3, kind["bool"], 1]
+        x, y = torch.zeros(2, 3, device="cpu", dtype=torch.float32), torch.ones((), dtype=torch.int64, device="cpu")
+        z = torch.full((), 0.75, device="cpu", dtype=torch.float64)
+        cpu = torch.device("cpu")
+        found = _read(
+            "tessera_probe::values", _KEY, 10,
+            lambda: torch.ops.tessera_probe.values(x, 2.5, 3, True, [4, 5], None, cpu, 0.5, [y], "ninebytes"),
+        )  # fmt: skip
+        operators._destroy()  # type: ignore[no-untyped-call]
+        # A number stands in the place of a tensor only where PyTorch's own operators are called.
+        with torch._C._IncludeDispatchKeyGuard(torch._C.DispatchKey.PreDispatch):
+            number = _read("aten::mul.Tensor", b"PreDispatch", 2, lambda: torch.mul(x, 0.75))
+            tensor = _read("aten::mul.Tensor", b"PreDispatch", 2, lambda: torch.mul(x, z))
+    matrix = [2 << 32 | 6, 2, 3, 3, 1]
+    words = [*matrix, kind["double"] | 1, kind["int"], 3, kind["bool"], 1]
     words += [kind["list"], 32, kind["int"], 4, kind["int"], 5, kind["none"], kind["device"], 0xFF00]
-    words += [kind["double"], struct.unpack("<q", struct.pack("<d", 0.5))[0], kind["list"], 16, 4]
+    words += [kind["double"], *struct.unpack("<q", double(0.5)), kind["list"], 16, DTYPES["int"]]
     words += [kind["text"], 9, *struct.unpack("<4q", b"ninebytes".ljust(TEXT_BYTES, b"\0"))]
-    found = state[len(STATE) : len(STATE) + 1 + len(words)]
-    return bool(found == [len(words), *words])
+    in_place = [*matrix, kind["double"] | IN_PLACE | 1]
+    return found == words and number == in_place and tensor == [*matrix, DTYPES["double"]]
+
+
+def _read(full_name: str, key: bytes, arguments: int, call: Callable[[], Any]) -> list[int]:
+    """What native code reads in a call of an operator, behind the default type; the second argument is handed on."""
+    head = _state(handed=0b10, arguments=arguments, python=NUMBER_AT[_release()])
+    state = (ctypes.c_int64 * (len(STATE) + _PROBE_WORDS))(*head)
+    namespace, _, name = full_name.partition("::")
+    library = _register(namespace.encode(), name.encode(), native().probe, ctypes.addressof(state), key)
+    try:
+        call()
+    finally:
+        _unregister(library)
+    count = state[len(STATE)]
+    return state[len(STATE) + 2 : len(STATE) + 1 + count]

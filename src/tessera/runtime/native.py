@@ -1,6 +1,7 @@
 """The native halves of the runtime, compiled once a process and made callable.
 
-In:  the LLVM IR of `pool_ir`, `calls_ir`, `caller_ir`, `guard_ir`, `spelling_ir`, `recall_ir` and `front_ir`.
+In:  the LLVM IR of `pool_ir`, `calls_ir`, `caller_ir`, `guard_ir`, `spelling_ir`, `recall_ir` and `front_ir` with
+     what these are made of.
 Out: `native()`, and `bind`, which makes a function of Python out of one of the native ones.
 
 A function that `ctypes` calls costs 0.6 µs for seven arguments, one with the interpreter's own calling convention
@@ -64,7 +65,7 @@ def native() -> Native:
     parts = (
         pool_ir.module_text(target.triple), calls_ir.module_text(none), caller_ir.module_text(none, true),
         guard_ir.module_text(true, false), recall_ir.module_text(_objects(), shims),
-        front_ir.module_text(shims),
+        front_ir.module_text(none, shims),
     )  # fmt: skip
     module = binding.parse_assembly("".join(parts))
     module.verify()

@@ -6,13 +6,15 @@ Out: a function that PyTorch calls for the operator: it spells each call into a 
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import struct
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tessera.runtime.chain import Launch, record_of
-from tessera.runtime.native import bind
+from tessera.runtime.native import bind, torch_function
 from tessera.runtime.pool import entries
 from tessera.runtime.spelling_ir import MOST_POINTERS
 
@@ -76,7 +78,29 @@ def make_entry(steps: Steps, numbers: Sequence[float | None], gain: float = 0.0)
     checks = tuple(check for _, check in steps.checks)
     filled = struct.pack(f"<{len(steps.fills)}q", *(place for place, _ in steps.fills))
     fills = tuple(fill for _, fill in steps.fills)
-    return record, steps.layouts, bytearray(8 * len(steps.tensors)), checks, flags, fills, filled, steps.kept
+    apart = bytearray(8 * len(steps.tensors))
+    return record, steps.layouts, apart, checks, flags, fills, filled, _alone(steps), steps.kept
+
+
+def _alone(steps: Steps) -> bytes | None:
+    """What is allocated, for native code that needs no interpreter: for each number of dimensions, dtype, sizes and
+    strides. None where the call needs it all the same."""
+    if steps.checks or steps.fills:
+        return None
+    words: list[int] = []
+    for shape, strides, dtype in steps.layouts:
+        number = _number_of(dtype)
+        if number is None:
+            return None
+        words += [len(shape), number, *shape, *strides]
+    return struct.pack(f"<{len(words)}q", *words)
+
+
+@functools.cache
+def _number_of(dtype: Any) -> int | None:
+    """PyTorch's number for a dtype; None where its C interface has none."""
+    code = torch_function(f"aoti_torch_dtype_{str(dtype).removeprefix('torch.')}")
+    return ctypes.CFUNCTYPE(ctypes.c_int32)(code)() if code else None
 
 
 def handed_on(kernel: Callable[..., Any], gain: float) -> Any:

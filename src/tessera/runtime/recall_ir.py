@@ -28,8 +28,8 @@ in this order."""
 EXPORTS = ("tessera_recall",)
 # What the calls of an overload may lose in all, in microseconds, before Python is asked what to do.
 MOST_LOST_US = 250.0
-# Where in an operator's record its front is.
-FRONT_AT = 5
+# Where in an operator's record its front is, and in an entry what a front needs to know.
+FRONT_AT, ALONE_AT = 5, 7
 
 
 def module_text(objects: Mapping[str, int], shims: Mapping[str, int]) -> str:
@@ -142,18 +142,34 @@ no:
   ret i1 0
 }
 
-; Whether a tensor that is written overlaps another in a way that may matter. Where all were found apart is remembered.
+; The same, where all were found apart is remembered.
 define internal i1 @any_overlap(ptr %s, ptr %tensors, i64 %count, ptr %apart) {
-entry:
   %pointers = getelementptr i64, ptr %s, i64 <pointers>
   %bytes = shl i64 %count, 3
   %difference = call i32 @memcmp(ptr %pointers, ptr %apart, i64 %bytes)
   %moved = icmp ne i32 %difference, 0
-  br i1 %moved, label %more, label %no
+  br i1 %moved, label %look, label %no
+look:
+  %found = call i1 @overlapping(ptr %s, ptr %tensors, i64 %count)
+  br i1 %found, label %yes, label %remember
+remember:
+  call void @llvm.memcpy.p0.p0.i64(ptr %apart, ptr %pointers, i64 %bytes, i1 false)
+  br label %no
+yes:
+  ret i1 1
+no:
+  ret i1 0
+}
+
+; Whether a tensor that is written overlaps another in a way that may matter.
+define internal i1 @overlapping(ptr %s, ptr %tensors, i64 %count) {
+entry:
+  %pointers = getelementptr i64, ptr %s, i64 <pointers>
+  br label %more
 more:
   %i = phi i64 [ 0, %entry ], [ %i.next, %next ]
   %any = icmp slt i64 %i, %count
-  br i1 %any, label %look, label %remember
+  br i1 %any, label %look, label %no
 look:
   %place = mul i64 %i, 3
   %tensor = getelementptr i64, ptr %tensors, i64 %place
@@ -174,9 +190,6 @@ others:
 next:
   %i.next = add i64 %i, 1
   br label %more
-remember:
-  call void @llvm.memcpy.p0.p0.i64(ptr %apart, ptr %pointers, i64 %bytes, i1 false)
-  br label %no
 yes:
   ret i1 1
 no:
@@ -513,11 +526,17 @@ served:
   br i1 %handed.on, label %vendor, label %run
 run:
   %value = call ptr @rerun(ptr %found, ptr %s, ptr %spec, ptr %ran)
-  call void @Py_DecRef(ptr %found)
   %ran.word = load i64, ptr %ran
   %done = icmp ne i64 %ran.word, 0
-  br i1 %done, label %end, label %unspelled
+  br i1 %done, label %end, label %forget
 end:
+  %failed = icmp eq ptr %value, null
+  br i1 %failed, label %drop, label %teach
+teach:
+  call void @front_learn_served(ptr %spec, ptr %found, ptr %s)
+  br label %drop
+drop:
+  call void @Py_DecRef(ptr %found)
   ret ptr %value
 vendor:
   %gain.bytes = call ptr @PyTuple_GetItem(ptr %found, i64 1)

@@ -1,0 +1,273 @@
+"""A call as PyTorch boxes it, as 64-bit words, in LLVM IR text: what `spelling_ir` does for calls from Python.
+
+In:  the helpers of `spelling_ir`; a stack of values of two words each, a payload and the tag that says what it is.
+Out: `TEXT`, functions of the module of `front_ir`; where PyTorch keeps what they read.
+
+Source: PyTorch's ATen/core/ivalue.h (values), ATen/core/List.h, c10/core/TensorImpl.h.
+"""
+
+from __future__ import annotations
+
+TAGS = {"none": 0, "tensor": 1, "double": 3, "int": 5, "bool": 10, "text": 12, "list": 14, "device": 18}
+"""PyTorch's numbers for the values that are spelled. A call with any other is not known."""
+
+OBJECT_WORDS = 2
+"""Of any object of PyTorch's. Behind them a list has a vector of values, a text a string: where either begins comes
+first, then the end of the one, the length of the other."""
+
+NUMBER_AT = {"2.11": 173, "2.12": 173, "2.13": 165}
+"""By PyTorch's release: the byte of a tensor whose highest bit says that it is a number in the place of a tensor."""
+
+DTYPES = {"double": 7, "int": 4}
+"""PyTorch's numbers for the dtypes that such a number has."""
+
+IN_PLACE = 2
+"""What its kind is marked with."""
+
+DEFAULT_DTYPE = "_ZN3c1031get_default_dtype_as_scalartypeEv"
+
+SHIMS = ("aoti_torch_is_defined", "torch_get_num_threads", DEFAULT_DTYPE)
+"""What is asked of PyTorch beside what spelling asks."""
+
+
+def words() -> dict[str, int]:
+    """What the text calls by name."""
+    tags = {f"tag_{name}": tag for name, tag in TAGS.items()}
+    numbers = {f"number_{name}": TAGS[name] << 8 | IN_PLACE for name in DTYPES}
+    return {**tags, **numbers, **{f"dtype_{name}": number for name, number in DTYPES.items()}, "object": OBJECT_WORDS}
+
+
+TEXT = """
+@front.number_at = internal global i64 0
+
+define internal i1 @spell_boxed_tensor(ptr %s, ptr %handle) {
+  %dim.to = alloca i64
+  %dtype.to = alloca i32
+  %sizes.to = alloca ptr
+  %strides.to = alloca ptr
+  %defined.to = alloca i8
+  %e.defined = call i32 <aoti_torch_is_defined>(ptr %handle, ptr %defined.to)
+  %defined = load i8, ptr %defined.to
+  %some = icmp ne i8 %defined, 0
+  br i1 %some, label %ask, label %no
+ask:
+  %e.dim = call i32 <aoti_torch_get_dim>(ptr %handle, ptr %dim.to)
+  %e.dtype = call i32 <aoti_torch_get_dtype>(ptr %handle, ptr %dtype.to)
+  %e.sizes = call i32 <aoti_torch_get_sizes>(ptr %handle, ptr %sizes.to)
+  %e.strides = call i32 <aoti_torch_get_strides>(ptr %handle, ptr %strides.to)
+  %e.1 = or i32 %e.dim, %e.dtype
+  %e.2 = or i32 %e.sizes, %e.strides
+  %e = or i32 %e.1, %e.2
+  %fine = icmp eq i32 %e, 0
+  br i1 %fine, label %write, label %no
+write:
+  %dim = load i64, ptr %dim.to
+  %dtype.32 = load i32, ptr %dtype.to
+  %dtype = zext i32 %dtype.32 to i64
+  %dim.up = shl i64 %dim, 32
+  %form = or i64 %dim.up, %dtype
+  %sizes = load ptr, ptr %sizes.to
+  %strides = load ptr, ptr %strides.to
+  %w.form = call i1 @push(ptr %s, i64 %form)
+  %w.sizes = call i1 @push_all(ptr %s, ptr %sizes, i64 %dim)
+  %w.strides = call i1 @push_all(ptr %s, ptr %strides, i64 %dim)
+  %count.at = getelementptr i64, ptr %s, i64 1
+  %count = load i64, ptr %count.at
+  %count.next = add i64 %count, 1
+  store i64 %count.next, ptr %count.at
+  %held = call i1 @hold(ptr %s, i64 %count, ptr %handle, ptr %handle)
+  %w.1 = and i1 %w.form, %w.sizes
+  %w.2 = and i1 %w.strides, %held
+  %w.3 = and i1 %w.1, %w.2
+  ret i1 %w.3
+no:
+  ret i1 0
+}
+
+; Whether PyTorch marked a tensor as a number.
+define internal i1 @is_number(i64 %payload) {
+  %place = load i64, ptr @front.number_at
+  %some = icmp ne i64 %place, 0
+  br i1 %some, label %look, label %no
+look:
+  %tensor = inttoptr i64 %payload to ptr
+  %at = getelementptr i8, ptr %tensor, i64 %place
+  %byte = load i8, ptr %at
+  %bit = icmp slt i8 %byte, 0
+  ret i1 %bit
+no:
+  ret i1 0
+}
+
+; Such a tensor, as the number that it is.
+define internal i1 @spell_boxed_number(ptr %s, ptr %handle, i1 %handed) {
+  %dtype.to = alloca i32
+  %data.to = alloca ptr
+  %e.dtype = call i32 <aoti_torch_get_dtype>(ptr %handle, ptr %dtype.to)
+  %e.data = call i32 <aoti_torch_get_data_ptr>(ptr %handle, ptr %data.to)
+  %e = or i32 %e.dtype, %e.data
+  %fine = icmp eq i32 %e, 0
+  br i1 %fine, label %read, label %no
+read:
+  %dtype = load i32, ptr %dtype.to
+  %data = load ptr, ptr %data.to
+  switch i32 %dtype, label %no [
+    i32 <dtype_double>, label %double
+    i32 <dtype_int>, label %int
+  ]
+double:
+  %real = load double, ptr %data
+  %bits = bitcast double %real to i64
+  %d.ok = call i1 @spell_number(ptr %s, i64 <number_double>, i64 %bits, double %real, i1 %handed)
+  ret i1 %d.ok
+int:
+  %whole = load i64, ptr %data
+  %whole.real = sitofp i64 %whole to double
+  %i.ok = call i1 @spell_number(ptr %s, i64 <number_int>, i64 %whole, double %whole.real, i1 %handed)
+  ret i1 %i.ok
+no:
+  ret i1 0
+}
+
+; The values from %first to before %end.
+define internal i1 @spell_boxed_all(ptr %s, ptr %first, ptr %end, i64 %handed) {
+entry:
+  br label %more
+more:
+  %at = phi ptr [ %first, %entry ], [ %at.next, %next ]
+  %mask = phi i64 [ %handed, %entry ], [ %mask.next, %next ]
+  %any = icmp ult ptr %at, %end
+  br i1 %any, label %one, label %yes
+one:
+  %bit = trunc i64 %mask to i1
+  %ok = call i1 @spell_boxed(ptr %s, ptr %at, i1 %bit)
+  br i1 %ok, label %next, label %no
+next:
+  %at.next = getelementptr i64, ptr %at, i64 2
+  %mask.next = lshr i64 %mask, 1
+  br label %more
+yes:
+  ret i1 1
+no:
+  ret i1 0
+}
+
+; One value; 0 where it is of another kind.
+define internal i1 @spell_boxed(ptr %s, ptr %at, i1 %handed) {
+  %payload = load i64, ptr %at
+  %tag.at = getelementptr i64, ptr %at, i64 1
+  %tag = load i32, ptr %tag.at
+  %tag.64 = zext i32 %tag to i64
+  %kind = shl i64 %tag.64, 8
+  switch i32 %tag, label %no [
+    i32 <tag_none>, label %none
+    i32 <tag_tensor>, label %tensor
+    i32 <tag_double>, label %double
+    i32 <tag_int>, label %int
+    i32 <tag_bool>, label %byte
+    i32 <tag_device>, label %two.bytes
+    i32 <tag_text>, label %text
+    i32 <tag_list>, label %list
+  ]
+none:
+  %n.ok = call i1 @push(ptr %s, i64 %kind)
+  ret i1 %n.ok
+tensor:
+  %number = call i1 @is_number(i64 %payload)
+  br i1 %number, label %as.number, label %as.tensor
+as.number:
+  %as.ok = call i1 @spell_boxed_number(ptr %s, ptr %at, i1 %handed)
+  ret i1 %as.ok
+as.tensor:
+  %t.ok = call i1 @spell_boxed_tensor(ptr %s, ptr %at)
+  ret i1 %t.ok
+double:
+  %real = bitcast i64 %payload to double
+  %d.ok = call i1 @spell_number(ptr %s, i64 %kind, i64 %payload, double %real, i1 %handed)
+  ret i1 %d.ok
+int:
+  %whole = sitofp i64 %payload to double
+  %i.ok = call i1 @spell_number(ptr %s, i64 %kind, i64 %payload, double %whole, i1 %handed)
+  ret i1 %i.ok
+byte:
+  %low.8 = and i64 %payload, 255
+  br label %plain
+two.bytes:
+  %low.16 = and i64 %payload, 65535
+  br label %plain
+plain:
+  %value = phi i64 [ %low.8, %byte ], [ %low.16, %two.bytes ]
+  %p.kind = call i1 @push(ptr %s, i64 %kind)
+  %p.value = call i1 @push(ptr %s, i64 %value)
+  %p.ok = and i1 %p.kind, %p.value
+  ret i1 %p.ok
+text:
+  %text.object = inttoptr i64 %payload to ptr
+  %text.at = getelementptr i64, ptr %text.object, i64 <object>
+  %bytes = load ptr, ptr %text.at
+  %size.at = getelementptr i64, ptr %text.at, i64 1
+  %size = load i64, ptr %size.at
+  %text.ok = call i1 @spell_bytes(ptr %s, ptr %bytes, i64 %size, i64 %kind)
+  ret i1 %text.ok
+list:
+  %object = inttoptr i64 %payload to ptr
+  %vector = getelementptr i64, ptr %object, i64 <object>
+  %l.first = load ptr, ptr %vector
+  %l.end.at = getelementptr i64, ptr %vector, i64 1
+  %l.end = load ptr, ptr %l.end.at
+  %l.first.int = ptrtoint ptr %l.first to i64
+  %l.end.int = ptrtoint ptr %l.end to i64
+  %l.bytes = sub i64 %l.end.int, %l.first.int
+  %l.kind = call i1 @push(ptr %s, i64 %kind)
+  %l.size = call i1 @push(ptr %s, i64 %l.bytes)
+  %l.handed = sext i1 %handed to i64
+  %l.values = call i1 @spell_boxed_all(ptr %s, ptr %l.first, ptr %l.end, i64 %l.handed)
+  %l.head = and i1 %l.kind, %l.size
+  %l.ok = and i1 %l.head, %l.values
+  ret i1 %l.ok
+no:
+  ret i1 0
+}
+
+; The call's own values are the last ones of the stack.
+define internal ptr @first_argument(ptr %state, ptr %stack) {
+  %end.at = getelementptr ptr, ptr %stack, i64 1
+  %end = load ptr, ptr %end.at
+  %arguments.at = getelementptr i64, ptr %state, i64 <at_arguments>
+  %arguments = load i64, ptr %arguments.at
+  %words = mul i64 %arguments, -2
+  %first = getelementptr i64, ptr %end, i64 %words
+  ret ptr %first
+}
+
+; A whole call.
+define internal i1 @spell_stack(ptr %s, ptr %state, ptr %stack) {
+  %threads.to = alloca i32
+  store i64 0, ptr %s
+  %tensors.at = getelementptr i64, ptr %s, i64 1
+  store i64 0, ptr %tensors.at
+  %numbers.at = getelementptr i64, ptr %s, i64 2
+  store i64 0, ptr %numbers.at
+  %end.at = getelementptr ptr, ptr %stack, i64 1
+  %end = load ptr, ptr %end.at
+  %first = call ptr @first_argument(ptr %state, ptr %stack)
+  %type = call i8 <_ZN3c1031get_default_dtype_as_scalartypeEv>()
+  %type.64 = zext i8 %type to i64
+  %type.ok = call i1 @push(ptr %s, i64 %type.64)
+  %handed.at = getelementptr i64, ptr %state, i64 <at_handed>
+  %handed = load i64, ptr %handed.at
+  %threads.at = getelementptr i64, ptr %state, i64 <at_threads>
+  %asks = load i64, ptr %threads.at
+  %some = icmp ne i64 %asks, 0
+  br i1 %some, label %ask, label %values
+ask:
+  %error = call i32 <torch_get_num_threads>(ptr %threads.to)
+  %threads = load i32, ptr %threads.to
+  %word = zext i32 %threads to i64
+  %written = call i1 @push(ptr %s, i64 %word)
+  br label %values
+values:
+  %ok = call i1 @spell_boxed_all(ptr %s, ptr %first, ptr %end, i64 %handed)
+  ret i1 %ok
+}
+"""

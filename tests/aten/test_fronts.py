@@ -55,6 +55,8 @@ CALLS: dict[str, Callable[[], Any]] = {
     "products": lambda: X @ X.t(),
     "convolution": lambda: F.conv2d(X.view(1, 1, 6, 8), X[:3, :3].reshape(1, 1, 3, 3), None, 1, 1),
     "gradients": lambda: torch.autograd.grad(F.softmax(y := X.clone().requires_grad_(), 1)[:, 0].sum(), y),
+    "an index": lambda: X[torch.tensor([3, 1, 1])],
+    "an embedding": lambda: F.embedding(torch.tensor([[3, 1], [0, 5]]), X),
     "complex": lambda: torch.complex(X, X).conj() * torch.complex(X, X),
 }
 
@@ -93,6 +95,17 @@ def test_tensors_that_overlap_are_refused_each_time() -> None:
     for _ in range(3):
         with pytest.raises(RuntimeError, match="refer to a single memory location"):
             y[:32].mul_(y[1:33])
+
+
+def test_a_wrong_index_raises_each_time() -> None:
+    right, wrong = torch.tensor([3, 1]), torch.tensor([3, 6])
+    for _ in range(3):
+        for _ in range(6):
+            assert torch.equal(F.embedding(right, X), X[[3, 1]])
+        with pytest.raises(IndexError, match="out of range"):
+            F.embedding(wrong, X)
+        with pytest.raises((IndexError, RuntimeError), match=r"out of (range|bounds)"):
+            X.index_select(0, wrong)
 
 
 def test_nothing_is_kept_and_nothing_freed_too_early() -> None:

@@ -85,7 +85,7 @@ def make_entry(steps: Steps, numbers: Sequence[float | None], gain: float = 0.0)
 def _alone(steps: Steps) -> bytes | None:
     """What is allocated, for native code that needs no interpreter: for each number of dimensions, dtype, sizes and
     strides. None where the call needs it all the same."""
-    if steps.checks or steps.fills:
+    if steps.fills:
         return None
     words: list[int] = []
     for shape, strides, dtype in steps.layouts:

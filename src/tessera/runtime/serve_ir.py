@@ -164,6 +164,31 @@ made:
   ret void
 }
 
+; Whether a launch found something wrong that a check of the entry is to tell.
+define internal i1 @any_flag(ptr %entry.tuple) {
+entry:
+  %checks = call ptr @PyTuple_GetItem(ptr %entry.tuple, i64 3)
+  %flags.bytes = call ptr @PyTuple_GetItem(ptr %entry.tuple, i64 4)
+  %flags = call ptr @PyBytes_AsString(ptr %flags.bytes)
+  %count = call i64 @PyTuple_Size(ptr %checks)
+  br label %more
+more:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %look ]
+  %any = icmp slt i64 %i, %count
+  br i1 %any, label %look, label %no
+look:
+  %at = getelementptr ptr, ptr %flags, i64 %i
+  %flag.at = load ptr, ptr %at
+  %flag = load atomic i32, ptr %flag.at monotonic, align 4
+  %raised = icmp ne i32 %flag, 0
+  %i.next = add i64 %i, 1
+  br i1 %raised, label %yes, label %more
+yes:
+  ret i1 1
+no:
+  ret i1 0
+}
+
 ; Serve a spelled call as an entry of `recall.py` says, whose record is told in `recall_ir`; 0 where nothing happened.
 define internal i1 @serve(ptr %entry.tuple, ptr %s, ptr %state, ptr %stack) {
 entry:
@@ -212,12 +237,19 @@ fill:
   %constant.bytes = shl i64 %constants, 3
   call void @llvm.memcpy.p0.p0.i64(ptr %constant.to, ptr %constant.first, i64 %constant.bytes, i1 false)
   call void @run_launches(ptr %chain, ptr %pointers, i64 %threads)
+  %raised = call i1 @any_flag(ptr %entry.tuple)
+  br i1 %raised, label %undo, label %served
+undo:
+  ; Python runs the call again, and raises the exception.
+  call void @unmake(ptr %s, i64 %tensors, i64 %made)
+  ret i1 0
+served:
   ; The results take the place of the arguments on the stack.
   %answer.bytes = shl i64 %returns, 1
   %answers = alloca i64, i64 %answer.bytes, align 8
   br label %collect
 collect:
-  %i = phi i64 [ 0, %fill ], [ %i.next, %one ]
+  %i = phi i64 [ 0, %served ], [ %i.next, %one ]
   %any = icmp slt i64 %i, %returns
   br i1 %any, label %one, label %collected
 one:

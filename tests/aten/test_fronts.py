@@ -55,6 +55,11 @@ CALLS: dict[str, Callable[[], Any]] = {
     "products": lambda: X @ X.t(),
     "convolution": lambda: F.conv2d(X.view(1, 1, 6, 8), X[:3, :3].reshape(1, 1, 3, 3), None, 1, 1),
     "gradients": lambda: torch.autograd.grad(F.softmax(y := X.clone().requires_grad_(), 1)[:, 0].sum(), y),
+    "gradients of some": lambda: torch.ops.aten.native_layer_norm_backward(
+        X, X, [8], *torch.native_layer_norm(X, [8], X[0], None, 1e-5)[1:], X[0], None, [True, False, False]
+    ),
+    "conjugated": lambda: torch.complex(X, X).conj() @ torch.complex(X, X).t(),
+    "negated": lambda: torch.complex(X, X).conj().imag @ X.t(),
     "an index": lambda: X[torch.tensor([3, 1, 1])],
     "an embedding": lambda: F.embedding(torch.tensor([[3, 1], [0, 5]]), X),
     "complex": lambda: torch.complex(X, X).conj() * torch.complex(X, X),

@@ -318,12 +318,11 @@ def implementation(variant: Variant, vendor: Callable[..., Any], choice: Choice 
 def _front(variant: Variant, kernel: Any, account: int | None) -> Front | None:
     """What stands before the function of an overload, which no longer sees all calls then."""
     returns = variant.overload._schema.returns
-    viewed = any(_sees(variant, view) for view in _VIEWS)
     tensors = all(str(x.type) == "Tensor" for x in returns)
     return make_front(
         variant.overload._name, kernel, record.ACTIVE,
         handed=sum(1 << i for i, a in enumerate(variant.arguments) if a.name in variant.numbers), account=account,
-        arguments=len(variant.arguments), returns=len(returns) if tensors and not viewed else None,
+        arguments=len(variant.arguments), returns=len(returns) if tensors else None,
     )  # fmt: skip
 
 

@@ -15,8 +15,11 @@ OBJECT_WORDS = 2
 """Of any object of PyTorch's. Behind them a list has a vector of values, a text a string: where either begins comes
 first, then the end of the one, the length of the other."""
 
-NUMBER_AT = {"2.11": 173, "2.12": 173, "2.13": 165}
-"""By PyTorch's release: the byte of a tensor whose highest bit says that it is a number in the place of a tensor."""
+KEYS_AT = {"2.11": 176, "2.12": 176, "2.13": 168}
+"""By PyTorch's release: the byte of a tensor where its set of dispatch keys begins."""
+
+NUMBER_BEFORE = 3
+"""So many bytes before it is the one whose highest bit says that the tensor is a number in the place of a tensor."""
 
 DTYPES = {"double": 7, "int": 4}
 """PyTorch's numbers for the dtypes that such a number has."""
@@ -34,11 +37,14 @@ def words() -> dict[str, int]:
     """What the text calls by name."""
     tags = {f"tag_{name}": tag for name, tag in TAGS.items()}
     numbers = {f"number_{name}": TAGS[name] << 8 | IN_PLACE for name in DTYPES}
-    return {**tags, **numbers, **{f"dtype_{name}": number for name, number in DTYPES.items()}, "object": OBJECT_WORDS}
+    return {**tags, **numbers, **{f"dtype_{name}": number for name, number in DTYPES.items()}, "object": OBJECT_WORDS,
+            "number_before": NUMBER_BEFORE}  # fmt: skip
 
 
 TEXT = """
-@front.number_at = internal global i64 0
+; Where a tensor's set of keys begins, and the keys of tensors that are to be read conjugated or negated.
+@front.keys_at = internal global i64 0
+@front.views = internal global i64 0
 
 define internal i1 @spell_boxed_tensor(ptr %s, ptr %handle) {
   %dim.to = alloca i64
@@ -86,17 +92,25 @@ no:
 
 ; Whether PyTorch marked a tensor as a number.
 define internal i1 @is_number(i64 %payload) {
-  %place = load i64, ptr @front.number_at
-  %some = icmp ne i64 %place, 0
-  br i1 %some, label %look, label %no
-look:
+  %keys.at = load i64, ptr @front.keys_at
+  %place = sub i64 %keys.at, <number_before>
   %tensor = inttoptr i64 %payload to ptr
   %at = getelementptr i8, ptr %tensor, i64 %place
   %byte = load i8, ptr %at
   %bit = icmp slt i8 %byte, 0
   ret i1 %bit
-no:
-  ret i1 0
+}
+
+; Whether a tensor is to be read conjugated or negated.
+define internal i1 @is_view(i64 %payload) {
+  %place = load i64, ptr @front.keys_at
+  %tensor = inttoptr i64 %payload to ptr
+  %at = getelementptr i8, ptr %tensor, i64 %place
+  %keys = load i64, ptr %at
+  %views = load i64, ptr @front.views
+  %both = and i64 %keys, %views
+  %some = icmp ne i64 %both, 0
+  ret i1 %some
 }
 
 ; Such a tensor, as the number that it is.
@@ -179,6 +193,9 @@ as.number:
   %as.ok = call i1 @spell_boxed_number(ptr %s, ptr %at, i1 %handed)
   ret i1 %as.ok
 as.tensor:
+  %view = call i1 @is_view(i64 %payload)
+  br i1 %view, label %no, label %as.it.is
+as.it.is:
   %t.ok = call i1 @spell_boxed_tensor(ptr %s, ptr %at)
   ret i1 %t.ok
 double:

@@ -8,7 +8,7 @@ Errors: none. Where there can be no fronts, `make_front` gives none, and all cal
 
 PyTorch takes about 1 µs to hand a call to Python, and as long to be handed it back. A front is a kernel like PyTorch's
 own; but to register one that has a state PyTorch offers no C interface. So the layout of what PyTorch registers is
-written down here. It is the same in all releases of `NUMBER_AT`, and each process tries it out before it relies on it.
+written down here. It is the same in all releases of `KEYS_AT`, and each process tries it out before it relies on it.
 Source: PyTorch's torch/library.h (`CppFunction`), ATen/core/boxing/KernelFunction.h.
 """
 
@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from tessera.runtime.boxed_ir import DTYPES, IN_PLACE, NUMBER_AT, TAGS
+from tessera.runtime.boxed_ir import DTYPES, IN_PLACE, KEYS_AT, TAGS
 from tessera.runtime.front_ir import STATE
 from tessera.runtime.native import native
 from tessera.runtime.spelling_ir import TEXT_BYTES
@@ -145,7 +145,7 @@ def _unregister(library: int) -> None:
 def available() -> bool:
     """Whether this PyTorch is one whose layouts are known, and a call through a front looks as it should."""
 
-    known = _release() in NUMBER_AT
+    known = _release() in KEYS_AT
     little = sys.byteorder == "little" and struct.calcsize("P") == 8
     return known and sys.platform == "linux" and little and hasattr(_torch(), _IMPL) and _tried()
 
@@ -192,18 +192,25 @@ def _tried() -> bool:
         with torch._C._IncludeDispatchKeyGuard(torch._C.DispatchKey.PreDispatch):
             number = _read("aten::mul.Tensor", b"PreDispatch", 2, lambda: torch.mul(x, 0.75))
             tensor = _read("aten::mul.Tensor", b"PreDispatch", 2, lambda: torch.mul(x, z))
+            view = _read("aten::mul.Tensor", b"PreDispatch", 2, lambda: torch.mul(torch.complex(x, x).conj(), x))
     matrix = [2 << 32 | 6, 2, 3, 3, 1]
     words = [*matrix, kind["double"] | 1, kind["int"], 3, kind["bool"], 1]
     words += [kind["list"], 32, kind["int"], 4, kind["int"], 5, kind["none"], kind["device"], 0xFF00]
     words += [kind["double"], *struct.unpack("<q", double(0.5)), kind["list"], 16, DTYPES["int"]]
     words += [kind["text"], 9, *struct.unpack("<4q", b"ninebytes".ljust(TEXT_BYTES, b"\0"))]
     in_place = [*matrix, kind["double"] | IN_PLACE | 1]
-    return found == words and number == in_place and tensor == [*matrix, DTYPES["double"]]
+    return found == words and number == in_place and tensor == [*matrix, DTYPES["double"]] and not view
 
 
 def _read(full_name: str, key: bytes, arguments: int, call: Callable[[], Any]) -> list[int]:
     """What native code reads in a call of an operator, behind the default type; the second argument is handed on."""
-    head = _state(handed=0b10, arguments=arguments, python=NUMBER_AT[_release()])
+    import torch
+
+    # In place of a kernel of Python: where native code is to look for a tensor's keys, and for which.
+    views = torch._C.DispatchKeySet(torch._C.DispatchKey.Conjugate).add(torch._C.DispatchKey.Negative)
+    head = _state(
+        handed=0b10, arguments=arguments, python=KEYS_AT[_release()], python_state=views.raw_repr()
+    )  # fmt: skip
     state = (ctypes.c_int64 * (len(STATE) + _PROBE_WORDS))(*head)
     namespace, _, name = full_name.partition("::")
     library = _register(namespace.encode(), name.encode(), native().probe, ctypes.addressof(state), key)

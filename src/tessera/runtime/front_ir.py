@@ -404,9 +404,12 @@ open:
   %nobody.handle = load ptr, ptr %nobody.to
   %nobody = load i64, ptr %nobody.handle
   store i64 %nobody, ptr @front.undefined
-  %number.at = getelementptr i64, ptr %state, i64 <at_python>
-  %number.place = load i64, ptr %number.at
-  store i64 %number.place, ptr @front.number_at
+  %place.at = getelementptr i64, ptr %state, i64 <at_python>
+  %place = load i64, ptr %place.at
+  store i64 %place, ptr @front.keys_at
+  %views.at = getelementptr i64, ptr %state, i64 <at_python_state>
+  %views = load i64, ptr %views.at
+  store i64 %views, ptr @front.views
   br label %scratch
 scratch:
   %s = call ptr @front_scratch()

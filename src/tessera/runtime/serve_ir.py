@@ -142,8 +142,10 @@ define internal void @take(ptr %s, i64 %number, i64 %tensors, ptr %to) {
   %none = icmp slt i64 %number, 0
   br i1 %none, label %nothing, label %something
 nothing:
-  store i64 0, ptr %to
-  store i64 <tag_none>, ptr %tag.to
+  ; PyTorch's own word for no tensor.
+  %no.tensor = load i64, ptr @front.undefined
+  store i64 %no.tensor, ptr %to
+  store i64 <tag_tensor>, ptr %tag.to
   ret void
 something:
   %place = add i64 %number, <objects>

@@ -29,7 +29,7 @@ IN_PLACE = 2
 
 DEFAULT_DTYPE = "_ZN3c1031get_default_dtype_as_scalartypeEv"
 
-SHIMS = ("aoti_torch_is_defined", "torch_get_num_threads", DEFAULT_DTYPE)
+SHIMS = ("torch_get_num_threads", DEFAULT_DTYPE)
 """What is asked of PyTorch beside what spelling asks."""
 
 
@@ -42,6 +42,9 @@ def words() -> dict[str, int]:
 
 
 TEXT = """
+; What a handle points to that holds no tensor: Python is given None for it.
+@front.undefined = internal global i64 0
+
 ; Where a tensor's set of keys begins, and the keys of tensors that are to be read conjugated or negated.
 @front.keys_at = internal global i64 0
 @front.views = internal global i64 0
@@ -51,12 +54,6 @@ define internal i1 @spell_boxed_tensor(ptr %s, ptr %handle) {
   %dtype.to = alloca i32
   %sizes.to = alloca ptr
   %strides.to = alloca ptr
-  %defined.to = alloca i8
-  %e.defined = call i32 <aoti_torch_is_defined>(ptr %handle, ptr %defined.to)
-  %defined = load i8, ptr %defined.to
-  %some = icmp ne i8 %defined, 0
-  br i1 %some, label %ask, label %no
-ask:
   %e.dim = call i32 <aoti_torch_get_dim>(ptr %handle, ptr %dim.to)
   %e.dtype = call i32 <aoti_torch_get_dtype>(ptr %handle, ptr %dtype.to)
   %e.sizes = call i32 <aoti_torch_get_sizes>(ptr %handle, ptr %sizes.to)
@@ -187,6 +184,10 @@ none:
   %n.ok = call i1 @push(ptr %s, i64 %kind)
   ret i1 %n.ok
 tensor:
+  %undefined = load i64, ptr @front.undefined
+  %nobody = icmp eq i64 %payload, %undefined
+  br i1 %nobody, label %none, label %some.tensor
+some.tensor:
   %number = call i1 @is_number(i64 %payload)
   br i1 %number, label %as.number, label %as.tensor
 as.number:

@@ -14,9 +14,6 @@ SHIMS = ("aoti_torch_new_uninitialized_tensor", "aoti_torch_delete_tensor_object
 """What is asked of PyTorch's C interface."""
 
 TEXT = """
-; What a handle points to that holds no tensor.
-@front.undefined = internal global i64 0
-
 ; How many threads a launch may use; 0 where Python has to be asked.
 define internal i64 @threads_alone(i64 %parallel) {
   %count.to = alloca i32

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import get_ident
 from types import CodeType
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -306,9 +306,12 @@ def implementation(variant: Variant, vendor: Callable[..., Any], choice: Choice 
     chosen = plans if isinstance(plans, Chosen) else None
     learned = Learned(variant, operator, chosen, vendor)
     scope["learn"] = learned.learn
-    exec(_code(_source(variant, choice is not None)), scope)
-    slow: Callable[..., Any] = scope["call"]
-    slow.__name__ = name
+
+    def written() -> Callable[..., Any]:
+        exec(_code(_source(variant, choice is not None)), scope)
+        return cast(Callable[..., Any], scope["call"])
+
+    slow = _at_first_call(name, written)
     account, kernel = choice.account.address if choice else None, kernel_of(vendor)
     front = _front(variant, kernel, account) if kernel else None
     recall = make_recall(learned.known, slow, active, _spelling(variant, account, front), KEYS)
@@ -340,9 +343,20 @@ def _valued(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _at_first_call(name: str, make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+    """The function that `make` gives, made when it is called: to make all of them is half of what switching on costs."""
+    made = functools.cache(make)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return made()(*args, **kwargs)
+
+    call.__name__ = name
+    return call
+
+
 @functools.cache
 def _code(source: str) -> CodeType:
-    """Overloads with the same arguments share their text, and compiling it is most of what switching on costs."""
+    """Overloads with the same arguments share their text."""
     return compile(source, "<tessera operator>", "exec")
 
 

@@ -344,7 +344,7 @@ def _valued(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _at_first_call(name: str, make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
-    """The function that `make` gives, made when it is called: to make all of them is half of what switching on costs."""
+    """The function that `make` gives, made when it is called: most operators that are switched on never are."""
     made = functools.cache(make)
 
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -49,44 +49,6 @@ TEXT = """
 @front.keys_at = internal global i64 0
 @front.views = internal global i64 0
 
-define internal i1 @spell_boxed_tensor(ptr %s, ptr %handle) {
-  %dim.to = alloca i64
-  %dtype.to = alloca i32
-  %sizes.to = alloca ptr
-  %strides.to = alloca ptr
-  %e.dim = call i32 <aoti_torch_get_dim>(ptr %handle, ptr %dim.to)
-  %e.dtype = call i32 <aoti_torch_get_dtype>(ptr %handle, ptr %dtype.to)
-  %e.sizes = call i32 <aoti_torch_get_sizes>(ptr %handle, ptr %sizes.to)
-  %e.strides = call i32 <aoti_torch_get_strides>(ptr %handle, ptr %strides.to)
-  %e.1 = or i32 %e.dim, %e.dtype
-  %e.2 = or i32 %e.sizes, %e.strides
-  %e = or i32 %e.1, %e.2
-  %fine = icmp eq i32 %e, 0
-  br i1 %fine, label %write, label %no
-write:
-  %dim = load i64, ptr %dim.to
-  %dtype.32 = load i32, ptr %dtype.to
-  %dtype = zext i32 %dtype.32 to i64
-  %dim.up = shl i64 %dim, 32
-  %form = or i64 %dim.up, %dtype
-  %sizes = load ptr, ptr %sizes.to
-  %strides = load ptr, ptr %strides.to
-  %w.form = call i1 @push(ptr %s, i64 %form)
-  %w.sizes = call i1 @push_all(ptr %s, ptr %sizes, i64 %dim)
-  %w.strides = call i1 @push_all(ptr %s, ptr %strides, i64 %dim)
-  %count.at = getelementptr i64, ptr %s, i64 1
-  %count = load i64, ptr %count.at
-  %count.next = add i64 %count, 1
-  store i64 %count.next, ptr %count.at
-  %held = call i1 @hold(ptr %s, i64 %count, ptr %handle, ptr %handle)
-  %w.1 = and i1 %w.form, %w.sizes
-  %w.2 = and i1 %w.strides, %held
-  %w.3 = and i1 %w.1, %w.2
-  ret i1 %w.3
-no:
-  ret i1 0
-}
-
 ; Whether PyTorch marked a tensor as a number.
 define internal i1 @is_number(i64 %payload) {
   %keys.at = load i64, ptr @front.keys_at
@@ -165,6 +127,7 @@ no:
 
 ; One value; 0 where it is of another kind.
 define internal i1 @spell_boxed(ptr %s, ptr %at, i1 %handed) {
+  %dtype.to = alloca i32
   %payload = load i64, ptr %at
   %tag.at = getelementptr i64, ptr %at, i64 1
   %tag = load i32, ptr %tag.at
@@ -197,7 +160,7 @@ as.tensor:
   %view = call i1 @is_view(i64 %payload)
   br i1 %view, label %no, label %as.it.is
 as.it.is:
-  %t.ok = call i1 @spell_boxed_tensor(ptr %s, ptr %at)
+  %t.ok = call i1 @spell_layout(ptr %s, ptr %at, ptr %at, ptr %dtype.to)
   ret i1 %t.ok
 double:
   %real = bitcast i64 %payload to double

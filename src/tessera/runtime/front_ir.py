@@ -52,7 +52,7 @@ def module_text(none: int, shims: Mapping[str, int]) -> str:
     scratch = {name: spelling.SCRATCH[name] for name in ("words", "pointers", "objects", "numbers")}
     words: dict[str, int | float | str] = {
         **{f"at_{name}": index for index, name in enumerate(STATE)}, **addresses, **scratch, **boxed_ir.words(),
-        "slots": SLOTS, "last_slot": SLOTS - 1, "probes": PROBES, "least balance": -recall_ir.MOST_LOST_US,
+        "slots": SLOTS, "last_slot": SLOTS - 1, "probes": PROBES,
         "few": FEW, "alone_at": recall_ir.ALONE_AT, "front_at": recall_ir.FRONT_AT, "header": recall_ir.HEADER,
         "words_at": len(STATE), "owner": spelling.SCRATCH["scratch"],
         "scratch_bytes": 8 * spelling.SCRATCH["scratch"] + 8,
@@ -140,42 +140,6 @@ none:
   ret ptr null
 }
 
-; Whether a call may be counted here: one that loses is not, once its account has lost too much.
-define internal i1 @front_solvent(ptr %state, ptr %record) {
-  %account.at = getelementptr i64, ptr %state, i64 <at_account>
-  %account = load ptr, ptr %account.at
-  %absent = icmp eq ptr %account, null
-  br i1 %absent, label %yes, label %look
-look:
-  %gain.at = getelementptr i64, ptr %record, i64 1
-  %gain = load double, ptr %gain.at
-  %loses = fcmp olt double %gain, 0.0
-  %balance = load atomic double, ptr %account monotonic, align 8
-  %spent = fcmp olt double %balance, <least balance>
-  %broke = and i1 %loses, %spent
-  %may = xor i1 %broke, 1
-  ret i1 %may
-yes:
-  ret i1 1
-}
-
-; Add what a call of a record gains to the account.
-define internal void @front_count(ptr %state, ptr %record) {
-  %account.at = getelementptr i64, ptr %state, i64 <at_account>
-  %account = load ptr, ptr %account.at
-  %absent = icmp eq ptr %account, null
-  br i1 %absent, label %end, label %add
-add:
-  %gain.at = getelementptr i64, ptr %record, i64 1
-  %gain = load double, ptr %gain.at
-  %balance = load atomic double, ptr %account monotonic, align 8
-  %after = fadd double %balance, %gain
-  store atomic double %after, ptr %account monotonic, align 8
-  br label %end
-end:
-  ret void
-}
-
 ; What PyTorch calls.
 define void @tessera_front(ptr %state, ptr %operator, i64 %keys, ptr %stack) {
 entry:
@@ -212,7 +176,11 @@ count:
   %entry.at = getelementptr i64, ptr %record, i64 2
   %served = load ptr, ptr %entry.at
   %theirs = icmp eq ptr %served, null
-  %solvent = call i1 @front_solvent(ptr %state, ptr %record)
+  %account.at = getelementptr i64, ptr %state, i64 <at_account>
+  %account = load ptr, ptr %account.at
+  %gain.at = getelementptr i64, ptr %record, i64 1
+  %gain = load double, ptr %gain.at
+  %solvent = call i1 @solvent(ptr %account, double %gain)
   br i1 %solvent, label %whose, label %python
 whose:
   br i1 %theirs, label %vendor, label %ours
@@ -220,10 +188,10 @@ ours:
   %done = call i1 @serve(ptr %served, ptr %s, ptr %state, ptr %stack)
   br i1 %done, label %end, label %python
 end:
-  call void @front_count(ptr %state, ptr %record)
+  call void @gain(ptr %account, double %gain)
   ret void
 vendor:
-  call void @front_count(ptr %state, ptr %record)
+  call void @gain(ptr %account, double %gain)
   %vendor.at = getelementptr i64, ptr %state, i64 <at_vendor>
   %vendor.kernel = load ptr, ptr %vendor.at
   %vendor.state.at = getelementptr i64, ptr %state, i64 <at_vendor_state>

@@ -280,39 +280,44 @@ end:
   ret ptr %tuple
 }
 
-define internal void @gain(ptr %spec, ptr %record) {
-  %account.at = getelementptr i64, ptr %spec, i64 3
-  %account = load ptr, ptr %account.at
+; Add what a call gains to an account, if there is one. Other threads may do so as well: some gain may be lost.
+define internal void @gain(ptr %account, double %gain) {
   %absent = icmp eq ptr %account, null
   br i1 %absent, label %end, label %add
 add:
-  %gain.at = getelementptr i64, ptr %record, i64 6
-  %gain = load double, ptr %gain.at
-  %before = load double, ptr %account
+  %before = load atomic double, ptr %account monotonic, align 8
   %after = fadd double %before, %gain
-  store double %after, ptr %account
+  store atomic double %after, ptr %account monotonic, align 8
   br label %end
 end:
   ret void
 }
 
 ; Whether a call may be counted here: one that loses is not, once its account has lost too much.
-define internal i1 @solvent(ptr %spec, ptr %record) {
-  %account.at = getelementptr i64, ptr %spec, i64 3
-  %account = load ptr, ptr %account.at
+define internal i1 @solvent(ptr %account, double %gain) {
   %absent = icmp eq ptr %account, null
   br i1 %absent, label %yes, label %look
 look:
-  %gain.at = getelementptr i64, ptr %record, i64 6
-  %gain = load double, ptr %gain.at
   %loses = fcmp olt double %gain, 0.0
-  %balance = load double, ptr %account
+  %balance = load atomic double, ptr %account monotonic, align 8
   %spent = fcmp olt double %balance, <least balance>
   %broke = and i1 %loses, %spent
   %may = xor i1 %broke, true
   ret i1 %may
 yes:
   ret i1 true
+}
+
+define internal ptr @account_of(ptr %spec) {
+  %account.at = getelementptr i64, ptr %spec, i64 3
+  %account = load ptr, ptr %account.at
+  ret ptr %account
+}
+
+define internal double @gain_of(ptr %record) {
+  %gain.at = getelementptr i64, ptr %record, i64 6
+  %gain = load double, ptr %gain.at
+  ret double %gain
 }
 
 ; Call the checks of which a launch raised the flag; 0 where one of them raised an exception.
@@ -414,7 +419,9 @@ entry:
   %right = and i1 %tensors.right, %numbers.right
   br i1 %right, label %effect, label %other
 effect:
-  %solvent = call i1 @solvent(ptr %spec, ptr %record)
+  %account = call ptr @account_of(ptr %spec)
+  %gain = call double @gain_of(ptr %record)
+  %solvent = call i1 @solvent(ptr %account, double %gain)
   br i1 %solvent, label %alias, label %other
 alias:
   %some = icmp ne i64 %written, 0
@@ -448,7 +455,7 @@ check:
   %passed = call i1 @pass(ptr %entry.tuple)
   br i1 %passed, label %answer, label %error
 answer:
-  call void @gain(ptr %spec, ptr %record)
+  call void @gain(ptr %account, double %gain)
   %value = call ptr @answer_of(ptr %s, ptr %result.first, i64 %results)
   call void @release(ptr %s, i64 %tensors, i64 %made)
   ret ptr %value
@@ -541,10 +548,12 @@ drop:
 vendor:
   %gain.bytes = call ptr @PyTuple_GetItem(ptr %found, i64 1)
   %gain.record = call ptr @PyBytes_AsString(ptr %gain.bytes)
-  %solvent = call i1 @solvent(ptr %spec, ptr %gain.record)
+  %account = call ptr @account_of(ptr %spec)
+  %gain = call double @gain_of(ptr %gain.record)
+  %solvent = call i1 @solvent(ptr %account, double %gain)
   br i1 %solvent, label %hand.on, label %forget
 hand.on:
-  call void @gain(ptr %spec, ptr %gain.record)
+  call void @gain(ptr %account, double %gain)
   call void @front_learn(ptr %spec, ptr %gain.record)
   %kernel = call ptr @PyTuple_GetItem(ptr %found, i64 0)
   %first = call ptr @PyTuple_GetItem(ptr %self, i64 4)

@@ -127,17 +127,11 @@ error:
   ret i1 0
 }
 
-define internal i1 @spell_tensor(ptr %s, ptr %tensor, i64 %type, i1 %ask.views) {
-  %handle = alloca i64
+; A tensor's dtype, dimensions, sizes and strides; it is held. 0 where PyTorch does not tell or there is no room.
+define internal i1 @spell_layout(ptr %s, ptr %holder, ptr %handle, ptr %dtype.to) {
   %dim.to = alloca i64
-  %dtype.to = alloca i32
   %sizes.to = alloca ptr
   %strides.to = alloca ptr
-  %impl = call i64 @handle_of(ptr %tensor)
-  store i64 %impl, ptr %handle
-  %none = icmp eq i64 %impl, 0
-  br i1 %none, label %no, label %read
-read:
   %e.dim = call i32 <aoti_torch_get_dim>(ptr %handle, ptr %dim.to)
   %e.dtype = call i32 <aoti_torch_get_dtype>(ptr %handle, ptr %dtype.to)
   %e.sizes = call i32 <aoti_torch_get_sizes>(ptr %handle, ptr %sizes.to)
@@ -155,7 +149,6 @@ write:
   %form = or i64 %dim.up, %dtype
   %sizes = load ptr, ptr %sizes.to
   %strides = load ptr, ptr %strides.to
-  %w.type = call i1 @push(ptr %s, i64 %type)
   %w.form = call i1 @push(ptr %s, i64 %form)
   %w.sizes = call i1 @push_all(ptr %s, ptr %sizes, i64 %dim)
   %w.strides = call i1 @push_all(ptr %s, ptr %strides, i64 %dim)
@@ -163,17 +156,33 @@ write:
   %count = load i64, ptr %count.at
   %count.next = add i64 %count, 1
   store i64 %count.next, ptr %count.at
-  %held = call i1 @hold(ptr %s, i64 %count, ptr %tensor, ptr %handle)
-  %w.1 = and i1 %w.type, %w.form
-  %w.2 = and i1 %w.sizes, %w.strides
-  %w.3 = and i1 %w.1, %w.2
-  %done = and i1 %w.3, %held
+  %held = call i1 @hold(ptr %s, i64 %count, ptr %holder, ptr %handle)
+  %w.1 = and i1 %w.form, %w.sizes
+  %w.2 = and i1 %w.strides, %held
+  %done = and i1 %w.1, %w.2
+  ret i1 %done
+no:
+  ret i1 0
+}
+
+define internal i1 @spell_tensor(ptr %s, ptr %tensor, i64 %type, i1 %ask.views) {
+  %handle = alloca i64
+  %dtype.to = alloca i32
+  %impl = call i64 @handle_of(ptr %tensor)
+  store i64 %impl, ptr %handle
+  %none = icmp eq i64 %impl, 0
+  br i1 %none, label %no, label %write
+write:
+  %w.type = call i1 @push(ptr %s, i64 %type)
+  %w.layout = call i1 @spell_layout(ptr %s, ptr %tensor, ptr %handle, ptr %dtype.to)
+  %dtype = load i32, ptr %dtype.to
+  %done = and i1 %w.type, %w.layout
   %more = and i1 %done, %ask.views
   br i1 %more, label %views, label %end
 views:
   %negative = call i1 @push_answer(ptr %s, ptr %tensor, ptr <name_is_neg>)
-  %above = icmp uge i64 %dtype, <complex_first>
-  %below = icmp ule i64 %dtype, <complex_last>
+  %above = icmp uge i32 %dtype, <complex_first>
+  %below = icmp ule i32 %dtype, <complex_last>
   %complex = and i1 %above, %below
   br i1 %complex, label %conjugated, label %viewed
 viewed:

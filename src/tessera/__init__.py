@@ -22,21 +22,19 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "capture", "check", "disable", "enable", "explain_choice", "use"]
 
 
+_PLACES = {
+    "capture": "tessera.aten.capture", "check": "tessera.accuracy.check",
+    "explain_choice": "tessera.aten.explain",
+    "disable": "tessera.aten.switch", "enable": "tessera.aten.switch", "use": "tessera.aten.switch",
+}  # fmt: skip
+
+
 def __getattr__(name: str) -> Any:
-    if name == "capture":
-        from tessera.aten.capture import capture
+    if name not in _PLACES:
+        raise AttributeError(f"module 'tessera' has no attribute {name!r}")
+    import importlib
 
-        return capture
-    if name == "check":
-        from tessera.accuracy.check import check
+    from tessera.core.collector import collector_paused
 
-        return check
-    if name == "explain_choice":
-        from tessera.aten.explain import explain_choice
-
-        return explain_choice
-    if name in ("enable", "disable", "use"):
-        from tessera.aten import switch
-
-        return getattr(switch, name)
-    raise AttributeError(f"module 'tessera' has no attribute {name!r}")
+    with collector_paused():
+        return getattr(importlib.import_module(_PLACES[name]), name)

@@ -14,15 +14,14 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from tessera.ops.table import Variant
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a call belongs among the measurements of its operator.
 
     dtype: the types of the tensors, each once, in the order of the arguments: "float32", "float32+int64".

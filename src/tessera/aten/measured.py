@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, KeysView
+from typing import NamedTuple
 
 from tessera.aten.classify import Place
 from tessera.runtime import front
@@ -28,8 +28,7 @@ def through_us() -> float:
     return _FRONT_US if front.available() else _PYTHON_US
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measurement:
+class Measurement(NamedTuple):
     """Microseconds of one call on either side, and how many times as fast ours is, as the median of paired rounds.
 
     failure: why ours cannot be used there; empty where it can. `ours_us` and `speed` are then 0.
@@ -88,8 +87,8 @@ class Table:
                 yield from sizes.values()
 
     @property
-    def operators(self) -> frozenset[str]:
-        return frozenset(self._threads)
+    def operators(self) -> KeysView[str]:
+        return self._threads.keys()
 
     def nearest_threads(self, operator: str, threads: int) -> int | None:
         """The number of threads that is nearest to `threads`, by ratio, of those that the operator is measured on."""
@@ -117,6 +116,6 @@ class Table:
         if measured is None:
             return "not measured"
         rows = [one for sizes in self._by_key[operator, measured].values() for one in sizes.values()]
-        if not any(one.ours and one.speed >= WORTH for one in rows):
+        if not any(one.speed >= WORTH and not one.failure for one in rows):
             return f"nowhere faster: at best {max(rows, key=lambda one: one.speed)}"
         return ""

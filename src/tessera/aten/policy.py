@@ -25,6 +25,7 @@ from tessera.aten.measured import Measurement, Table, through_us
 from tessera.aten.store import Store, here, read_table, shipped, store_path
 from tessera.aten.vendor import WITHOUT_KERNEL
 from tessera.core.chips import detect_cpu
+from tessera.core.collector import collector_paused
 from tessera.core.errors import UsageError, unknown_name
 from tessera.ops.table import VARIANTS, Variant
 
@@ -142,6 +143,7 @@ def measured_as(variant: Variant, table: Table) -> str:
 # --- what the user asks for ---
 
 
+@collector_paused()
 def make_policy(policy: str | Path = MEASURED, only: Names = None, exclude: Names = None) -> Policy:
     """The policy of these words; the same one again while its table has not changed.
 

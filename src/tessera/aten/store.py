@@ -143,6 +143,6 @@ def _plain(one: Measurement) -> tuple[Any, ...]:
 def _measurement(row: Iterable[Any]) -> Measurement:
     operator, dtype, layout, size, threads, ours_us, vendor_us, speed, failure = row
     return Measurement(
-        operator=str(operator), place=Place(str(dtype), str(layout), int(size)), threads=int(threads),
-        ours_us=float(ours_us), vendor_us=float(vendor_us), speed=float(speed), failure=str(failure),
+        str(operator), Place(str(dtype), str(layout), int(size)), int(threads), float(ours_us), float(vendor_us),
+        float(speed), str(failure),
     )  # fmt: skip

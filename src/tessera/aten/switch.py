@@ -15,6 +15,7 @@ from types import TracebackType
 
 from tessera.aten import record, register
 from tessera.aten.policy import MEASURED, Names, Policy, make_policy
+from tessera.core.collector import collector_paused
 
 _lock = threading.RLock()
 
@@ -34,6 +35,7 @@ class _State:
         """The policy in force; None where nothing is switched on."""
         return self.blocks[-1].policy if self.blocks else self.enabled
 
+    @collector_paused()
     def settle(self) -> None:
         """Register what the policy in force wants, where something else is registered."""
         wanted = self.policy if self.pauses == 0 else None

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "check_command": frozenset({"core", "aten", "accuracy", "bringup"}),
     # The front of the package: `tessera.capture`, `tessera.check`, `tessera.enable`, `tessera.disable`,
     # `tessera.explain_choice`, `tessera.use`.
-    "__init__": frozenset({"aten", "accuracy"}),
+    "__init__": frozenset({"core", "aten", "accuracy"}),
 }
 
 # Lines that open the docstring of every folder's `__init__.py`, in this order.

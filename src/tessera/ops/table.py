@@ -239,7 +239,7 @@ def _returning(entry: Entry, overload: Overload) -> Entry:
     return into
 
 
-def _writing_out(entry: Entry, overload: Overload, base: Overload) -> Entry:
+def _writing_out(entry: Entry, parameters: Any, overload: Overload, base: Overload) -> Entry:
     """What runs `overload` given an entry that writes to `out`."""
     if _form(overload) is Form.SELF:
 
@@ -257,7 +257,7 @@ def _writing_out(entry: Entry, overload: Overload, base: Overload) -> Entry:
             return entry(*args, out=out, **kwargs)
 
         return into
-    makes_its_own = inspect.signature(entry).parameters["out"].default is None
+    makes_its_own = parameters["out"].default is None
     # Of a list, each tensor's result goes into one like it.
     if _form(base) is Form.NEW or (makes_its_own and str(_inputs(base)[0].type) == "Tensor"):
         return entry
@@ -295,27 +295,26 @@ def _writing_arguments(entry: Entry, overload: Overload, base: Overload) -> Entr
     return on_copies
 
 
-def _call(overload: Overload, base: Overload, entry: Entry, kind: Kind) -> Entry:
+def _call(overload: Overload, base: Overload, entry: Entry, parameters: Any, kind: Kind) -> Entry:
     """What runs `overload`: the entry of `base`, with its result where the overload wants it."""
     if kind is Kind.RETURNS:
         call = _returning(entry, overload)
     elif kind is Kind.WRITES_OUT:
-        call = _writing_out(entry, overload, base)
+        call = _writing_out(entry, parameters, overload, base)
     else:
         call = _writing_arguments(entry, overload, base)
     by_name = [a.name for a in _inputs(base) if a.kwarg_only]
     if by_name and not any(a.kwarg_only for a in _inputs(overload)):
         call = _named(call, [a.name for a in _inputs(overload)], by_name)
-    return _of_tensors(call if overload._schema.returns else _silent(call), overload, entry)
+    return _of_tensors(call if overload._schema.returns else _silent(call), overload, parameters)
 
 
-def _of_tensors(call: Entry, overload: Overload, entry: Entry) -> Entry:
+def _of_tensors(call: Entry, overload: Overload, parameters: Any) -> Entry:
     """`call`, which declines a number in the place of a tensor but where the entry takes either, beside a tensor.
 
     PyTorch's own C++ passes numbers as tensors that are marked as numbers, as when the vendor's kernel of another
     operator casts its operands, and hands them to a Python kernel as numbers.
     """
-    parameters = inspect.signature(entry).parameters
     places = [(i, a.name) for i, a in enumerate(_inputs(overload)) if str(a.type) == "Tensor"]
     fixed = [place for place in places if not _takes_numbers(parameters, place[1])]
 
@@ -373,7 +372,7 @@ def _variants() -> dict[str, Variant]:
                 if overload is not base and overload._name in named:
                     continue
                 assert overload._name not in found, f"two rows serve {overload._name}"
-                call, form = _call(overload, base, row.entry, kind), _form(overload)
+                call, form = _call(overload, base, row.entry, parameters, kind), _form(overload)
                 handed = _handed(overload, parameters)
                 found[overload._name] = Variant(overload, form, call, base, _copies(form, kind), handed)
     return found

@@ -13,6 +13,8 @@ machine without a counter, mean that the launch is shared.
 
 from __future__ import annotations
 
+from tessera.runtime import host_ir
+
 SLOTS = 64
 """Words in the table; a power of two."""
 
@@ -28,10 +30,7 @@ def module_text(ticks: str) -> str:
     words = {
         "ticks": ticks, "spread": _SPREAD, "index_shift": 64 - (SLOTS.bit_length() - 1), "mask": (1 << TICK_BITS) - 1,
     }  # fmt: skip
-    text = _MODULE
-    for word, value in words.items():
-        text = text.replace(f"<{word}>", str(value))
-    return text
+    return host_ir.filled(_MODULE, words)
 
 
 _MODULE = """

@@ -11,7 +11,7 @@ address, None, a value out of range) it hands to a function of Python with the s
 
 from __future__ import annotations
 
-import functools
+from tessera.runtime import host_ir
 
 SKIP, POINTER, SIGNED, UNSIGNED, BIT, SINGLE, DOUBLE = range(7)
 """What `tessera_call` does with an argument."""
@@ -22,14 +22,14 @@ LEADING = 9
 EXPORTS = ("tessera_call",)
 
 
-def module_text(none: int, true: int) -> str:
-    """What is added to the module; `none` and `true` are the addresses of those two objects."""
+def module_text() -> str:
+    """What is added to the module."""
     words = {
-        "none": f"inttoptr (i64 {none} to ptr)", "true": f"inttoptr (i64 {true} to ptr)", "leading": LEADING,
+        **host_ir.OBJECTS, "leading": LEADING,
         "skip": SKIP, "pointer": POINTER, "signed": SIGNED, "unsigned": UNSIGNED, "bit": BIT, "single": SINGLE,
         "double": DOUBLE,
     }  # fmt: skip
-    return functools.reduce(lambda text, word: text.replace(f"<{word}>", str(words[word])), words, _MODULE)
+    return host_ir.filled(_MODULE, words)
 
 
 _MODULE = """

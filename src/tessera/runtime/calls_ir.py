@@ -20,16 +20,17 @@ run. How many threads there are is asked of `ready`, and only by launches of mor
 
 from __future__ import annotations
 
+from tessera.runtime import host_ir
+
 HEADER = 4
 LAUNCH = 6
 
 EXPORTS = ("tessera_use", "tessera_divert", "tessera_one", "tessera_chain")
 
 
-def module_text(none: int) -> str:
-    """What is added to the module of the pool; `none` is the address of None."""
-    text = _MODULE.replace("<none>", f"inttoptr (i64 {none} to ptr)")
-    return text.replace("<header>", str(HEADER)).replace("<launch>", str(LAUNCH))
+def module_text() -> str:
+    """What is added to the module of the pool."""
+    return host_ir.filled(_MODULE, {**host_ir.OBJECTS, "header": HEADER, "launch": LAUNCH})
 
 
 _MODULE = """

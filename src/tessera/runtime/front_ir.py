@@ -18,10 +18,7 @@ Source: PyTorch's ATen/core/boxing/BoxedKernel.h.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
-
-from tessera.runtime import boxed_ir, recall_ir, serve_ir
+from tessera.runtime import boxed_ir, host_ir, recall_ir, serve_ir
 from tessera.runtime import spelling_ir as spelling
 
 STATE = ("virtual", "references", "vendor", "vendor_state", "python", "python_state", "account", "handed", "watching",
@@ -43,22 +40,18 @@ SHIMS = (*boxed_ir.SHIMS, *serve_ir.SHIMS)
 EXPORTS = ("tessera_front", "tessera_probe")
 
 
-def module_text(none: int, shims: Mapping[str, int]) -> str:
-    """What is added to the module.
-
-    none: the address of None. shims: of the functions that `spelling_ir.SHIMS` and `SHIMS` name.
-    """
-    addresses = {name: f"inttoptr (i64 {address} to ptr)" for name, address in {"none": none, **shims}.items()}
+def module_text() -> str:
+    """What is added to the module."""
     scratch = {name: spelling.SCRATCH[name] for name in ("words", "pointers", "objects", "numbers")}
     words: dict[str, int | float | str] = {
-        **{f"at_{name}": index for index, name in enumerate(STATE)}, **addresses, **scratch, **boxed_ir.words(),
+        **{f"at_{name}": index for index, name in enumerate(STATE)}, **scratch, **boxed_ir.words(),
+        **host_ir.OBJECTS, **host_ir.symbols((*spelling.SHIMS, *SHIMS)),
         "slots": SLOTS, "last_slot": SLOTS - 1, "probes": PROBES,
         "few": FEW, "alone_at": recall_ir.ALONE_AT, "front_at": recall_ir.FRONT_AT, "header": recall_ir.HEADER,
         "words_at": len(STATE), "owner": spelling.SCRATCH["scratch"],
         "scratch_bytes": 8 * spelling.SCRATCH["scratch"] + 8,
     }  # fmt: skip
-    text = boxed_ir.TEXT + serve_ir.TEXT + _MODULE
-    return functools.reduce(lambda text, word: text.replace(f"<{word}>", str(words[word])), words, text)
+    return host_ir.filled(boxed_ir.TEXT + serve_ir.TEXT + _MODULE, words)
 
 
 _MODULE = """

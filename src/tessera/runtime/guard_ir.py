@@ -14,9 +14,7 @@ of a number, the dtype of a tensor, or the constant itself.
 
 from __future__ import annotations
 
-import functools
-
-from tessera.runtime import caller_ir
+from tessera.runtime import caller_ir, host_ir
 
 ALIGNED, UNALIGNED, NOT_ONE, WIDE = 1, 2, 4, 8
 """Flags: a multiple of 16, none, a number that is not 1, a number that needs more than 32 bits."""
@@ -30,14 +28,14 @@ HEADER = 3
 EXPORTS = ("tessera_guarded",)
 
 
-def module_text(true: int, false: int) -> str:
-    """What is added to the module; `true` and `false` are the addresses of those two objects."""
+def module_text() -> str:
+    """What is added to the module."""
     words = {
-        "true": f"inttoptr (i64 {true} to ptr)", "false": f"inttoptr (i64 {false} to ptr)", "leading": LEADING,
+        **host_ir.OBJECTS, "leading": LEADING,
         "header": HEADER, "skip": caller_ir.SKIP, "pointer": caller_ir.POINTER, "aligned": ALIGNED,
         "unaligned": UNALIGNED, "not_one": NOT_ONE, "wide": WIDE,
     }  # fmt: skip
-    return functools.reduce(lambda text, word: text.replace(f"<{word}>", str(words[word])), words, _MODULE)
+    return host_ir.filled(_MODULE, words)
 
 
 _MODULE = """

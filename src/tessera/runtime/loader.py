@@ -12,7 +12,7 @@ import itertools
 import os
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tessera.core.errors import UsageError
@@ -41,7 +41,7 @@ class _Linker:
         self._serial = itertools.count()
         self._loaded: weakref.WeakValueDictionary[int, LoadedKernel] = weakref.WeakValueDictionary()
 
-    def link(self, obj: bytes, names: Sequence[str]) -> list[LoadedKernel]:
+    def link(self, obj: bytes, names: Sequence[str], imports: Mapping[str, int]) -> list[LoadedKernel]:
         from llvmlite import binding
 
         with self._lock:
@@ -50,6 +50,8 @@ class _Linker:
             builder = binding.JITLibraryBuilder().add_object_img(obj).add_current_process()
             for name in names:
                 builder.export_symbol(name)
+            for name, address in imports.items():
+                builder.import_symbol(name, address)
             try:
                 library = builder.link(self._jit, f"{names[0]}.{next(self._serial)}")
             except RuntimeError as error:
@@ -84,12 +86,12 @@ _linker = _Linker()
 
 def load(obj: bytes, name: str) -> LoadedKernel:
     """Load `obj` and find `name` in it. Any thread may call. Raises `UsageError` for code that does not link here."""
-    return _linker.link(obj, (name,))[0]
+    return _linker.link(obj, (name,), {})[0]
 
 
-def load_all(obj: bytes, names: Sequence[str]) -> list[LoadedKernel]:
-    """As `load`, for object code that exports several functions."""
-    return _linker.link(obj, names)
+def load_all(obj: bytes, names: Sequence[str], imports: Mapping[str, int]) -> list[LoadedKernel]:
+    """As `load`, for object code that exports several functions and uses what is at the addresses of `imports`."""
+    return _linker.link(obj, names, imports)
 
 
 def loaded_at(address: int) -> LoadedKernel | None:

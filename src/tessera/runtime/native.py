@@ -1,4 +1,4 @@
-"""The native halves of the runtime, compiled once a process and made callable.
+"""The native halves of the runtime, compiled once, kept on disk and made callable in each process.
 
 In:  the LLVM IR of `pool_ir`, `calls_ir`, `caller_ir`, `guard_ir`, `spelling_ir`, `recall_ir` and `front_ir` with
      what these are made of.
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tessera.runtime import caller_ir, calls_ir, front_ir, guard_ir, pool_ir, recall_ir, spelling_ir
+from tessera.runtime import caller_ir, calls_ir, front_ir, guard_ir, host_ir, kept, pool_ir, recall_ir, spelling_ir
 from tessera.runtime.loader import LoadedKernel, load_all
 
 _METH_FASTCALL, _METH_KEYWORDS = 0x80, 0x02
@@ -54,25 +54,16 @@ class Native:
 
 @functools.cache
 def native() -> Native:
-    """Compile and load them, once a process: about 0.2 s, nearly all of it making machine code."""
+    """Load them, once a process: about 0.02 s, and 0.2 s where they have to be compiled."""
     from llvmlite import binding
 
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
-    target = binding.Target.from_default_triple()
-    none, true, false = id(None), id(True), id(False)
-    shims = _shims()
-    parts = (
-        pool_ir.module_text(target.triple), calls_ir.module_text(none), caller_ir.module_text(none, true),
-        guard_ir.module_text(true, false), recall_ir.module_text(_objects(), shims),
-        front_ir.module_text(none, shims),
-    )  # fmt: skip
-    module = binding.parse_assembly("".join(parts))
-    module.verify()
-    obj = target.create_target_machine(opt=2, reloc="pic").emit_object(module)
+    host = {**_objects(), **_shims()}
     halves = (pool_ir, calls_ir, caller_ir, guard_ir, recall_ir, front_ir)
     names = tuple(name for half in halves for name in half.EXPORTS)
-    loaded = load_all(obj, names)
+    triple = binding.get_default_triple()
+    parts = (host_ir.module_text(host), pool_ir.module_text(triple), *(half.module_text() for half in halves[1:]))
+    imports = {host_ir.symbol(name): address for name, address in host.items()}
+    loaded = kept.made("".join(parts), _object_code, lambda obj: load_all(obj, names, imports))
     at = {name.removeprefix("tessera_"): kernel.address for name, kernel in zip(names, loaded, strict=True)}
     pointer, i64, any_object = ctypes.c_void_p, ctypes.c_int64, ctypes.py_object
     return Native(
@@ -93,13 +84,26 @@ def native() -> Native:
     )
 
 
+def _object_code(text: str) -> bytes:
+    """The machine code of a module, for any processor of this machine's kind."""
+    from llvmlite import binding
+
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    module = binding.parse_assembly(text)
+    module.verify()
+    code: bytes = binding.Target.from_default_triple().create_target_machine(opt=2, reloc="pic").emit_object(module)
+    return code
+
+
 def _objects() -> dict[str, int]:
-    """Addresses of objects that live as long as the process, by their names in `spelling_ir` and `recall_ir`."""
+    """Addresses of the objects that `host_ir.OBJECTS` names."""
     import torch
 
     objects = {
-        "none": None, "type_none": type(None), "type_bool": bool, "type_int": int, "type_float": float,
-        "type_list": list, "type_str": str, "type_tuple": tuple, "type_tensor": torch.Tensor,
+        "none": None, "true": True, "false": False,
+        "type_none": type(None), "type_bool": bool, "type_int": int, "type_float": float, "type_list": list,
+        "type_str": str, "type_tuple": tuple, "type_tensor": torch.Tensor,
         "type_parameter": torch.nn.Parameter, "type_dtype": torch.dtype, "type_layout": torch.layout,
         "type_format": torch.memory_format, "get_default_dtype": torch.get_default_dtype,
         "get_num_threads": torch.get_num_threads,
@@ -107,7 +111,7 @@ def _objects() -> dict[str, int]:
         "empty": torch._C._dynamo.guards._empty_strided_cpu,  # type: ignore[attr-defined]
         **_NAMES,
     }  # fmt: skip
-    return {name: id(value) for name, value in objects.items()}
+    return {name: id(objects[name]) for name in host_ir.OBJECTS}
 
 
 def _shims() -> dict[str, int]:

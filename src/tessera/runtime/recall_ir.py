@@ -13,9 +13,7 @@ those that cannot be spelled or must be seen by others without one.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
-
+from tessera.runtime import host_ir
 from tessera.runtime import spelling_ir as spelling
 
 HEADER = 7
@@ -32,22 +30,17 @@ MOST_LOST_US = 250.0
 FRONT_AT, ALONE_AT = 5, 7
 
 
-def module_text(objects: Mapping[str, int], shims: Mapping[str, int]) -> str:
-    """What is added to the module.
-
-    objects: addresses of Python's and PyTorch's own objects by the names used here. shims: of the functions that
-    `spelling_ir.SHIMS` names.
-    """
-    places = {name: f"inttoptr (i64 {address} to ptr)" for name, address in (*objects.items(), *shims.items())}
-    sizes = {
+def module_text() -> str:
+    """What is added to the module."""
+    words = {
+        **host_ir.OBJECTS, **host_ir.symbols(spelling.SHIMS),
         "most_words": spelling.MOST_WORDS, "most_pointers": spelling.MOST_POINTERS,
         "most_numbers": spelling.MOST_NUMBERS, "header": HEADER, "spec": spelling.SPEC,
         "least balance": -MOST_LOST_US, "text_bytes": spelling.TEXT_BYTES,
         "complex_first": spelling.COMPLEX[0], "complex_last": spelling.COMPLEX[1],
         **spelling.SCRATCH,
     }  # fmt: skip
-    words = {**places, **{name: str(value) for name, value in sizes.items()}}
-    return functools.reduce(lambda text, word: text.replace(f"<{word}>", words[word]), words, spelling.TEXT + _RECALL)
+    return host_ir.filled(spelling.TEXT + _RECALL, words)
 
 
 _RECALL = """

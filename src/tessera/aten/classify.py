@@ -80,7 +80,7 @@ def _tensors(values: Any) -> Iterator[torch.Tensor]:
 
 # --- layouts and work by family ---
 
-_NARROW = 64
+_NARROW, _EVEN, _MANY = 64, 16, 256
 
 Rule = Callable[[Given], tuple[str, float]]
 
@@ -177,9 +177,10 @@ def _windows(given: Given, weight: torch.Tensor) -> Iterator[int]:
 
 
 def _attention(given: Given) -> tuple[str, float]:
-    """[batch, heads, tokens, width]; one token on many is bound by memory."""
+    """[batch, heads, tokens, width]; one token on many is bound by memory, and tokens that fill no block cost as if."""
     query, key = given.values["query"], given.values["key"]
-    kind = "decode" if query.shape[-2] < 8 else "prefill"
+    uneven = any(x.shape[-2] % _EVEN and x.shape[-2] < _MANY for x in (query, key))
+    kind = "decode" if query.shape[-2] < 8 else "prefill uneven" if uneven else "prefill"
     kind += " causal" if given.values.get("is_causal") else ""
     return kind, 4.0 * query.numel() * key.shape[-2]
 

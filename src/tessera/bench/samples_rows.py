@@ -5,6 +5,7 @@ Shapes: R rows, C columns of the maker; N, M, K of a product.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -227,26 +228,31 @@ def _trace(m: Maker) -> Call:
 
 
 def _heads(m: Maker) -> list[list[torch.Tensor]]:
-    """Queries, keys and values [1, heads, tokens, 64]: of as many tokens, and one query on many tokens."""
+    """Queries, keys and values [1, heads, tokens, 64]: as many tokens of each, a number that fills no block, and one
+    query on many tokens."""
     width = 64 if m.elements >= 2**14 else 16
-    heads = 4 if m.elements >= 2**14 else 1
-    tokens = max(4, m.elements // (heads * width))
-    tokens = min(tokens, 1024)
-    key = [1, max(heads, m.elements // (tokens * width)), tokens, width]
-    return [[m.x(*shape) for shape in (query, key, key)] for query in (key, [*key[:2], 1, width])]
+    tokens = min(max(4, m.elements // ((4 if width == 64 else 1) * width)), 1024)
+    uneven = 17 if m.elements < 2**16 else 197
+
+    def keys(count: int) -> list[int]:
+        return [1, max(1, m.elements // (count * width)), count, width]
+
+    pairs = ((keys(tokens), tokens), (keys(uneven), uneven), (keys(tokens), 1))
+    return [[m.x(*key[:2], queries, width), m.x(*key), m.x(*key)] for key, queries in pairs]
 
 
 def _attention(m: Maker) -> list[Call]:
-    whole, one = _heads(m)
-    return [call(*whole, 0.0, False), call(*whole, 0.0, True), call(*one, 0.0, False)]
+    whole, uneven, one = _heads(m)
+    both = [call(*given, 0.0, causal) for given in (whole, uneven) for causal in (False, True)]
+    return [*both, call(*one, 0.0, False)]
 
 
 def _attention_backward(m: Maker) -> list[Call]:
-    whole, _ = _heads(m)
+    whole, uneven, _ = _heads(m)
     calls = []
-    for causal in (False, True):
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*whole, 0.0, causal)
-        calls.append(call(torch.ones_like(out), *whole, out, lse, 0.0, causal))
+    for given, causal in itertools.product((whole, uneven), (False, True)):
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*given, 0.0, causal)
+        calls.append(call(torch.ones_like(out), *given, out, lse, 0.0, causal))
     return calls
 
 

@@ -306,8 +306,8 @@ def _spread(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -
 
 def _blocks(query: torch.Tensor, key: torch.Tensor) -> dict[str, Any]:
     row = tiles.of(query.device)
-    lengths = zip(row.attention, (query.shape[2], key.shape[2]), strict=True)
-    block_t, block_s = (max(row.min_dot, tiles.block(size, most)) for most, size in lengths)
+    lengths = zip((query.shape[2], key.shape[2]), row.attention, strict=True)
+    block_t, block_s = (tiles.cover(size, most, row.min_dot) for size, most in lengths)
     block_d = max(row.min_dot, tiles.power_of_2(query.shape[3]))
     sizes = {"BT": block_t, "BS": block_s, "BD": block_d, "num_warps": row.num_warps}
     return {"COMPUTE": compute_type(query.dtype), **sizes}

@@ -113,6 +113,16 @@ def _matmul(row: Tiles, threads: int, batch: int, m: int, n: int, k: int) -> tup
 _POWERS = [1 << bits for bits in range(10)]
 
 
+def cover(size: int, most: int, least: int) -> int:
+    """A block for `size` elements of one side of a dot's tile, from `least` to `most`: the cheapest blocks over all."""
+    sizes = [s for s in _POWERS if least <= s <= most and s not in _UNUSED]
+    return min(sizes, key=lambda block: parts(size, block) * (block + _LOADED))
+
+
+# Between one and eight, sides that leave most of a vector empty.
+_UNUSED = (2, 4)
+
+
 def block(size: int, most: int) -> int:
     """A block for `size` elements, at most `most`: a power of 8, so that few sizes need a kernel of their own."""
     step = 1

@@ -102,6 +102,49 @@ def test_tensors_that_overlap_are_refused_each_time() -> None:
             y[:32].mul_(y[1:33])
 
 
+def step_of_sgd(weights: list[torch.Tensor], grads: list[torch.Tensor], momenta: list[torch.Tensor]) -> None:
+    torch._fused_sgd_(
+        weights, grads, momenta, weight_decay=0.01, momentum=0.9, lr=0.1, dampening=0.0, nesterov=False,
+        maximize=False, is_first_step=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("num", [2, 40])
+def test_operators_that_return_nothing_need_no_python(num: int) -> None:
+    def make() -> list[list[torch.Tensor]]:
+        generator = torch.Generator().manual_seed(1)
+        return [[torch.randn(9000, generator=generator) for _ in range(num)] for _ in range(3)]
+
+    called: list[str] = []
+    lists = make()
+    for _ in range(4):
+        step_of_sgd(*lists)
+        torch._foreach_mul_(lists[0], 0.5)
+    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
+    step_of_sgd(*lists)
+    torch._foreach_mul_(lists[0], 0.5)
+    sys.setprofile(None)
+    assert called == ["step_of_sgd"]
+    expected = make()
+    with tessera.use(exclude="*"):
+        for _ in range(5):
+            step_of_sgd(*expected)
+            torch._foreach_mul_(expected[0], 0.5)
+    torch.testing.assert_close(lists, expected)
+
+
+def test_lists_whose_tensors_overlap_are_pytorchs_each_time() -> None:
+    apart = [torch.ones(32), torch.ones(32)]
+    for _ in range(6):
+        torch._foreach_mul_(apart, 2.0)
+    for _ in range(3):
+        y = torch.ones(33)
+        torch._foreach_mul_([y[:32], y[1:]], 2.0)
+        assert y.tolist() == [2.0, *[4.0] * 31, 2.0]
+        torch._foreach_mul_(apart, 0.5)
+    assert apart[0].tolist() == [8.0] * 32
+
+
 def test_a_wrong_index_raises_each_time() -> None:
     right, wrong = torch.tensor([3, 1]), torch.tensor([3, 6])
     for _ in range(3):

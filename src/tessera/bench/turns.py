@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+from tessera.bench.memory import keep_freed_memory
 from tessera.core.timing import Timing
 
 Call = Callable[[], Any]
@@ -39,7 +40,9 @@ class Side:
 
 
 def take_turns(sides: Mapping[str, Side], effort: Effort) -> dict[str, dict[str, Timing]]:
-    """Time every call of every side, by side and call; the order of sides turns round every second round."""
+    """Time every call of every side, by side and call; the order of sides turns round every second round. Freed memory
+    stays with the process from now on."""
+    keep_freed_memory()
     counts = {name: _counts(side, effort) for name, side in sides.items()}
     samples: dict[str, dict[str, list[float]]] = {name: {c: [] for c in side.calls} for name, side in sides.items()}
     for turn in range(effort.rounds):

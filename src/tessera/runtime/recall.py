@@ -78,7 +78,7 @@ def make_entry(steps: Steps, numbers: Sequence[float | None], gain: float = 0.0)
     checks = tuple(check for _, check in steps.checks)
     filled = struct.pack(f"<{len(steps.fills)}q", *(place for place, _ in steps.fills))
     fills = tuple(fill for _, fill in steps.fills)
-    apart = bytearray(8 * len(steps.tensors))
+    apart = bytearray(8 + 8 * len(steps.tensors))
     return record, steps.layouts, apart, checks, flags, fills, filled, _alone(steps), steps.kept
 
 

@@ -135,23 +135,31 @@ no:
   ret i1 0
 }
 
-; The same, where all were found apart is remembered.
-define internal i1 @any_overlap(ptr %s, ptr %tensors, i64 %count, ptr %apart) {
+; The same, where all were found apart is remembered, behind a word that is not 0 while somebody looks there.
+define internal i1 @any_overlap(ptr %s, ptr %tensors, i64 %count, ptr %memory) {
+  %apart = getelementptr i64, ptr %memory, i64 1
   %pointers = getelementptr i64, ptr %s, i64 <pointers>
   %bytes = shl i64 %count, 3
+  %asked = cmpxchg ptr %memory, i64 0, i64 1 acquire monotonic
+  %mine = extractvalue { i64, i1 } %asked, 1
+  br i1 %mine, label %compare, label %all
+all:
+  %found.alone = call i1 @overlapping(ptr %s, ptr %tensors, i64 %count)
+  ret i1 %found.alone
+compare:
   %difference = call i32 @memcmp(ptr %pointers, ptr %apart, i64 %bytes)
   %moved = icmp ne i32 %difference, 0
-  br i1 %moved, label %look, label %no
+  br i1 %moved, label %look, label %end
 look:
-  %found = call i1 @overlapping(ptr %s, ptr %tensors, i64 %count)
-  br i1 %found, label %yes, label %remember
+  %overlap = call i1 @overlapping(ptr %s, ptr %tensors, i64 %count)
+  br i1 %overlap, label %end, label %remember
 remember:
   call void @llvm.memcpy.p0.p0.i64(ptr %apart, ptr %pointers, i64 %bytes, i1 false)
-  br label %no
-yes:
-  ret i1 1
-no:
-  ret i1 0
+  br label %end
+end:
+  %found = phi i1 [ 0, %compare ], [ 1, %look ], [ 0, %remember ]
+  store atomic i64 0, ptr %memory release, align 8
+  ret i1 %found
 }
 
 ; Whether a tensor that is written overlaps another in a way that may matter.

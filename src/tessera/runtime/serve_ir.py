@@ -210,7 +210,12 @@ entry:
   %result.first = getelementptr i64, ptr %tensor.first, i64 %tensor.words
   %returns.at = getelementptr i64, ptr %state, i64 <at_returns>
   %returns = load i64, ptr %returns.at
-  %chain = getelementptr i64, ptr %result.first, i64 %returns
+  ; Python's None is a result in a record, and none here.
+  %results.at = getelementptr i64, ptr %record, i64 5
+  %results = load i64, ptr %results.at
+  %single = icmp slt i64 %results, 0
+  %results.count = select i1 %single, i64 1, i64 %results
+  %chain = getelementptr i64, ptr %result.first, i64 %results.count
   %parallel.at = getelementptr i64, ptr %chain, i64 3
   %parallel = load i64, ptr %parallel.at
   %threads = call i64 @threads_alone(i64 %parallel)
@@ -220,7 +225,9 @@ alias:
   %some = icmp ne i64 %written, 0
   br i1 %some, label %apart, label %allocate
 apart:
-  %overlap = call i1 @overlapping(ptr %s, ptr %tensor.first, i64 %tensors)
+  %memory = call ptr @PyTuple_GetItem(ptr %entry.tuple, i64 2)
+  %place = call ptr @PyByteArray_AsString(ptr %memory)
+  %overlap = call i1 @any_overlap(ptr %s, ptr %tensor.first, i64 %tensors, ptr %place)
   br i1 %overlap, label %no, label %allocate
 allocate:
   %all.made = call i1 @make(ptr %s, i64 %tensors, ptr %layouts, i64 %made)

@@ -348,6 +348,48 @@ def test_scattering_is_the_same_for_any_number_of_threads() -> None:
     assert torch.equal(found[0], found[1])
 
 
+JOINED: dict[str, tuple[list[torch.Tensor], int]] = {
+    "rows of several lengths": ([torch.randn(50, 3, 40), torch.randn(50, 1, 40), torch.randn(50, 0, 40)], 1),
+    "longer than a block": ([torch.randn(3, 5000), torch.randn(3, 17), torch.randn(3, 2049)], 1),
+    "halves": ([torch.randn(9, 64).bfloat16()] * 5, -1),
+    "truths": ([torch.randn(7, 90) > 0, torch.randn(7, 65) > 0], 1),
+    "bytes": ([torch.randint(0, 255, (4, 130), dtype=torch.uint8)] * 2, 1),
+    "complex": ([torch.randn(4, 30, dtype=torch.complex64), torch.randn(4, 30, dtype=torch.complex64).conj()], 1),
+    "columns": ([torch.randn(20, 6), torch.randn(300, 6)], 0),
+    "many columns": ([torch.randn(2000, 6), torch.randn(3000, 6)], 0),
+    "short rows": ([torch.randn(300, 2), torch.randn(300, 3)], 1),
+    "strided": ([torch.randn(80, 40).t(), torch.randn(40, 80)], 1),
+    "several types": ([torch.randn(8, 80), torch.randn(8, 80, dtype=torch.float64)], 1),
+    "channels-last": ([torch.randn(2, 8, 5, 6).to(memory_format=torch.channels_last)] * 2, 1),
+    "negated": ([torch.randn(4, 60, dtype=torch.complex64).conj().imag, torch.randn(4, 60)], 1),
+}
+
+
+@pytest.mark.parametrize(("parts", "dim"), JOINED.values(), ids=JOINED)
+def test_parts_are_joined_to_the_bit(parts: list[torch.Tensor], dim: int) -> None:
+    expected = torch.cat(parts, dim)
+    for _ in range(4):  # the third runs the plan
+        with tessera.use("always"):
+            torch.testing.assert_close(torch.cat(parts, dim), expected, rtol=0, atol=0, check_stride=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64])
+@pytest.mark.parametrize("step", [1, 3])
+def test_products_of_long_vectors(dtype: torch.dtype, step: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randint(-3, 4, (step * 400_001,), generator=generator).to(dtype)[::step] for _ in range(2))
+    exact = torch.dot(x.double(), y.double())
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            with tessera.use("always") as record:
+                assert torch.equal(torch.dot(x, y), exact.to(dtype))
+            assert not vendor_calls(record)
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("power", [0.5, 2.0, 3.0])
 def test_the_norm_of_one_element_is_its_size(power: float) -> None:
     x = torch.randn(1, 50)

@@ -62,6 +62,7 @@ from tessera.ops import (
     sort,
     tiles,
     triangular,
+    vector_products,
     whole_products,
     windows,
 )
@@ -105,6 +106,7 @@ half = torch.randn(48, 80, dtype=torch.bfloat16)
 rows = torch.zeros(48, dtype=torch.int64)
 heads = torch.randn(2, 4, 40, 64, dtype=torch.bfloat16)
 vector = torch.randn(80)
+long = torch.ones(2 * vector_products.SHARE + 1)
 one = torch.randn(48, 1)
 image = torch.randn(2, 8, 9, 9)
 filters = torch.randn(8, 8, 3, 3)
@@ -193,6 +195,7 @@ CALLS: list[Callable[[], Any]] = [
     lambda: loss.nll_loss_forward(x, rows, vector, 0, -100),
     lambda: loss.nll_loss_backward(torch.tensor(1.0), x, rows, vector, 1, -100, torch.tensor(1.0)),
     lambda: move.arange(0, 100, 1, out=torch.empty(100)),
+    lambda: move.cat([x, x], 1),
     lambda: move.cumsum(x, 1),
     lambda: move.cumsum(x, 0),
     lambda: move.cumprod(x, 0),
@@ -282,6 +285,7 @@ CALLS: list[Callable[[], Any]] = [
         [half], [half], [half], [torch.tensor(1.0)], lr=0.1, lr_decay=0.1, weight_decay=0.0, eps=1e-8, maximize=False
     ),
     lambda: move.isin(rows, rows[:3]),
+    lambda: vector_products.dot(long, long),
     lambda: triangular.linalg_solve_triangular(x[:, :48], x, upper=True),
     lambda: triangular.linalg_cholesky_ex(x[:, :48]),
     lambda: lu.lu_unpack(x, lu.linalg_lu_factor_ex(x)[1].zero_() + 1),

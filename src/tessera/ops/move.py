@@ -1,7 +1,7 @@
 """Making and moving: cat, ranges, running sums and products, membership.
 
 Formula:
-    cat:      one strided copy a part
+    cat:      rows of all parts one after the other; one strided copy a part where they lie otherwise in memory
     arange:   out[i] = start + i · step;  linspace: n numbers from start to end, counted from the nearer end
     cumsum:   y[i] = Σ_{j≤i} x[j];  cumprod: y[i] = Π_{j≤i} x[j], along a dim
     isin:     out[i] = any_j x[i] == t[j]
@@ -14,9 +14,11 @@ Source: the pages of torch.cat, torch.arange, torch.linspace, torch.cumsum and t
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -25,12 +27,17 @@ from triton.language.extra import libdevice
 from tessera.ops import functions as f
 from tessera.ops import tiles
 from tessera.ops.declined import Declined
+from tessera.ops.foreach import table
 from tessera.ops.generate import Operand, compute_type, run, storage_type
-from tessera.ops.launch import launch
+from tessera.ops.launch import Addresses, fixed, launch
 from tessera.ops.pointwise import copy_
 from tessera.ops.rows import columns_at_once, columns_grid, view
 
 MOST_TESTED = 64
+# Parts with shorter rows are not worth a walk along each.
+LEAST_ROW_BYTES = 64
+_WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_TRITON = {torch.int8: tl.int8, torch.int16: tl.int16, torch.int32: tl.int32, torch.int64: tl.int64}
 # Above it float64, in which a range reaches its kernel, skips integers.
 LARGEST_WHOLE = 2**53
 
@@ -92,6 +99,26 @@ def cumulate_columns(x, y, n, inner, PRODUCT: tl.constexpr, COMPUTE: tl.constexp
 
 
 @triton.jit
+def join(
+    addresses, widths, starts, out, num, outer, width, per_program, WORD: tl.constexpr, STORE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Rows of `out` [outer, width], each the rows of `num` contiguous parts one after the other.
+
+    A program writes whole rows, so that memory is written in its order. Grid: (cdiv(outer, per_program),).
+    """
+    first = tl.program_id(0).to(tl.int64) * per_program
+    for row in range(first, tl.minimum(first + per_program, outer)):
+        for part in range(num):
+            n = tl.load(widths + part)
+            x = tl.load(addresses + part).to(tl.pointer_type(WORD)) + row * n
+            to = out + row * width + tl.load(starts + part)
+            for begin in range(0, n, BLOCK):
+                cols = begin + tl.arange(0, BLOCK)
+                tl.store(to + cols, tl.load(x + cols, mask=cols < n), mask=cols < n, cache_modifier=STORE)
+
+
+@triton.jit
 def member(x, tested, out, size, num_tested, INVERT: tl.constexpr, BLOCK: tl.constexpr):
     """out[i] = x[i] is one of `tested`; grid: (cdiv(size, BLOCK),)."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -120,6 +147,8 @@ def cat(tensors: list[torch.Tensor], dim: int = 0) -> torch.Tensor:
         raise Declined("shapes that do not join")
     shape[dim] = sum(t.shape[dim] for t in parts)
     out = _like(parts, shape, dtype)
+    if _join(parts, dim, out):
+        return out
     start = 0
     for t in parts:
         part = out.narrow(dim, start, t.shape[dim])
@@ -129,6 +158,34 @@ def cat(tensors: list[torch.Tensor], dim: int = 0) -> torch.Tensor:
             run(f.identity, (t,), storage_type(t.dtype), dtype, part)
         start += t.shape[dim]
     return out
+
+
+def _join(parts: list[torch.Tensor], dim: int, out: torch.Tensor) -> bool:
+    """Join parts that lie in memory as the result does, in rows of some length, in one launch; whether they do."""
+    if any(t.dtype is not out.dtype or t.is_conj() or t.is_neg() or not t.is_contiguous() for t in parts):
+        return False
+    word, row = _WORDS.get(out.element_size()), tiles.of(out.device)
+    outer = math.prod(out.shape[:dim])
+    if word is None or not out.is_contiguous() or out.numel() == 0 or (outer == 1 and out.numel() > row.flat):
+        return False
+    width = out.numel() // outer
+    if width * out.element_size() < LEAST_ROW_BYTES * len(parts):
+        return False
+    widths, starts = _part_tables(tuple(t.numel() // outer for t in parts), out.device)
+    per_program = max(1, row.flat // width)
+    launch(
+        join, (triton.cdiv(outer, per_program),), Addresses(tuple(parts)), fixed(widths), fixed(starts),
+        out.view(word), len(parts), outer, width, per_program, WORD=_TRITON[word], STORE=tiles.store_modifier(out),
+        BLOCK=min(row.row, tiles.power_of_2(max(t.numel() // outer for t in parts))), num_warps=row.num_warps,
+    )  # fmt: skip
+    return True
+
+
+@functools.lru_cache(maxsize=256)
+def _part_tables(widths: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """How long each part's rows are, and where they begin in a row of the result."""
+    ends = np.cumsum(np.array(widths, dtype=np.int64))
+    return table(np.array(widths, dtype=np.int64), device), table(ends - widths, device)
 
 
 def _like(parts: list[torch.Tensor], shape: list[int], dtype: torch.dtype) -> torch.Tensor:

@@ -16,14 +16,33 @@ Source: the pages of torch.mv, torch.addmv, torch.dot, torch.addr, torch.trace a
 from __future__ import annotations
 
 import torch
+import triton
+import triton.language as tl
 
 from tessera.ops import functions_math as f
-from tessera.ops import matmul, reduce
+from tessera.ops import matmul, reduce, tiles
 from tessera.ops.arithmetic import addcmul
 from tessera.ops.complex_numbers import conj_physical, resolved
 from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type, run
+from tessera.ops.launch import launch
 from tessera.ops.layout import broadcast_shape
+
+# Products that one program sums, of vectors that are longer than two programs' share.
+SHARE = 1 << 17
+
+
+@triton.jit
+def dot_parts(x, y, parts, size, x_step, y_step, SHARE: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr):
+    """parts[p] = Σ x · y over the elements from p · SHARE on; grid: (cdiv(size, SHARE),)."""
+    begin = tl.program_id(0).to(tl.int64) * SHARE
+    total = tl.zeros([BLOCK], COMPUTE)
+    for start in range(begin, tl.minimum(begin + SHARE, size), BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        a = tl.load(x + at * x_step, mask=at < size, other=0.0).to(COMPUTE)
+        b = tl.load(y + at * y_step, mask=at < size, other=0.0).to(COMPUTE)
+        total = tl.fma(a, b, total)
+    tl.store(parts + tl.program_id(0), tl.sum(total, axis=0))
 
 
 def _ranks(*wanted: tuple[torch.Tensor, int]) -> None:
@@ -65,7 +84,21 @@ def dot(self: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     _ranks((self, 1), (other, 1))
     if self.shape != other.shape:
         raise Declined("vectors of two lengths")
+    if self.numel() > 2 * SHARE and self.is_floating_point() and self.dtype is other.dtype:
+        return _long_dot(self, other)
     return matmul.mm(self.unsqueeze(0), other.unsqueeze(1)).view(())
+
+
+def _long_dot(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    row, size = tiles.of(x.device), x.numel()
+    num = triton.cdiv(size, SHARE)
+    wide = torch.float64 if x.dtype is torch.float64 else torch.float32
+    parts = torch.empty((num,), dtype=wide, device=x.device)
+    launch(
+        dot_parts, (num,), x, y, parts, size, x.stride(0), y.stride(0),
+        SHARE=SHARE, COMPUTE=compute_type(x.dtype), BLOCK=min(row.flat, 8 * row.step), num_warps=row.num_warps,
+    )  # fmt: skip
+    return reduce.sum_(parts, [0], dtype=x.dtype)
 
 
 def vdot(self: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

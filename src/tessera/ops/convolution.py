@@ -176,7 +176,7 @@ def _multiply(
         programs = triton.cdiv(lines, height) * triton.cdiv(m2, width)
         launch(
             scaled, (programs, outputs * groups), x, w, table, bias, to, *numbers,
-            ACC=acc, R=height, BW=width, TAPS=taps, num_warps=row.num_warps,
+            ACC=acc, R=height, BW=width, TAPS=taps, STORE=tiles.store_modifier(y), num_warps=row.num_warps,
         )  # fmt: skip
         return
     # Rows of places are taken as one line, with what lies between them, where that makes fewer tiles.
@@ -191,7 +191,8 @@ def _multiply(
             outer, (lines * triton.cdiv(length, width), groups), x, w, table, bias, to, outputs, depth, lines,
             m0, m1 // rows, m2, x_1 if rows > 1 else m2, rows, channels * step.channel, x_n, x_0, x_1, y_n, y_c,
             *y_steps, y_steps[1],
-            ACC=acc, BM=height, BW=width, FULL=length >= width, num_warps=row.num_warps,
+            ACC=acc, BM=height, BW=width, FULL=length >= width, STORE=tiles.store_modifier(y),
+            num_warps=row.num_warps,
         )  # fmt: skip
         return
     bm, bn = steps_of(outputs, row.min_dot, row.mm[0]), places_of(row, lines * m2 * groups)
@@ -200,7 +201,7 @@ def _multiply(
     grid = (triton.cdiv(lines, height) * triton.cdiv(m2, width), triton.cdiv(outputs, bm), groups)
     launch(
         product, grid, x, w, table, bias, to, *numbers,
-        ACC=acc, BM=bm, R=height, BW=width, BK=bk, num_warps=row.num_warps,
+        ACC=acc, BM=bm, R=height, BW=width, BK=bk, STORE=tiles.store_modifier(y), num_warps=row.num_warps,
     )  # fmt: skip
 
 

@@ -68,7 +68,7 @@ def begins(line, m0, m1, step_n, step_0, step_1):
 @triton.jit
 def product(
     x, w, table, bias, y, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, y_n, y_c, y_0, y_1, y_2,
-    ACC: tl.constexpr, BM: tl.constexpr, R: tl.constexpr, BW: tl.constexpr, BK: tl.constexpr,
+    ACC: tl.constexpr, BM: tl.constexpr, R: tl.constexpr, BW: tl.constexpr, BK: tl.constexpr, STORE: tl.constexpr,
 ):  # fmt: skip
     """[BM outputs, R lines of BW places] of one group a program; w is [groups, outputs, depth], contiguous.
 
@@ -96,13 +96,14 @@ def product(
     to = begins(line, m0, m1, y_n, y_0, y_1)[:, None] + cols.to(tl.int64)[None, :] * y_2
     to = y + ((group * outputs + out) * y_c)[:, None, None] + to[None, :, :]
     value = tl.reshape(acc, [BM, R, BW]).to(y.dtype.element_ty)
-    tl.store(to, value, mask=(out < outputs)[:, None, None] & inside[None, :, :])
+    mask = (out < outputs)[:, None, None] & inside[None, :, :]
+    tl.store(to, value, mask=mask, cache_modifier=STORE)
 
 
 @triton.jit
 def outer(
     x, w, table, bias, y, outputs, depth, lines, m0, m1, m2, pitch, rows, x_g, x_n, x_0, x_1, y_n, y_c, y_0, y_1, y_2,
-    y_row, ACC: tl.constexpr, BM: tl.constexpr, BW: tl.constexpr, FULL: tl.constexpr,
+    y_row, ACC: tl.constexpr, BM: tl.constexpr, BW: tl.constexpr, FULL: tl.constexpr, STORE: tl.constexpr,
 ):  # fmt: skip
     """`product` where sums [BM outputs, BW places] stay in registers, all outputs of a group a program.
 
@@ -140,7 +141,7 @@ def outer(
             cols = place - row * pitch
             inside = (out < outputs)[:, None] & ((cols >= 0) & (cols < m2))[None, :]
             y_at = to_outputs + (tl.cast(row, tl.int64) * y_row + cols.to(tl.int64) * y_2)[None, :]
-            tl.store(y_at, acc.to(y.dtype.element_ty), mask=inside)
+            tl.store(y_at, acc.to(y.dtype.element_ty), mask=inside, cache_modifier=STORE)
 
 
 @triton.jit
@@ -217,7 +218,7 @@ def outer_windows(
 @triton.jit
 def scaled(
     x, w, table, bias, y, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, y_n, y_c, y_0, y_1, y_2,
-    ACC: tl.constexpr, R: tl.constexpr, BW: tl.constexpr, TAPS: tl.constexpr,
+    ACC: tl.constexpr, R: tl.constexpr, BW: tl.constexpr, TAPS: tl.constexpr, STORE: tl.constexpr,
 ):  # fmt: skip
     """`product` of one channel: R lines of BW places of one output a program, TAPS a step, which divide the depth.
 
@@ -237,7 +238,7 @@ def scaled(
     if bias is not None:
         acc += tl.load(bias + out).to(ACC)
     to = y + out * y_c + begins(line, m0, m1, y_n, y_0, y_1)[:, None] + cols.to(tl.int64)[None, :] * y_2
-    tl.store(to, acc.to(y.dtype.element_ty), mask=inside)
+    tl.store(to, acc.to(y.dtype.element_ty), mask=inside, cache_modifier=STORE)
 
 
 @triton.jit

@@ -77,14 +77,15 @@ TARGET = Variable(
 )  # fmt: skip
 CACHE_DIR = Variable(
     name="TESSERA_CACHE_DIR", parse=_parse_folder, rule="the absolute path of a folder", example="/var/cache/tessera",
-    default_text="`tessera` in the user's cache folder", help="Folder for what is measured on this machine.",
+    default_text="`tessera` in the user's cache folder",
+    help="Folder for what is measured and compiled on this machine.",
 )  # fmt: skip
 
 VARIABLES: tuple[Variable[int] | Variable[str] | Variable[Path], ...] = (NUM_THREADS, TARGET, CACHE_DIR)
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where what is measured on this machine is kept; need not exist. `XDG_CACHE_HOME` counts where it is absolute."""
+    """Where what is measured and compiled here is kept; need not exist. `XDG_CACHE_HOME` counts where it is absolute."""
     given = CACHE_DIR.read(environ)
     if given is not None:
         return given

@@ -85,7 +85,7 @@ VARIABLES: tuple[Variable[int] | Variable[str] | Variable[Path], ...] = (NUM_THR
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where what is measured and compiled here is kept; need not exist. `XDG_CACHE_HOME` counts where it is absolute."""
+    """Where what is measured and compiled lies; it need not exist. `XDG_CACHE_HOME` counts where it is absolute."""
     given = CACHE_DIR.read(environ)
     if given is not None:
         return given

@@ -40,6 +40,10 @@ CALLS: dict[str, Callable[[], Any]] = {
     "a 0-dim tensor of whole numbers": lambda: X * torch.tensor(3),
     "a truth": lambda: WHOLE + True,
     "a handed number": lambda: torch.add(X, X, alpha=0.3),
+    "a handed number left at its default": lambda: F.leaky_relu(X),
+    "one of two": lambda: F.softplus(X, 2.5),
+    "the first of two": lambda: F.hardtanh(X, -1.0, 0.5),
+    "whole numbers in place of others": lambda: F.hardtanh(X, -1, 2),
     "in place": lambda: X.clone().mul_(X),
     "out": lambda: torch.mul(X, X, out=torch.empty(6, 8)),
     "out of itself": lambda: [y := X.clone(), torch.mul(y, 2.0, out=y)][1],
@@ -131,6 +135,19 @@ def test_operators_that_return_nothing_need_no_python(num: int) -> None:
             step_of_sgd(*expected)
             torch._foreach_mul_(expected[0], 0.5)
     torch.testing.assert_close(lists, expected)
+
+
+def test_numbers_left_at_their_default_need_no_python() -> None:
+    x, called = torch.randn(20000), []
+    for _ in range(4):
+        F.leaky_relu(x, 0.3), F.leaky_relu(x), F.hardtanh(x)
+    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
+    found = torch.ops.aten.leaky_relu(x), torch.ops.aten.hardtanh(x), torch.ops.aten.leaky_relu(x, 0.3)
+    sys.setprofile(None)
+    assert called == ["__call__"] * 3
+    torch.testing.assert_close(found[0], torch.where(x > 0, x, x * 0.01), rtol=0, atol=0)
+    torch.testing.assert_close(found[1], x.clamp(-1, 1), rtol=0, atol=0)
+    torch.testing.assert_close(found[2], torch.where(x > 0, x, x * 0.3), rtol=0, atol=0)
 
 
 def test_lists_whose_tensors_overlap_are_pytorchs_each_time() -> None:

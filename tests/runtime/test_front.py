@@ -39,7 +39,7 @@ class Fronted:
         account = ctypes.addressof(self.account)
         made = make_front(
             f"aten::{name}", kernel_of(vendor), self.watching, handed=handed, account=account,
-            arguments=len(schema.arguments), returns=None,
+            defaults=[None] * len(schema.arguments), returns=None,
         )  # fmt: skip
         assert isinstance(made, Front)
         self.front = made

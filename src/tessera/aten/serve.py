@@ -325,8 +325,15 @@ def _front(variant: Variant, kernel: Any, account: int | None) -> Front | None:
     return make_front(
         variant.overload._name, kernel, record.ACTIVE,
         handed=sum(1 << i for i, a in enumerate(variant.arguments) if a.name in variant.numbers), account=account,
-        arguments=len(variant.arguments), returns=len(returns) if tensors else None,
+        defaults=[_default_number(a) for a in variant.arguments], returns=len(returns) if tensors else None,
     )  # fmt: skip
+
+
+def _default_number(argument: Any) -> float | None:
+    """What PyTorch leaves out, if it is a number that fits a word."""
+    default = argument.default_value if argument.has_default_value() else None
+    fits = isinstance(default, float) or (type(default) is int and -(1 << 63) <= default < 1 << 63)
+    return default if fits else None
 
 
 def gives_value(variant: Variant) -> bool:

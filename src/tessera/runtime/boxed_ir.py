@@ -102,22 +102,48 @@ no:
   ret i1 0
 }
 
+; Whether argument number %i is its default, which Python is not given, so that it is no number of the call.
+define internal i1 @is_default(ptr %defaults, i64 %i, ptr %at) {
+  %none = icmp eq ptr %defaults, null
+  br i1 %none, label %no, label %compare
+compare:
+  %place = shl i64 %i, 1
+  %default = getelementptr i64, ptr %defaults, i64 %place
+  %default.tag.at = getelementptr i64, ptr %default, i64 1
+  %default.bits = load i64, ptr %default
+  %default.tag = load i32, ptr %default.tag.at
+  %tag.at = getelementptr i64, ptr %at, i64 1
+  %bits = load i64, ptr %at
+  %tag = load i32, ptr %tag.at
+  %same.tag = icmp eq i32 %tag, %default.tag
+  %same.bits = icmp eq i64 %bits, %default.bits
+  %same = and i1 %same.tag, %same.bits
+  ret i1 %same
+no:
+  ret i1 0
+}
+
 ; The values from %first to before %end.
-define internal i1 @spell_boxed_all(ptr %s, ptr %first, ptr %end, i64 %handed) {
+define internal i1 @spell_boxed_all(ptr %s, ptr %first, ptr %end, i64 %handed, ptr %defaults) {
 entry:
   br label %more
 more:
   %at = phi ptr [ %first, %entry ], [ %at.next, %next ]
   %mask = phi i64 [ %handed, %entry ], [ %mask.next, %next ]
+  %i = phi i64 [ 0, %entry ], [ %i.next, %next ]
   %any = icmp ult ptr %at, %end
   br i1 %any, label %one, label %yes
 one:
   %bit = trunc i64 %mask to i1
-  %ok = call i1 @spell_boxed(ptr %s, ptr %at, i1 %bit)
+  %default = call i1 @is_default(ptr %defaults, i64 %i, ptr %at)
+  %anew = xor i1 %default, 1
+  %number = and i1 %bit, %anew
+  %ok = call i1 @spell_boxed(ptr %s, ptr %at, i1 %number)
   br i1 %ok, label %next, label %no
 next:
   %at.next = getelementptr i64, ptr %at, i64 2
   %mask.next = lshr i64 %mask, 1
+  %i.next = add i64 %i, 1
   br label %more
 yes:
   ret i1 1
@@ -202,7 +228,7 @@ list:
   %l.kind = call i1 @push(ptr %s, i64 %kind)
   %l.size = call i1 @push(ptr %s, i64 %l.bytes)
   %l.handed = sext i1 %handed to i64
-  %l.values = call i1 @spell_boxed_all(ptr %s, ptr %l.first, ptr %l.end, i64 %l.handed)
+  %l.values = call i1 @spell_boxed_all(ptr %s, ptr %l.first, ptr %l.end, i64 %l.handed, ptr null)
   %l.head = and i1 %l.kind, %l.size
   %l.ok = and i1 %l.head, %l.values
   ret i1 %l.ok
@@ -248,7 +274,9 @@ ask:
   %written = call i1 @push(ptr %s, i64 %word)
   br label %values
 values:
-  %ok = call i1 @spell_boxed_all(ptr %s, ptr %first, ptr %end, i64 %handed)
+  %defaults.at = getelementptr i64, ptr %state, i64 <at_defaults>
+  %defaults = load ptr, ptr %defaults.at
+  %ok = call i1 @spell_boxed_all(ptr %s, ptr %first, ptr %end, i64 %handed, ptr %defaults)
   ret i1 %ok
 }
 """

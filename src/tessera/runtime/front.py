@@ -19,7 +19,7 @@ import functools
 import struct
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tessera.runtime.boxed_ir import DTYPES, IN_PLACE, KEYS_AT, TAGS
@@ -39,13 +39,15 @@ class Front:
     """A front of one operator. Its memory is never freed: PyTorch may hold a copy of what was registered once."""
 
     def __init__(
-        self, full_name: str, vendor: Any, watching: list[Any], handed: int, account: int | None, arguments: int,
-        returns: int | None,
+        self, full_name: str, vendor: Any, watching: list[Any], handed: int, account: int | None,
+        defaults: Sequence[float | None], returns: int | None,
     ) -> None:  # fmt: skip
-        self._name = full_name
+        self._name, arguments = full_name, len(defaults)
+        self._defaults = _boxed(defaults)
         self._state = _state(
             handed=handed, account=account or 0, threads=account is not None, watching=id(watching),
             arguments=arguments, returns=-1 if returns is None or returns > arguments else returns,
+            defaults=ctypes.addressof(self._defaults),
         )  # fmt: skip
         self._put("vendor", vendor)
         self._library: int | None = None
@@ -83,19 +85,30 @@ _fronts: list[Front] = []
 
 
 def make_front(
-    full_name: str, vendor: Any, watching: list[Any], *, handed: int, account: int | None, arguments: int,
-    returns: int | None,
+    full_name: str, vendor: Any, watching: list[Any], *, handed: int, account: int | None,
+    defaults: Sequence[float | None], returns: int | None,
 ) -> Front | None:  # fmt: skip
     """A front; None where there can be none.
 
     vendor: what `torch.library.get_kernel` gave for the vendor's kernel. watching: while it is not empty, all calls are
     Python's. handed: a bit for each argument whose number is no part of a call's key. account: the address of a float64
-    to which the gain of each call is added; then the number of threads belongs to the key. arguments: how many a call
-    has, with those that have a default. returns: how many tensors it returns; None where no call is to be served here.
+    to which the gain of each call is added; then the number of threads belongs to the key. defaults: for each argument
+    the number that is its default, or None. returns: how many tensors a call returns; None where none is to be served
+    here.
     """
     if not available():
         return None
-    return Front(full_name, vendor, watching, handed, account, arguments, returns)
+    return Front(full_name, vendor, watching, handed, account, defaults, returns)
+
+
+def _boxed(numbers: Sequence[float | None]) -> Any:
+    """Numbers as PyTorch boxes them, two words each; None as nothing that it boxes."""
+    pairs = (ctypes.c_int64 * (2 * len(numbers)))()
+    for place, x in enumerate(numbers):
+        bits = struct.pack("<d", x) if isinstance(x, float) else struct.pack("<q", x or 0)
+        tag = -1 if x is None else TAGS["double" if isinstance(x, float) else "int"]
+        pairs[2 * place : 2 * place + 2] = [*struct.unpack("<q", bits), tag]
+    return pairs
 
 
 def _state(**words: int) -> Any:

@@ -22,12 +22,13 @@ from tessera.runtime import boxed_ir, host_ir, recall_ir, serve_ir
 from tessera.runtime import spelling_ir as spelling
 
 STATE = ("virtual", "references", "vendor", "vendor_state", "python", "python_state", "account", "handed", "watching",
-         "known", "threads", "arguments", "returns")  # fmt: skip
+         "known", "threads", "arguments", "returns", "defaults")  # fmt: skip
 """Words of a front, which PyTorch takes for one of its own objects and counts references in: the vendor's kernel, the
 one of Python, each a function and what it is given first; the address of a float64 to which gains are added, or 0; a
 bit for each argument whose number is no part of the key; the list of who watches; a table of the calls that are known,
 0 until there is one; whether the number of threads belongs to the key; how many arguments a call has; how many tensors
-it returns, or -1 where it returns something else or may not be served here."""
+it returns, or -1 where it returns something else or may not be served here; the default of each argument, as PyTorch
+boxes it, or 0."""
 
 SLOTS = 512
 """Of the table of one front, a power of two. A call is looked for in `PROBES` of them."""

@@ -21,6 +21,8 @@ from tessera.runtime import caller_ir, calls_ir, front_ir, guard_ir, host_ir, ke
 from tessera.runtime.loader import LoadedKernel, load_all
 
 _METH_FASTCALL, _METH_KEYWORDS = 0x80, 0x02
+# How `_object_code` makes it is part of what code is kept for.
+_HEAD = "; with LLVM's passes of level 2\n"
 _NAMES = {"name_cdata": "_cdata", "name_is_neg": "is_neg", "name_is_conj": "is_conj"}
 
 
@@ -54,16 +56,17 @@ class Native:
 
 @functools.cache
 def native() -> Native:
-    """Load them, once a process: about 0.02 s, and 0.2 s where they have to be compiled."""
+    """Load them, once a process: about 0.03 s, and half a second where they have to be compiled."""
     from llvmlite import binding
 
     host = {**_objects(), **_shims()}
     halves = (pool_ir, calls_ir, caller_ir, guard_ir, recall_ir, front_ir)
     names = tuple(name for half in halves for name in half.EXPORTS)
     triple = binding.get_default_triple()
-    parts = (host_ir.module_text(host), pool_ir.module_text(triple), *(half.module_text() for half in halves[1:]))
+    parts = (_HEAD, host_ir.module_text(host), pool_ir.module_text(triple))
+    text = "".join((*parts, *(half.module_text() for half in halves[1:])))
     imports = {host_ir.symbol(name): address for name, address in host.items()}
-    loaded = kept.made("".join(parts), _object_code, lambda obj: load_all(obj, names, imports))
+    loaded = kept.made(text, _object_code, lambda obj: load_all(obj, names, imports))
     at = {name.removeprefix("tessera_"): kernel.address for name, kernel in zip(names, loaded, strict=True)}
     pointer, i64, any_object = ctypes.c_void_p, ctypes.c_int64, ctypes.py_object
     return Native(
@@ -92,7 +95,10 @@ def _object_code(text: str) -> bytes:
     binding.initialize_native_asmprinter()
     module = binding.parse_assembly(text)
     module.verify()
-    code: bytes = binding.Target.from_default_triple().create_target_machine(opt=2, reloc="pic").emit_object(module)
+    machine = binding.Target.from_default_triple().create_target_machine(opt=2, reloc="pic")
+    passes = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=2))
+    passes.getModulePassManager().run(module, passes)
+    code: bytes = machine.emit_object(module)
     return code
 
 

@@ -139,10 +139,11 @@ def test_operators_that_return_nothing_need_no_python(num: int) -> None:
 
 def test_numbers_left_at_their_default_need_no_python() -> None:
     x, called = torch.randn(20000), []
+    leaky_relu, hardtanh = torch.ops.aten.leaky_relu, torch.ops.aten.hardtanh
     for _ in range(4):
-        F.leaky_relu(x, 0.3), F.leaky_relu(x), F.hardtanh(x)
+        leaky_relu(x), hardtanh(x), leaky_relu(x, 0.3)
     sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
-    found = torch.ops.aten.leaky_relu(x), torch.ops.aten.hardtanh(x), torch.ops.aten.leaky_relu(x, 0.3)
+    found = leaky_relu(x), hardtanh(x), leaky_relu(x, 0.3)
     sys.setprofile(None)
     assert called == ["__call__"] * 3
     torch.testing.assert_close(found[0], torch.where(x > 0, x, x * 0.01), rtol=0, atol=0)

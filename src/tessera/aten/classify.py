@@ -80,6 +80,8 @@ def _tensors(values: Any) -> Iterator[torch.Tensor]:
 
 # --- layouts and work by family ---
 
+# Part of the layouts of calls that leave blocks partly empty.
+UNEVEN = " uneven"
 _NARROW, _EVEN, _MANY = 64, 16, 256
 
 Rule = Callable[[Given], tuple[str, float]]
@@ -131,10 +133,12 @@ def _rows(given: Given) -> tuple[str, float]:
 
 
 def _product(given: Given) -> tuple[str, float]:
-    """The last two operands; few rows or columns are bound by memory, whatever the work."""
+    """The last two operands; few rows or columns are bound by memory, whatever the work, and a side that fills no block
+    costs as if."""
     a, b = given.tensors[-2:]
-    rows, columns = (a.shape[-2] if a.dim() > 1 else 1), (b.shape[-1] if b.dim() > 1 else 1)
-    kind = "vector" if min(rows, columns) < 8 else "matrix"
+    sides = (a.shape[-2] if a.dim() > 1 else 1), a.shape[-1], (b.shape[-1] if b.dim() > 1 else 1)
+    rows, _, columns = sides
+    kind = "vector" if min(rows, columns) < 8 else "matrix" + (UNEVEN if any(s % _EVEN for s in sides) else "")
     return kind + ("" if all(map(_unit_stride, (a, b))) else " strided"), 2.0 * a.numel() * columns
 
 
@@ -180,7 +184,7 @@ def _attention(given: Given) -> tuple[str, float]:
     """[batch, heads, tokens, width]; one token on many is bound by memory, and tokens that fill no block cost as if."""
     query, key = given.values["query"], given.values["key"]
     uneven = any(x.shape[-2] % _EVEN and x.shape[-2] < _MANY for x in (query, key))
-    kind = "decode" if query.shape[-2] < 8 else "prefill uneven" if uneven else "prefill"
+    kind = "decode" if query.shape[-2] < 8 else "prefill" + (UNEVEN if uneven else "")
     kind += " causal" if given.values.get("is_causal") else ""
     return kind, 4.0 * query.numel() * key.shape[-2]
 

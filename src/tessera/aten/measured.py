@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, KeysView
 from typing import NamedTuple
 
-from tessera.aten.classify import Place
+from tessera.aten.classify import UNEVEN, Place
 from tessera.runtime import front
 
 # What it costs: through a front, and through Python where there are none.
@@ -101,7 +101,10 @@ class Table:
         None where the operator is not measured in this type and layout.
         """
         measured = self.nearest_threads(operator, threads)
-        sizes = self._by_key[operator, measured].get((place.dtype, place.layout)) if measured else None
+        layouts = self._by_key[operator, measured] if measured else {}
+        # Where nobody measured uneven calls apart, the others tell most of them.
+        even = layouts.get((place.dtype, place.layout.replace(UNEVEN, "")))
+        sizes = layouts.get((place.dtype, place.layout), even)
         if not sizes:
             return None
         below = [size for size in sizes if size <= place.size]

@@ -13,7 +13,8 @@ import torch
 from tessera.bench.maker import Call, Maker, call
 
 Family = tuple[str, Callable[[Maker], Call | list[Call]]]
-_MOST_SIDE = 1024
+# What sides that fill no block are longer than those that do.
+_MOST_SIDE, _UNEVEN = 1024, 4
 
 
 # --- along dims ---
@@ -178,24 +179,26 @@ def _pad(m: Maker) -> Call:
 
 
 def _mm(m: Maker) -> list[Call]:
-    """Square, and one row with a matrix."""
+    """Square, with sides that fill no block as well, and one row with a matrix."""
     side = min(_MOST_SIDE, m.side(2))
-    return [call(m.x(side, side), m.x(side, side)), call(m.x(1, m.side(2)), m.x(m.side(2), m.side(2)))]
+    squares = [call(m.x(s, s), m.x(s, s)) for s in (side, side + _UNEVEN)]
+    return [*squares, call(m.x(1, m.side(2)), m.x(m.side(2), m.side(2)))]
 
 
 def _addmm(m: Maker) -> list[Call]:
     """As a Linear layer calls it, with its weight transposed."""
     side, whole = min(_MOST_SIDE, m.side(2)), m.side(2)
-    return [
-        call(m.x(side), m.x(side, side), m.x(side, side).t()), call(m.x(whole), m.x(1, whole), m.x(whole, whole).t())
-    ]  # fmt: skip
+    squares = [call(m.x(s), m.x(s, s), m.x(s, s).t()) for s in (side, side + _UNEVEN)]
+    return [*squares, call(m.x(whole), m.x(1, whole), m.x(whole, whole).t())]
 
 
 def _bmm(m: Maker) -> list[Call]:
     """The two products of attention with a width of 64, with as many tokens, and one token on many."""
     side = 64 if m.elements >= 2**14 else m.side(2)
     batch = max(1, m.elements // side**2)
-    calls = [(m.x(batch, side, side), m.x(batch, side, side)), (m.x(batch, 1, side), m.x(batch, side, side))]
+    uneven = side + _UNEVEN
+    shapes = ((side, side), (uneven, uneven), (1, side))
+    calls = [(m.x(batch, rows, depth), m.x(batch, depth, depth)) for rows, depth in shapes]
     if m.operator == "bmm":
         return [call(*operands) for operands in calls]
     return [call(m.x(*a.shape[:2], b.shape[2]), a, b) for a, b in calls]

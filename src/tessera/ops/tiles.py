@@ -107,7 +107,16 @@ def _matmul(row: Tiles, threads: int, batch: int, m: int, n: int, k: int) -> tup
 
     sizes = ([s for s in _POWERS if row.min_dot <= s <= most] for most in (most_m, most_n))
     bm, bn = min(itertools.product(*sizes), key=cost)
-    return bm, bn, max(row.min_dot, min(power_of_2(k), most_k))
+    return bm, bn, _depth(k, most_k, row.min_dot)
+
+
+def _depth(size: int, most: int, least: int) -> int:
+    """The depth of a tile: the whole of a short one, else that whose steps cost least, the longest of equals."""
+    steps = [power_of_2(size)] if size <= _SHORT_DEPTH else [s for s in reversed(_POWERS) if least <= s <= most]
+    return max(least, min(steps, key=lambda step: parts(size, step) * (step + _LOADED)))
+
+
+_SHORT_DEPTH = 32
 
 
 _POWERS = [1 << bits for bits in range(10)]

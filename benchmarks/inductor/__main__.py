@@ -102,7 +102,7 @@ def _run(picked: Sequence[Trial], options: argparse.Namespace, typed: str) -> li
             console.print(line(rows[-1]), markup=False, soft_wrap=True)
             progress.advance(task)
             if folder:
-                results.write(folder, "inductor-cpu", {"about": note, "rows": rows})
+                results.write(folder, "inductor-cpu", {"about": note, "trials": len(picked), "rows": rows})
     return rows
 
 

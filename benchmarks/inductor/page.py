@@ -27,7 +27,9 @@ def page(results: Mapping[str, Any]) -> str:
     faults = list(_faults(rows))
     if faults:
         sections.append(("Outside the rule, or failed", markdown.table(["model", "compiler", "what", "why"], faults)))
-    return markdown.page("Model families under torch.compile, on our compiler", _LEAD, results["about"], sections)
+    missing = results.get("trials", len(rows)) - len(rows)
+    lead = f"{_LEAD} **The run was ended early: {missing} rows are missing.**" if missing else _LEAD
+    return markdown.page("Model families under torch.compile, on our compiler", lead, results["about"], sections)
 
 
 def line(row: Row) -> str:

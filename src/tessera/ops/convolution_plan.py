@@ -24,8 +24,6 @@ from tessera.ops import tiles
 LEAST_COLUMNS = 16
 # Places are cut into at least as many programs, down to two vectors each.
 LEAST_PROGRAMS = 8
-# What a step of a product costs beyond its work, in rows, columns or depth.
-STEP_COST = 8
 # Windows are taken as runs where these have so many elements, and columns with this stride are not picked from vectors.
 LEAST_RUN, LEAST_STRIDE = 8, 5
 # Planes of a copy from this many elements on begin an odd multiple of so many apart.
@@ -327,5 +325,4 @@ def places_of(row: tiles.Tiles, places: int) -> int:
 
 def steps_of(size: int, least: int, most: int) -> int:
     """How many of `size` to take at a time, a power of 2: the rest of the last step is lost, and each step costs."""
-    steps = [1 << bits for bits in range(least.bit_length() - 1, most.bit_length())]
-    return min(steps, key=lambda step: -(-size // step) * (step + STEP_COST))
+    return tiles.cheapest(size, [1 << bits for bits in range(least.bit_length() - 1, most.bit_length())])

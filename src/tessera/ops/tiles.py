@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -112,20 +113,24 @@ def _matmul(row: Tiles, threads: int, batch: int, m: int, n: int, k: int) -> tup
 
 def _depth(size: int, most: int, least: int) -> int:
     """The depth of a tile: the whole of a short one, else that whose steps cost least, the longest of equals."""
-    steps = [power_of_2(size)] if size <= _SHORT_DEPTH else [s for s in reversed(_POWERS) if least <= s <= most]
-    return max(least, min(steps, key=lambda step: parts(size, step) * (step + _LOADED)))
+    if size <= _SHORT_DEPTH:
+        return max(least, min(power_of_2(size), most))
+    return cheapest(size, [s for s in reversed(_POWERS) if least <= s <= most])
+
+
+def cheapest(size: int, blocks: Sequence[int]) -> int:
+    """Of `blocks` the one that covers `size` elements at the least cost, the first of equals: what the last one has
+    beyond them costs as they do, and each block costs something besides."""
+    return min(blocks, key=lambda block: parts(size, block) * (block + _LOADED))
 
 
 _SHORT_DEPTH = 32
-
-
 _POWERS = [1 << bits for bits in range(10)]
 
 
 def cover(size: int, most: int, least: int) -> int:
     """A block for `size` elements of one side of a dot's tile, from `least` to `most`: the cheapest blocks over all."""
-    sizes = [s for s in _POWERS if least <= s <= most and s not in _UNUSED]
-    return min(sizes, key=lambda block: parts(size, block) * (block + _LOADED))
+    return cheapest(size, [s for s in _POWERS if least <= s <= most and s not in _UNUSED])
 
 
 # Between one and eight, sides that leave most of a vector empty.

@@ -56,7 +56,7 @@ class Native:
 
 @functools.cache
 def native() -> Native:
-    """Load them, once a process: about 0.03 s, and half a second where they have to be compiled."""
+    """Load them, once a process: about 0.03 s, and 0.4 s where they have to be compiled."""
     from llvmlite import binding
 
     host = {**_objects(), **_shims()}

@@ -26,7 +26,8 @@ class Tiles:
     `num_warps`: for the GPU compilers · `one_walks`: one element at a time is as fast as several where these lie apart
     · `outer`: rows and columns of the largest block of float32 sums that stays in registers along a loop of
     multiply-adds, where that is faster than a dot of such numbers; 0: nowhere · `streamed_bytes`: outputs from this
-    size on are written past the caches, which would not hold them until they are read; 0: none.
+    size on are written past the caches, which would not hold them until they are read; 0: none · `dot_grain`: in what
+    steps of rows, columns and depth the time of a dot follows what masks leave of its tile; 0: it takes the whole tile.
     """
 
     flat: int
@@ -41,6 +42,7 @@ class Tiles:
     one_walks: bool = False
     outer: tuple[int, int] = (0, 0)
     streamed_bytes: int = 0
+    dot_grain: tuple[int, int, int] = (0, 0, 0)
 
     def __post_init__(self) -> None:
         for size in (
@@ -53,7 +55,7 @@ class Tiles:
 TILES = {
     "cpu": Tiles(
         flat=8192, step=16, row=2048, longest_row=65536, run=1024, mm=(256, 128, 128), attention=(64, 64), min_dot=1,
-        num_warps=1, one_walks=True, outer=(8, 32), streamed_bytes=1 << 24,
+        num_warps=1, one_walks=True, outer=(8, 32), streamed_bytes=1 << 24, dot_grain=(8, 16, 4),
     ),
     "cuda": Tiles(
         flat=1024, step=1024, row=2048, longest_row=8192, run=256, mm=(64, 64, 32), attention=(64, 32), min_dot=16,
@@ -100,28 +102,39 @@ def matmul(device: torch.device, batch: int, m: int, n: int, k: int) -> tuple[in
 @functools.lru_cache(maxsize=4096)
 def _matmul(row: Tiles, threads: int, batch: int, m: int, n: int, k: int) -> tuple[int, int, int]:
     most_m, most_n, most_k = row.mm
+    grain_m, grain_n, grain_k = row.dot_grain
 
     def cost(tile: tuple[int, ...]) -> float:
         bm, bn = tile
-        programs = -(-m // bm) * -(-n // bn) * batch
-        return -(-programs // threads) * bm * bn * (1 + _LOADED / bm + _LOADED / bn)
+        programs = parts(m, bm) * parts(n, bn) * batch
+        products = covered(m, bm, grain_m) * covered(n, bn, grain_n) * batch
+        # Threads that find nothing left to do wait for a whole tile.
+        tall, wide = min(bm, m), min(bn, n)
+        return (products + -programs % threads * tall * wide) * (1 + _LOADED / tall + _LOADED / wide)
 
     sizes = ([s for s in _POWERS if row.min_dot <= s <= most] for most in (most_m, most_n))
     bm, bn = min(itertools.product(*sizes), key=cost)
-    return bm, bn, _depth(k, most_k, row.min_dot)
+    return bm, bn, _depth(k, most_k, row.min_dot, grain_k)
 
 
-def _depth(size: int, most: int, least: int) -> int:
+def _depth(size: int, most: int, least: int, grain: int) -> int:
     """The depth of a tile: the whole of a short one, else that whose steps cost least, the longest of equals."""
     if size <= _SHORT_DEPTH:
         return max(least, min(power_of_2(size), most))
-    return cheapest(size, [s for s in reversed(_POWERS) if least <= s <= most])
+    return cheapest(size, [s for s in reversed(_POWERS) if least <= s <= most], grain)
 
 
-def cheapest(size: int, blocks: Sequence[int]) -> int:
-    """Of `blocks` the one that covers `size` elements at the least cost, the first of equals: what the last one has
-    beyond them costs as they do, and each block costs something besides."""
-    return min(blocks, key=lambda block: parts(size, block) * (block + _LOADED))
+def covered(size: int, block: int, grain: int = 0) -> int:
+    """How many elements blocks compute to cover `size`: whole blocks, or up to the next multiple of `grain` if a block
+    is longer."""
+    step = min(block, grain or block)
+    return parts(size, step) * step
+
+
+def cheapest(size: int, blocks: Sequence[int], grain: int = 0) -> int:
+    """Of `blocks` the one that covers `size` elements at the least cost, the first of equals: what is computed beyond
+    them costs as they do, and each block costs something besides."""
+    return min(blocks, key=lambda block: covered(size, block, grain) + _LOADED * parts(size, block))
 
 
 _SHORT_DEPTH = 32

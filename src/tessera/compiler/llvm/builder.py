@@ -20,6 +20,7 @@ _INT_BINARY: dict[str, Callable[[int, int], int]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,
+    "udiv": lambda a, b: a // b,
 }
 
 
@@ -251,7 +252,7 @@ class Builder:
             return b
         if op == "mul" and 0 in (a.const, b.const):
             return int_const(0, a.type)
-        if op == "mul" and b.const == 1:
+        if op in ("mul", "udiv") and b.const == 1:
             return a
         return b if op == "mul" and a.const == 1 else None
 
@@ -448,6 +449,15 @@ class Builder:
             self.emit(v.type, f"phi {v.type} [ {first.ref}, %{before} ], [ {v.ref}, %{tail} ]")
             for first, v in zip(carried, results, strict=True)
         ]
+
+    def limited_loop(
+        self, count: int, limit: V, step: int, carried: Sequence[V], body: Callable[[V, list[V]], Sequence[V]]
+    ) -> list[V]:
+        """A counted loop that ends at `limit`, at most `count`, if that is known when it runs only. A single trip is
+        written without a loop, whatever the limit."""
+        if limit.const is not None or count == step:
+            return self.counted_loop(count, step, carried, body)
+        return self.range_loop(int_const(0, I64), limit, step, carried, body)
 
     def _loop(
         self, head: str, leave: str, bounds: tuple[V, V], step: int, carried: Sequence[V],

@@ -7,14 +7,15 @@ Out: its result in scratch. `packing.py` lays the operands out, `microkernel.py`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
-from tessera.compiler.llvm.builder import BF16, F32, F64, I8, I32, LType, V
-from tessera.compiler.lower import buffers, microkernel, packing
+from tessera.compiler.llvm.builder import BF16, F32, F64, I8, I32, I64, LType, V, int_const
+from tessera.compiler.lower import buffers, edges, microkernel, packing
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.evaluate import Index
 from tessera.compiler.lower.lanes import Uniform, ltype
-from tessera.compiler.lower.microkernel import Method
+from tessera.compiler.lower.microkernel import Method, Part
 from tessera.compiler.lower.packing import converted
 from tessera.compiler.lower.sweep import Sweeper
 from tessera.ir.nodes import Op, Value
@@ -31,18 +32,38 @@ def dot(low: Sweeper, op: Op) -> None:
     shape = shape_of(op.result.type)
     tile = microkernel.tile_for(low.target, method, shape)
     depth = shape_of(a.type)[-1]
+    part = _part(low, op, method)
     ready = None if method.offset else _ready_a(low, a, method.operands)
     packed_a = ready or buffers.allocate(low.b, method.operands, (shape[-2], depth))
     packed_b = packing.panels(low, tile, depth, shape[-1])
 
     def one(prefix: Index) -> None:
         if ready is None:
-            packing.rows(low, a, prefix, packed_a, method)
-        packing.columns(low, b, prefix, tile, packed_b)
-        microkernel.multiply(low, tile, packed_a, packed_b, result, prefix, from_zero)
+            packing.rows(low, a, prefix, packed_a, method, part)
+        packing.columns(low, b, prefix, tile, packed_b, part)
+        microkernel.multiply(low, tile, part, packed_a, packed_b, result, prefix, from_zero)
 
     _batches(low, shape[:-2], (), one)
     _publish(low, op, result)
+
+
+def _part(low: Sweeper, op: Op, method: Method) -> Part:
+    """How much of the product is needed; the depth in whole trips of the innermost loop."""
+    b, extents = low.b, op.attrs["extents"]
+    *_, rows, depth = shape_of(op.operands[0].type)
+    needed = (_needed(low, extents.rows, rows), _needed(low, extents.columns, shape_of(op.result.type)[-1]))
+    pace = microkernel.unrolled(method, depth)
+    trips = b.binary("udiv", b.add(_needed(low, extents.depth, depth), int_const(pace - 1, I64)), int_const(pace, I64))
+    return Part(*needed, b.mul(trips, int_const(pace, I64)))
+
+
+def _needed(low: Sweeper, ways: Sequence[Sequence[Value]], size: int) -> V:
+    """How far along a dimension anything is needed."""
+    whole, furthest = int_const(size, I64), int_const(0, I64)
+    for way in ways:
+        reached = [edges.reached(low, comparison) for comparison in way]
+        furthest = edges.most(low.b, furthest, functools.reduce(functools.partial(edges.least, low.b), reached))
+    return edges.least(low.b, furthest, whole) if ways else whole
 
 
 def _batches(low: Sweeper, sizes: tuple[int, ...], prefix: Index, one: Callable[[Index], None]) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tessera.compiler.llvm.builder import I1, I64, Builder, V, int_const
 from tessera.compiler.lower.lanes import Lanes, Uniform
 from tessera.compiler.passes import reach
-from tessera.compiler.passes.prefixes import GROWING, counts, is_corner, is_mask, is_prefix, moving, through
+from tessera.compiler.passes.prefixes import GROWING, counts, ends, is_corner, is_mask, is_prefix, moving, through
 from tessera.compiler.passes.strides import step
 from tessera.ir.nodes import Op, Value
 from tessera.ir.types import shape_of
@@ -114,7 +114,7 @@ def stretches(
         else:
             full, holding[edge] = _unwrapped(low, edge.value, edge.at(start), size)
             empty = int_const(size, I64)
-        first, last = _least(b, first, full), b.intrinsic("umax", I64, [last, empty])
+        first, last = least(b, first, full), b.intrinsic("umax", I64, [last, empty])
     whole = b.binary("and", first, int_const(-width * ways, I64))
     # Rounded up, so that the rest is a number of whole trips, too.
     rest = b.binary("and", b.add(last, int_const(width * ways - 1, I64)), int_const(-width * ways, I64))
@@ -165,7 +165,7 @@ def _extent(low: Sweeper, mask: Value, index: tuple[Lanes, ...], dim: int, size:
         return count, count
     if owner.name == "andi":
         left, right = (_extent(low, operand, index, dim, size) for operand in owner.operands)
-        return _least(b, left[0], right[0]), _least(b, left[1], right[1])
+        return least(b, left[0], right[0]), least(b, left[1], right[1])
     if owner.name == "cmpi":
         return _counted(low, owner, index, size)
     source = through(owner, dim)
@@ -190,25 +190,17 @@ def _everywhere(low: Sweeper, mask: Value, index: tuple[Lanes, ...]) -> V:
 
 def reaches(low: Sweeper, mask: Value, sizes: list[V]) -> list[V]:
     """How far along each dimension of a block a mask may hold: at most `sizes`, at least 1."""
-    if is_corner(mask):
-        _reach(low, mask, reach.identity(len(sizes)), sizes)
+    for comparison, dim in ends(mask, reach.identity(len(sizes))):
+        count = low.b.intrinsic("umax", I64, [reached(low, comparison), int_const(1, I64)])
+        sizes[dim] = least(low.b, sizes[dim], count)
     return sizes
 
 
-def _reach(low: Sweeper, mask: Value, dims: reach.Dims, sizes: list[V]) -> None:
-    """Lower the `sizes` of the dimensions `dims` to where a mask ends."""
-    owner, own = mask.owner, moving(mask)
-    if not own or not isinstance(owner, Op):
-        return
-    if owner.name != "cmpi":
-        for operand, inner in reach.operands(owner, dims):
-            _reach(low, operand, inner, sizes)
-        return
-    dim = dims[own[0]]
-    if dim is not None and dim >= 0:
-        start = (Uniform(_ZERO),) * len(shape_of(mask.type))
-        count = _counted(low, owner, start, shape_of(mask.type)[own[0]])[1]
-        sizes[dim] = _least(low.b, sizes[dim], low.b.intrinsic("umax", I64, [count, int_const(1, I64)]))
+def reached(low: Sweeper, comparison: Value) -> V:
+    """Behind the last element for which a comparison along one dimension may hold."""
+    owner, shape = comparison.owner, shape_of(comparison.type)
+    assert isinstance(owner, Op)
+    return _counted(low, owner, (Uniform(_ZERO),) * len(shape), shape[moving(comparison)[0]])[1]
 
 
 def _moved(op: Op, index: tuple[Lanes, ...]) -> tuple[Lanes, ...]:
@@ -231,8 +223,8 @@ def _counted(low: Sweeper, op: Op, index: tuple[Lanes, ...], size: int) -> tuple
     sign, length = predicate[0], int_const(size, I64)
     most = (1 << (a.type.bits - (sign == "s"))) - size
     holds = b.icmp(f"{sign}{'le' if more else 'lt'}", a, limit)
-    counted = _least(b, b.cast("zext", b.sub(limit, a), I64), length)
-    counted = b.select(holds, _least(b, b.add(counted, int_const(more, I64)), length), _ZERO)
+    counted = least(b, b.cast("zext", b.sub(limit, a), I64), length)
+    counted = b.select(holds, least(b, b.add(counted, int_const(more, I64)), length), _ZERO)
     straight = b.icmp(f"{sign}le", a, int_const(most, a.type))
     return b.select(straight, counted, _ZERO), b.select(straight, counted, length)
 
@@ -246,9 +238,13 @@ def _unwrapped(low: Sweeper, remainder: Value, index: tuple[Lanes, ...], size: i
     usual = b.binary("and", b.icmp("sge", a, zero), b.icmp("sgt", d, zero))
     # Where nothing is known the division must still be a defined one.
     rest = b.binary("urem", a, b.select(usual, d, one))
-    left = _least(b, b.cast("zext", b.sub(d, rest), I64), int_const(size, I64))
+    left = least(b, b.cast("zext", b.sub(d, rest), I64), int_const(size, I64))
     return b.select(usual, left, _ZERO), Uniform(b.sub(rest, a))
 
 
-def _least(b: Builder, x: V, y: V) -> V:
+def least(b: Builder, x: V, y: V) -> V:
     return x if x == y else b.intrinsic("umin", I64, [x, y])
+
+
+def most(b: Builder, x: V, y: V) -> V:
+    return x if x == y or y == _ZERO else y if x == _ZERO else b.intrinsic("umax", I64, [x, y])

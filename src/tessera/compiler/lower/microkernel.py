@@ -11,7 +11,7 @@ their product. The loop order follows Goto and van de Geijn, "Anatomy of High-Pe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tessera.compiler.llvm.builder import I64, LType, V, int_const
 from tessera.compiler.lower import buffers
@@ -59,114 +59,164 @@ def tile_for(target: Target, method: Method, shape: tuple[int, ...]) -> Tile:
     return Tile(min(rows, shape[-2]), max(1, min(columns, shape[-1] // lanes)), lanes, method)
 
 
+@dataclass(frozen=True)
+class Part:
+    """How much of a product is needed: numbers of type i64, which may be known when it runs only."""
+
+    rows: V
+    columns: V
+    depth: V
+
+
 def multiply(
-    low: Sweeper, tile: Tile, a: Buffer, b: Buffer, c: Buffer, prefix: Index, from_zero: V | bool | None
+    low: Sweeper, tile: Tile, part: Part, a: Buffer, b: Buffer, c: Buffer, prefix: Index, from_zero: V | bool | None
 ) -> None:
-    """C[prefix] + A · B into C; `from_zero`, known now or when it runs, takes C for 0 and never reads it."""
+    """C[prefix] + A · B into C, as far as it is needed; `from_zero`, known now or when it runs, takes C for 0 and never
+    reads it."""
+    depth = low.b.binary("udiv", part.depth, int_const(tile.method.group, I64))
 
-    def panel(number: V, carried: list[V]) -> list[V]:
-        start = _start(low, tile, b, number)
-
-        def strip(row: V, carried: list[V]) -> list[V]:
-            _strip(low, tile, a, b, c, prefix, number, row, start, from_zero)
-            return []
-
-        low.b.counted_loop(a.shape[0], tile.rows, [], strip)
+    def panel(column: V, carried: list[V]) -> list[V]:
+        number = low.b.binary("udiv", column, int_const(tile.width, I64))
+        wide = _Panel(low, tile, a, b, c, prefix, number, column, depth, from_zero)
+        if part.columns.const is None and tile.columns > 1:
+            one = replace(wide, tile=replace(tile, columns=1))
+            few = low.b.icmp("ule", low.b.sub(part.columns, column), int_const(tile.lanes, I64))
+            low.b.either(few, lambda: one.strips(part.rows), lambda: wide.strips(part.rows))
+        else:
+            wide.strips(part.rows)
         return []
 
-    low.b.counted_loop(b.shape[0], 1, [], panel)
+    low.b.limited_loop(b.shape[0] * tile.width, part.columns, tile.width, [], panel)
 
 
-def _start(low: Sweeper, tile: Tile, b: Buffer, panel: V) -> list[V]:
-    """What the sums of a panel's columns start with: 0, less what the method's offset adds to them."""
-    builder, method = low.b, tile.method
-    nothing = [zero(_vector(method.sums, tile.lanes))] * tile.columns
-    if not method.offset:
-        return nothing
-    ones = int_const(1, method.operands.with_lanes(tile.lanes * method.group))
-    row = _address(low, b, (Uniform(panel), _ZERO, _ZERO))
-
-    def step(k: V, sums: list[V]) -> list[V]:
-        right = _right(low, tile, row, k)
-        return [_multiply_add(low, method, ones, vector, total) for vector, total in zip(right, sums, strict=True)]
-
-    sums = builder.counted_loop(b.shape[1], 1, nothing, step)
-    return [builder.mul(total, int_const(-method.offset, total.type)) for total in sums]
+def unrolled(method: Method, depth: int) -> int:
+    """Elements of the depth in one trip of the innermost loop."""
+    return min(_UNROLL * method.group, depth)
 
 
-def _strip(
-    low: Sweeper, tile: Tile, a: Buffer, b: Buffer, c: Buffer, prefix: Index, panel: V, row: V, start: list[V],
-    from_zero: V | bool | None,
-) -> None:  # fmt: skip
-    """One tile of C."""
-    builder, sums_type = low.b, _vector(tile.method.sums, tile.lanes)
-    column = builder.mul(panel, int_const(tile.width, I64))
-    places = [
-        _address(low, c, (*prefix, _moved(low, row, i), _moved(low, column, j * tile.lanes)))
-        for i in range(tile.rows)
-        for j in range(tile.columns)
-    ]
-    a_row = _address(low, a, (Uniform(row), _ZERO))
-    b_row = _address(low, b, (Uniform(panel), _ZERO, _ZERO))
-    depth = b.shape[1]
-    unroll = min(4, depth)
+@dataclass(frozen=True)
+class _Panel:
+    """A · (the `number`th panel of B), which are columns of C[prefix] from `column` on, as many as the tile has: fewer
+    than the panel, where no more are needed. `depth` counts in groups."""
 
-    def step(k: V, sums: list[V]) -> list[V]:
-        for deeper in range(unroll):
-            sums = _rank_one(low, tile, sums, a_row, a.shape[1], b_row, builder.add(k, int_const(deeper, I64)))
-        return sums
+    low: Sweeper
+    tile: Tile
+    a: Buffer
+    b: Buffer
+    c: Buffer
+    prefix: Index
+    number: V
+    column: V
+    depth: V
+    from_zero: V | bool | None
 
-    align = size_bytes(tile.method.sums)
-    totals = builder.counted_loop(depth, unroll, start * tile.rows, step)
+    def strips(self, rows: V) -> None:
+        """All rows that are needed, as many at a time as the tile has."""
+        start = self._start()
 
-    def write(fresh: bool) -> None:
-        for place, total in zip(places, totals, strict=True):
-            builder.store(total if fresh else builder.add(builder.load(sums_type, place, align), total), place, align)
+        def strip(row: V, carried: list[V]) -> list[V]:
+            self._strip(row, start)
+            return []
 
-    if isinstance(from_zero, V):
-        builder.either(from_zero, lambda: write(True), lambda: write(False))
-    else:
-        write(bool(from_zero))
+        self.low.b.limited_loop(self.a.shape[0], rows, self.tile.rows, [], strip)
 
+    def _start(self) -> list[V]:
+        """What the sums of the columns start with: 0, less what the method's offset adds to them."""
+        builder, tile, method = self.low.b, self.tile, self.tile.method
+        nothing = [zero(_vector(method.sums, tile.lanes))] * tile.columns
+        if not method.offset:
+            return nothing
+        ones = int_const(1, method.operands.with_lanes(tile.lanes * method.group))
+        first = self._first_row()
 
-def _rank_one(low: Sweeper, tile: Tile, sums: list[V], a_row: V, a_stride: int, b_row: V, k: V) -> list[V]:
-    """sums + (a column of A) ⊗ (a row of B), for `group` values of k at once."""
-    builder, method = low.b, tile.method
-    size = size_bytes(method.operands) * method.group
-    right = _right(low, tile, b_row, k)
-    left_column = builder.offset(a_row, k, size)
-    following = []
-    for i in range(tile.rows):
-        left = _repeated(low, tile, _ahead(low, left_column, i * a_stride * size_bytes(method.operands)))
-        for j in range(tile.columns):
-            following.append(_multiply_add(low, method, left, right[j], sums[i * tile.columns + j]))
-    return following
+        def step(k: V, sums: list[V]) -> list[V]:
+            right = self._right(first, k)
+            return [self._multiply_add(ones, vector, total) for vector, total in zip(right, sums, strict=True)]
 
+        sums = builder.limited_loop(self.b.shape[1], self.depth, 1, nothing, step)
+        return [builder.mul(total, int_const(-method.offset, total.type)) for total in sums]
 
-def _right(low: Sweeper, tile: Tile, b_row: V, k: V) -> list[V]:
-    """A row of a panel of B: `group` values of k."""
-    method = tile.method
-    size = size_bytes(method.operands) * method.group
-    type = _vector(method.operands, tile.lanes * method.group)
-    row = low.b.offset(b_row, low.b.mul(k, int_const(tile.width, I64)), size)
-    places = (_ahead(low, row, j * tile.lanes * size) for j in range(tile.columns))
-    return [low.b.load(type, place, size_bytes(method.operands)) for place in places]
+    def _strip(self, row: V, start: list[V]) -> None:
+        """One tile of C."""
+        builder, tile = self.low.b, self.tile
+        places = [
+            self._address(self.c, (*self.prefix, self._moved(row, i), self._moved(self.column, j * tile.lanes)))
+            for i in range(tile.rows)
+            for j in range(tile.columns)
+        ]
+        left, right = self._address(self.a, (Uniform(row), _ZERO)), self._first_row()
+        groups = self.b.shape[1]
+        unroll = min(_UNROLL, groups)
 
+        def step(k: V, sums: list[V]) -> list[V]:
+            for deeper in range(unroll):
+                sums = self._rank_one(sums, left, right, builder.add(k, int_const(deeper, I64)))
+            return sums
 
-def _repeated(low: Sweeper, tile: Tile, place: V) -> V:
-    """One group of A in every lane."""
-    method = tile.method
-    align = size_bytes(method.operands)
-    if method.group == 1:
-        return low.b.splat(low.b.load(method.operands, place, align), tile.lanes if tile.lanes > 1 else 0)
-    group = low.b.load(LType(f"i{method.operands.bits * method.group}"), place, align)
-    return low.b.cast("bitcast", low.b.splat(group, tile.lanes), method.operands.with_lanes(tile.lanes * method.group))
+        totals = builder.limited_loop(groups, self.depth, unroll, start * tile.rows, step)
+        type, align = _vector(tile.method.sums, tile.lanes), size_bytes(tile.method.sums)
 
+        def write(fresh: bool) -> None:
+            for place, total in zip(places, totals, strict=True):
+                builder.store(total if fresh else builder.add(builder.load(type, place, align), total), place, align)
 
-def _multiply_add(low: Sweeper, method: Method, left: V, right: V, total: V) -> V:
-    if method.instruction:
-        return low.b.call(method.instruction, total.type, [total, left, right])
-    return low.b.fma(left, right, total) if total.type.is_float else low.b.add(total, low.b.mul(left, right))
+        if isinstance(self.from_zero, V):
+            builder.either(self.from_zero, lambda: write(True), lambda: write(False))
+        else:
+            write(bool(self.from_zero))
+
+    def _rank_one(self, sums: list[V], a_row: V, b_row: V, k: V) -> list[V]:
+        """sums + (a column of A) ⊗ (a row of B), for `group` values of k at once."""
+        tile, method = self.tile, self.tile.method
+        size = size_bytes(method.operands)
+        right = self._right(b_row, k)
+        left_column = self.low.b.offset(a_row, k, size * method.group)
+        following = []
+        for i in range(tile.rows):
+            left = self._repeated(self._ahead(left_column, i * self.a.shape[1] * size))
+            for j in range(tile.columns):
+                following.append(self._multiply_add(left, right[j], sums[i * tile.columns + j]))
+        return following
+
+    def _right(self, b_row: V, k: V) -> list[V]:
+        """A row of the panel: `group` values of k."""
+        tile, method = self.tile, self.tile.method
+        size = size_bytes(method.operands)
+        type = _vector(method.operands, tile.lanes * method.group)
+        row = self.low.b.offset(b_row, self.low.b.mul(k, int_const(self.b.shape[2], I64)), size)
+        places = (self._ahead(row, j * tile.lanes * method.group * size) for j in range(tile.columns))
+        return [self.low.b.load(type, place, size) for place in places]
+
+    def _repeated(self, place: V) -> V:
+        """One group of A in every lane."""
+        builder, lanes, method = self.low.b, self.tile.lanes, self.tile.method
+        align = size_bytes(method.operands)
+        if method.group == 1:
+            return builder.splat(builder.load(method.operands, place, align), lanes if lanes > 1 else 0)
+        group = builder.load(LType(f"i{method.operands.bits * method.group}"), place, align)
+        return builder.cast("bitcast", builder.splat(group, lanes), method.operands.with_lanes(lanes * method.group))
+
+    def _multiply_add(self, left: V, right: V, total: V) -> V:
+        builder, instruction = self.low.b, self.tile.method.instruction
+        if instruction:
+            return builder.call(instruction, total.type, [total, left, right])
+        if total.type.is_float:
+            return builder.fma(left, right, total)
+        return builder.add(total, builder.mul(left, right))
+
+    def _first_row(self) -> V:
+        return self._address(self.b, (Uniform(self.number), _ZERO, _ZERO))
+
+    def _moved(self, start: V, count: int) -> Uniform:
+        return Uniform(self.low.b.add(start, int_const(count, I64)))
+
+    def _ahead(self, pointer: V, count_bytes: int) -> V:
+        return self.low.b.offset(pointer, int_const(count_bytes, I64), 1)
+
+    def _address(self, buffer: Buffer, index: Index) -> V:
+        place = buffers.address(self.low.b, buffer, index, 0)
+        assert isinstance(place, Uniform)
+        return place.value
 
 
 def _vector(type: LType, lanes: int) -> LType:
@@ -174,17 +224,5 @@ def _vector(type: LType, lanes: int) -> LType:
 
 
 _ZERO = Uniform(int_const(0, I64))
-
-
-def _moved(low: Sweeper, start: V, count: int) -> Uniform:
-    return Uniform(low.b.add(start, int_const(count, I64)))
-
-
-def _ahead(low: Sweeper, pointer: V, count_bytes: int) -> V:
-    return low.b.offset(pointer, int_const(count_bytes, I64), 1)
-
-
-def _address(low: Sweeper, buffer: Buffer, index: Index) -> V:
-    place = buffers.address(low.b, buffer, index, 0)
-    assert isinstance(place, Uniform)
-    return place.value
+# Trips along the depth that are written out.
+_UNROLL = 4

@@ -16,7 +16,7 @@ from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.conversions import convert_float
 from tessera.compiler.lower.evaluate import Index, digit
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, Vector, to_vector
-from tessera.compiler.lower.microkernel import Method, Tile
+from tessera.compiler.lower.microkernel import Method, Part, Tile
 from tessera.compiler.lower.squares import transpose
 from tessera.compiler.lower.sweep import Sweeper
 from tessera.ir.nodes import Value
@@ -32,7 +32,7 @@ def panels(low: Sweeper, tile: Tile, depth: int, columns: int) -> Buffer:
     return buffers.allocate(low.b, tile.method.operands, (columns // tile.width, depth // group, tile.width * group))
 
 
-def rows(low: Sweeper, value: Value, prefix: Index, target: Buffer, method: Method) -> None:
+def rows(low: Sweeper, value: Value, prefix: Index, target: Buffer, method: Method, part: Part) -> None:
     """Write the matrix `value[prefix]` row-major, raised by the method's offset."""
 
     def keep(row: V, column: V, vector: V) -> None:
@@ -42,10 +42,10 @@ def rows(low: Sweeper, value: Value, prefix: Index, target: Buffer, method: Meth
         lanes: Lanes = Vector(vector) if vector.type.lanes else Uniform(vector)
         buffers.write(low.b, target, index, lanes, vector.type.lanes)
 
-    _walk(low, value, prefix, target.element, 1, keep)
+    _walk(low, value, prefix, target.element, 1, (part.rows, part.depth), keep)
 
 
-def columns(low: Sweeper, value: Value, prefix: Index, tile: Tile, target: Buffer) -> None:
+def columns(low: Sweeper, value: Value, prefix: Index, tile: Tile, target: Buffer, part: Part) -> None:
     """Write the matrix `value[prefix]` in panels."""
     group, width = tile.method.group, tile.width
     count = shape_of(value.type)[-1] // width
@@ -60,7 +60,7 @@ def columns(low: Sweeper, value: Value, prefix: Index, tile: Tile, target: Buffe
         depth = Uniform(_halved(low, row, group))
         buffers.write(low.b, target, (panel, depth, along), lanes, vector.type.lanes)
 
-    _walk(low, value, prefix, target.element, group, keep)
+    _walk(low, value, prefix, target.element, group, (part.depth, part.columns), keep)
 
 
 def _halved(low: Sweeper, row: V, group: int) -> V:
@@ -69,8 +69,10 @@ def _halved(low: Sweeper, row: V, group: int) -> V:
     return row if group == 1 else low.b.binary("lshr", row, int_const(group.bit_length() - 1, I64))
 
 
-def _walk(low: Sweeper, value: Value, prefix: Index, to: LType, group: int, keep: Keep) -> None:
-    """Call `keep(row, column, vector)` for the whole matrix: `group` rows at a time, interleaved, memory along
+def _walk(
+    low: Sweeper, value: Value, prefix: Index, to: LType, group: int, limits: tuple[V, V], keep: Keep
+) -> None:
+    """Call `keep(row, column, vector)` for a matrix up to its limits: `group` rows at a time, interleaved, memory along
     columns."""
     shape = shape_of(value.type)
     rank, depth, across = len(shape), shape[-2], shape[-1]
@@ -79,15 +81,17 @@ def _walk(low: Sweeper, value: Value, prefix: Index, to: LType, group: int, keep
 
     def walk() -> None:
         if along_rows and size > 1:
-            _turned(low, value, prefix, to, group, size, keep)
+            _turned(low, value, prefix, to, group, size, limits, keep)
         else:
-            _straight(low, value, prefix, to, group, keep)
+            _straight(low, value, prefix, to, group, limits, keep)
 
     zero = Uniform(int_const(0, I64))
     low.whole_or_part(value, (*prefix, zero, zero), walk)
 
 
-def _straight(low: Sweeper, value: Value, prefix: Index, to: LType, group: int, keep: Keep) -> None:
+def _straight(
+    low: Sweeper, value: Value, prefix: Index, to: LType, group: int, limits: tuple[V, V], keep: Keep
+) -> None:
     depth, across = shape_of(value.type)[-2:]
     width = min(low.target.vector_bits // to.bits // group, across)
     ways = max(1, min(4, across // width))
@@ -103,14 +107,16 @@ def _straight(low: Sweeper, value: Value, prefix: Index, to: LType, group: int, 
 
     def outer(row: V, carried: list[V]) -> list[V]:
         with low.frame():
-            low.b.counted_loop(across, width * ways, [], lambda column, carried: inner(column, carried, row))
+            low.b.limited_loop(across, limits[1], width * ways, [], lambda column, carried: inner(column, carried, row))
         return []
 
     with low.lanes(width if width > 1 else 0):
-        low.b.counted_loop(depth, group, [], outer)
+        low.b.limited_loop(depth, limits[0], group, [], outer)
 
 
-def _turned(low: Sweeper, value: Value, prefix: Index, to: LType, group: int, size: int, keep: Keep) -> None:
+def _turned(
+    low: Sweeper, value: Value, prefix: Index, to: LType, group: int, size: int, limits: tuple[V, V], keep: Keep
+) -> None:
     """The same where memory runs along the rows: read squares and turn them in registers.
 
     A group of neighbours in memory is turned as one number of `group` times the width.
@@ -135,11 +141,11 @@ def _turned(low: Sweeper, value: Value, prefix: Index, to: LType, group: int, si
                 square(row, column)
             return []
 
-        low.b.counted_loop(depth, length, [], inner)
+        low.b.limited_loop(depth, limits[0], length, [], inner)
         return []
 
     with low.lanes(length):
-        low.b.counted_loop(across, size, [], outer)
+        low.b.limited_loop(across, limits[1], size, [], outer)
 
 
 def _as_groups(low: Sweeper, vector: V, group: int) -> V:

@@ -7,6 +7,9 @@ nowhere.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from tessera.compiler.passes import reach
 from tessera.compiler.passes.strides import REMAINDERS, step
 from tessera.ir.nodes import Op, Value
 from tessera.ir.types import BlockType, ScalarType, element_of, shape_of
@@ -48,6 +51,21 @@ def is_corner(mask: Value) -> bool:
     if owner.name == "cmpi":
         return len(dims) == 1 and _compares(owner, dims[0])
     return owner.name in ("broadcast", "expand_dims", "trans") and is_corner(owner.operands[0])
+
+
+def ends(mask: Value, dims: reach.Dims) -> Iterator[tuple[Value, int]]:
+    """Comparisons that all hold wherever a mask does, and along which of the loops' dimensions `dims` each is a
+    prefix."""
+    owner, own = mask.owner, moving(mask)
+    if not isinstance(owner, Op):
+        return
+    if owner.name in ("andi", "broadcast", "expand_dims", "trans"):
+        for operand, inner in reach.operands(owner, dims):
+            yield from ends(operand, inner)
+    elif owner.name == "cmpi" and len(own) == 1 and _compares(owner, own[0]):
+        dim = dims[own[0]]
+        if dim is not None and dim >= 0:
+            yield mask, dim
 
 
 def is_prefix(mask: Value, dim: int) -> bool:

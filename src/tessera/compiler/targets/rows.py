@@ -14,9 +14,10 @@ class Target:
     """One instruction set as the compiler sees it.
 
     `vector_bits` is the width of a register, `registers` how many there are, `tile` the rows and columns (in vectors)
-    of the matrix micro-kernel's accumulators. `features` are LLVM's, `requires` those of them that the host must have,
-    `without` the beginnings of those that are left out although a host may have them. `permute` is LLVM's intrinsic
-    that picks among 16 floats of a register by the low bits of 16 indices.
+    of the matrix micro-kernel's accumulators, powers of two as the sides of blocks are. `features` are LLVM's,
+    `requires` those of them that the host must have, `without` the beginnings of those that are left out although a
+    host may have them. `permute` is LLVM's intrinsic that picks among 16 floats of a register by the low bits of 16
+    indices.
     """
 
     name: str
@@ -49,11 +50,11 @@ ROWS: tuple[Target, ...] = (
     Target(name="x86-64-avx2", triple="x86_64-unknown-linux-gnu", cpu="x86-64-v3", vector_bits=256, registers=16,
            tile=(4, 2), requires=_AVX2, without=("avx512", "avx10", "amx", "evex")),
     Target(name="aarch64-neon", triple="aarch64-unknown-linux-gnu", cpu="generic", vector_bits=128, registers=32,
-           tile=(6, 4), requires=("neon",)),
+           tile=(4, 4), requires=("neon",)),
     Target(name="riscv64-rvv", triple="riscv64-unknown-linux-gnu", cpu="generic-rv64", vector_bits=256, registers=16,
            tile=(4, 2), requires=("v",), features=("v", "m", "a", "f", "d", "c", "zvl256b")),
     Target(name="loongarch64-lasx", triple="loongarch64-unknown-linux-gnu", cpu="la464", vector_bits=256, registers=32,
-           tile=(6, 2), requires=("lasx",), features=("lasx", "lsx", "f", "d")),
+           tile=(8, 2), requires=("lasx",), features=("lasx", "lsx", "f", "d")),
 )  # fmt: skip
 
 _BY_NAME = {row.name: row for row in ROWS}

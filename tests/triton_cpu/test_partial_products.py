@@ -18,7 +18,7 @@ def product(
 ):  # fmt: skip
     """As authors write it: offsets that wrap round, or masks; the store's mask made before the loop or after it."""
     pid_m, pid_n = tl.program_id(0), tl.program_id(1)
-    if HOW == "early return":
+    if HOW == "early return":  # noqa: SIM102 (one is decided when it is compiled, the other when it runs)
         if pid_m * BM >= M:
             return
     rows, cols, depth = pid_m * BM + tl.arange(0, BM), pid_n * BN + tl.arange(0, BN), tl.arange(0, BK)
@@ -39,7 +39,7 @@ def product(
     else:
         rows = tl.program_id(0) * BM + tl.arange(0, BM)
         limit = tl.minimum(M, (pid_m + 1) * BM)
-        tl.store(out + rows[:, None] * N + cols[None, :], acc, mask=(rows[:, None] < limit) & (N > cols[None, :]))
+        tl.store(out + rows[:, None] * N + cols[None, :], acc, mask=(rows[:, None] < limit) & (cols[None, :] < N))
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
@@ -151,7 +151,8 @@ def attention(q, k, v, out, N, LATE: tl.constexpr, BM: tl.constexpr, BN: tl.cons
     """Scores beyond the keys are replaced before they are looked at; the mask is made after the product."""
     rows, cols, d = tl.program_id(0) * BM + tl.arange(0, BM), tl.arange(0, BN), tl.arange(0, D)
     x = tl.load(q + rows[:, None] * D + d[None, :], mask=rows[:, None] < N, other=0.0)
-    top, total, acc = tl.full([BM], -float("inf"), tl.float32), tl.zeros([BM], tl.float32), tl.zeros([BM, D], tl.float32)
+    top, total = tl.full([BM], -float("inf"), tl.float32), tl.zeros([BM], tl.float32)
+    acc = tl.zeros([BM, D], tl.float32)
     for start in range(0, N, BN):
         y = tl.load(k + (start + cols)[None, :] * D + d[:, None], mask=(start + cols)[None, :] < N, other=0.0)
         z = tl.load(v + (start + cols)[:, None] * D + d[None, :], mask=(start + cols)[:, None] < N, other=0.0)

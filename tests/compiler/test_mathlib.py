@@ -28,7 +28,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "sin": (2, 2), "cos": (2, 2), "tan": (2, 2), "sinpi": (2, 2), "cospi": (2, 2),
     "asin": (1.5, 2), "acos": (1.5, 1.5), "atan": (1.5, 1.5),
     "sinh": (2, 2), "cosh": (2, 2), "tanh": (2, 1.5), "asinh": (0.51, 2), "acosh": (0.51, 2), "atanh": (1.5, 1.5),
-    "erf": (2, 1.5), "erfc": (0.51, 4), "erfcx": (0.51, 8), "normcdf": (0.51, 4),
+    "erf": (2, 1.5), "erfc": (0.6, 4), "erfcx": (0.51, 8), "normcdf": (0.6, 4),
     "erfinv": (0.51, 4), "erfcinv": (0.51, 4), "normcdfinv": (0.51, 4),
     "lgamma": (0.51, 6), "tgamma": (0.51, 10),
     "sqrt": (0.5, 0.5), "rsqrt": (1.5, 1.5), "cbrt": (0.51, 1), "rcbrt": (0.51, 1.5),

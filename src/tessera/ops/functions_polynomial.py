@@ -1,6 +1,7 @@
 """Scalar functions of orthogonal polynomials, by their recurrences and, for high degrees, as angles.
 
-In:  floating x, and the degree n, whose whole part counts. Out: one of x's type, computed in float64; 0 for n < 0.
+In:  x, and the degree n of its type, whose whole part counts; computed in that type, angles in float64. Out: 0 for
+     n < 0.
 Chebyshev: p' = 2x·q - p, from 1 and x (first kind), 2x (second), 2x - 1 (third), 2x + 1 (fourth). With x = cos φ they
     are cos nφ, sin (n + 1)φ / sin φ, cos (n + ½)φ / cos ½φ and sin (n + ½)φ / sin ½φ. Shifted: of 2x - 1
 Hermite:   p' = 2x·q - 2k·p from 1 and 2x (physicists'); p' = x·q - k·p from 1 and x (probabilists')
@@ -29,7 +30,7 @@ HIGHEST = tl.constexpr(1 << 20)
 @triton.jit
 def degree_of(n):
     """The whole part; what no int64 holds is below 0, as a conversion on the CPU has it."""
-    whole = libdevice.trunc(n.to(tl.float64))
+    whole = libdevice.trunc(n)
     return tl.where(tl.abs(whole) < 9.2e18, whole, -1.0)
 
 
@@ -40,7 +41,7 @@ def member(x, n, first, wanted, KIND: tl.constexpr):
     q = first
     found = tl.where(n == 0, p, tl.where(n > HIGHEST, float("nan"), first))
     going = wanted & (n > 1) & (n <= HIGHEST)
-    k = tl.zeros([], tl.float64) + 1.0
+    k = tl.zeros([], x.dtype) + 1.0
     while some(going):
         if KIND == CHEBYSHEV:
             r = (x + x) * q - p
@@ -62,7 +63,8 @@ def member(x, n, first, wanted, KIND: tl.constexpr):
 
 @triton.jit
 def high_degree(x, n, NTH: tl.constexpr):
-    """The nth kind inside (-1, 1), as an angle."""
+    """The nth kind inside (-1, 1), as an angle, of which n is a multiple that few bits could not hold."""
+    x, n = x.to(tl.float64), n.to(tl.float64)
     angle = libdevice.acos(x)
     if NTH == 1:
         found = libdevice.cos(n * angle)
@@ -83,7 +85,7 @@ def chebyshev(x, n, first, at_end, NTH: tl.constexpr):
     found = tl.where(end, at_end, member(x, n, first, (inside | end) == 0, CHEBYSHEV))
     # Angles take long: a branch leaves them out where no element of a block needs one.
     if some(inside):
-        found = tl.where(inside, high_degree(x, n, NTH), found)
+        found = tl.where(inside, high_degree(x, n, NTH).to(x.dtype), found)
     return tl.where(n < 0, 0.0, found)
 
 
@@ -91,7 +93,7 @@ def chebyshev(x, n, first, at_end, NTH: tl.constexpr):
 def sign_at(x, n):
     """1 at x = 1 and for even n, else -1."""
     even = tl.floor(n * 0.5) * 2.0 == n
-    return tl.where((x > 0) | even, 1.0, -1.0).to(tl.float64)
+    return tl.where((x > 0) | even, 1.0, -1.0).to(x.dtype)
 
 
 @triton.jit
@@ -117,76 +119,74 @@ def fourth_kind(x, n):
 @triton.jit
 def special_chebyshev_polynomial_t(x, n):
     """T_n(x)."""
-    return first_kind(x.to(tl.float64), degree_of(n)).to(x.dtype)
+    return first_kind(x, degree_of(n))
 
 
 @triton.jit
 def special_chebyshev_polynomial_u(x, n):
     """U_n(x)."""
-    return second_kind(x.to(tl.float64), degree_of(n)).to(x.dtype)
+    return second_kind(x, degree_of(n))
 
 
 @triton.jit
 def special_chebyshev_polynomial_v(x, n):
     """V_n(x)."""
-    return third_kind(x.to(tl.float64), degree_of(n)).to(x.dtype)
+    return third_kind(x, degree_of(n))
 
 
 @triton.jit
 def special_chebyshev_polynomial_w(x, n):
     """W_n(x)."""
-    return fourth_kind(x.to(tl.float64), degree_of(n)).to(x.dtype)
+    return fourth_kind(x, degree_of(n))
 
 
 @triton.jit
 def special_shifted_chebyshev_polynomial_t(x, n):
     """T_n(2x - 1)."""
-    return first_kind(x.to(tl.float64) * 2.0 - 1.0, degree_of(n)).to(x.dtype)
+    return first_kind(x * 2.0 - 1.0, degree_of(n))
 
 
 @triton.jit
 def special_shifted_chebyshev_polynomial_u(x, n):
     """U_n(2x - 1)."""
-    return second_kind(x.to(tl.float64) * 2.0 - 1.0, degree_of(n)).to(x.dtype)
+    return second_kind(x * 2.0 - 1.0, degree_of(n))
 
 
 @triton.jit
 def special_shifted_chebyshev_polynomial_v(x, n):
     """V_n(2x - 1)."""
-    return third_kind(x.to(tl.float64) * 2.0 - 1.0, degree_of(n)).to(x.dtype)
+    return third_kind(x * 2.0 - 1.0, degree_of(n))
 
 
 @triton.jit
 def special_shifted_chebyshev_polynomial_w(x, n):
     """W_n(2x - 1)."""
-    return fourth_kind(x.to(tl.float64) * 2.0 - 1.0, degree_of(n)).to(x.dtype)
+    return fourth_kind(x * 2.0 - 1.0, degree_of(n))
 
 
 @triton.jit
 def special_hermite_polynomial_h(x, n):
     """H_n(x), the physicists'."""
-    wide, degree = x.to(tl.float64), degree_of(n)
-    found = member(wide, degree, wide + wide, degree <= HIGHEST_HERMITE, PHYSICISTS)
-    return tl.where(degree > HIGHEST_HERMITE, float("nan"), found).to(x.dtype)
+    degree = degree_of(n)
+    found = member(x, degree, x + x, degree <= HIGHEST_HERMITE, PHYSICISTS)
+    return tl.where(degree > HIGHEST_HERMITE, float("nan"), found)
 
 
 @triton.jit
 def special_hermite_polynomial_he(x, n):
     """He_n(x), the probabilists'."""
-    wide, degree = x.to(tl.float64), degree_of(n)
-    found = member(wide, degree, wide, degree <= HIGHEST_HERMITE, PROBABILISTS)
-    return tl.where(degree > HIGHEST_HERMITE, float("nan"), found).to(x.dtype)
+    degree = degree_of(n)
+    found = member(x, degree, x, degree <= HIGHEST_HERMITE, PROBABILISTS)
+    return tl.where(degree > HIGHEST_HERMITE, float("nan"), found)
 
 
 @triton.jit
 def special_laguerre_polynomial_l(x, n):
     """L_n(x)."""
-    wide = x.to(tl.float64)
-    return member(wide, degree_of(n), 1.0 - wide, wide == wide, LAGUERRE).to(x.dtype)
+    return member(x, degree_of(n), 1.0 - x, x == x, LAGUERRE)
 
 
 @triton.jit
 def special_legendre_polynomial_p(x, n):
     """P_n(x)."""
-    wide = x.to(tl.float64)
-    return member(wide, degree_of(n), wide, wide == wide, LEGENDRE).to(x.dtype)
+    return member(x, degree_of(n), x, x == x, LEGENDRE)

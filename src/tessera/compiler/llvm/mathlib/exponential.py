@@ -178,6 +178,13 @@ def exp(x: Num) -> Num:
     return horner(r, (1.0, 1.0, *EXP_TAIL[x.scalar])) * s * s
 
 
+def exp_single(x: Num) -> Num:
+    """e^x to 2^-28 of a double with |x| ≤ 700: what a result that is a float needs."""
+    whole, biased = round_scaled(x, LOG2_E, x.bias)
+    r = whole.fma(-LN2["double"][0], x)
+    return horner(r, (1.0, 1.0, *EXP_TAIL_SHORT["float"])) * power_of_two(biased, x)
+
+
 def exp_of_sum(x: Num, low: Num) -> Num:
     """e^(x + low) of doubles to 0.8 units in the last place, for a `low` of at most some units of x's last place.
 

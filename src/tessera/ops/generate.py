@@ -205,6 +205,7 @@ def run(
     for x in tensors:
         compute_type(x.dtype)
     layouts = tuple((tuple(x.shape), x.stride()) for x in tensors)
+    given = out is not None
     out, loops = _prepare_output(tensors, layouts, result, out)
     if out.numel() == 0:
         return out
@@ -216,7 +217,7 @@ def run(
     values = [_value(x, kind) for x, kind in zip(operands, kinds, strict=True)]
     in_place = any(x is out for x in tensors)
     constants = {"FN": fn, "ARITY": len(operands), "COMPUTE": compute}
-    constants["STORE"] = "" if in_place else tiles.store_modifier(out)
+    constants["STORE"] = "" if in_place else tiles.store_modifier(out, given)
     constants |= {f"KIND_{name}": kind for name, kind in zip("ABCD", kinds + [EACH] * len(fill), strict=True)}
     if loops.flat:
         _run_flat(values, fill, out, constants)

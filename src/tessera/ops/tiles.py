@@ -81,9 +81,10 @@ def of(device: torch.device) -> Tiles:
     return TILES[device.type]
 
 
-def store_modifier(out: torch.Tensor) -> str:
-    """The cache modifier of stores to an output that the kernel does not read."""
-    least = of(out.device).streamed_bytes
+def store_modifier(out: torch.Tensor, given: bool = False) -> str:
+    """The cache modifier of stores to an output that the kernel does not read. One that was given, not made for the
+    result, may lie in the caches already: it goes past them from twice the size on."""
+    least = of(out.device).streamed_bytes << given
     return ".cs" if least and out.numel() * out.element_size() >= least else ""
 
 

@@ -51,6 +51,12 @@ CALLS: dict[str, Callable[[], Any]] = {
     "named results": lambda: tuple(X.max(1)),
     "a list of tensors": lambda: torch.cat([X, X, X[:1]], 0),
     "tensors in place": lambda: [ys := [X.clone(), X.clone()], torch._foreach_mul_(ys, 0.5)][0],
+    "new lists": lambda: torch._foreach_add([X, X[:1], X[:0]], [X, X[1:2], X[:0]], alpha=2.0),
+    "new lists, numbers apart": lambda: torch._foreach_mul([X, X[:3]], [0.5, 2.0]),
+    "gradients of a list": lambda: torch.autograd.grad(
+        torch.cat(torch._foreach_mul([z := X.clone().requires_grad_(), X], 3.0)).sum(), z
+    ),
+    "a truth returned": lambda: torch.tensor([torch.equal(X, X.clone()), torch.equal(X, X + 1), torch.equal(X, X[:2])]),
     "a list of numbers": lambda: X.sum([0, 1], True),
     "a dtype": lambda: X.sum(1, dtype=torch.float64),
     "a text": lambda: F.gelu(X, approximate="tanh"),
@@ -137,6 +143,37 @@ def test_operators_that_return_nothing_need_no_python(num: int) -> None:
     torch.testing.assert_close(lists, expected)
 
 
+def test_lists_and_truths_need_no_python() -> None:
+    xs, ys = [torch.randn(900), torch.randn(7)], [torch.randn(900), torch.randn(7)]
+    called: list[str] = []
+    for _ in range(4):
+        torch._foreach_add(xs, ys), torch._foreach_maximum(xs, 0.0), torch.equal(xs[0], ys[0])
+    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
+    added, above, same = torch._foreach_add(xs, ys), torch._foreach_maximum(xs, 0.0), torch.equal(xs[0], ys[0])
+    itself = torch.equal(xs[0], xs[0])
+    sys.setprofile(None)
+    assert called == []
+    torch.testing.assert_close(list(added), [x + y for x, y in zip(xs, ys, strict=True)], rtol=0, atol=0)
+    torch.testing.assert_close(list(above), [x.clamp(min=0) for x in xs], rtol=0, atol=0)
+    assert same is False and itself is True
+
+
+def test_a_list_that_someone_holds_is_not_changed() -> None:
+    """A script's list is one object through all calls; the results must be in another."""
+
+    @torch.jit.script
+    def twice(xs: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        first = torch._foreach_add(xs, 1.0)
+        return first, torch._foreach_add(xs, 2.0)
+
+    xs = [X.clone(), X[:2].clone()]
+    for _ in range(8):
+        first, second = twice(xs)
+        torch.testing.assert_close([xs[0], xs[1]], [X, X[:2]], rtol=0, atol=0)
+        torch.testing.assert_close(first, [X + 1, X[:2] + 1], rtol=0, atol=0)
+        torch.testing.assert_close(second, [X + 2, X[:2] + 2], rtol=0, atol=0)
+
+
 def test_numbers_left_at_their_default_need_no_python() -> None:
     x, called = torch.randn(20000), []
     leaky_relu, hardtanh = torch.ops.aten.leaky_relu, torch.ops.aten.hardtanh
@@ -177,10 +214,10 @@ def test_a_wrong_index_raises_each_time() -> None:
 def test_nothing_is_kept_and_nothing_freed_too_early() -> None:
     x, parts = X.clone(), [X.clone(), X.clone()]
     for _ in range(6):
-        torch.relu(x), torch.cat(parts), x * 0.7, x.mul_(1.0), x.sum([0, 1])
+        torch.relu(x), torch.cat(parts), x * 0.7, x.mul_(1.0), x.sum([0, 1]), torch._foreach_add(parts, parts)
     holders = [x._use_count(), *(y._use_count() for y in parts)]
     for _ in range(1000):
-        torch.relu(x), torch.cat(parts), x * 0.7, x.mul_(1.0), x.sum([0, 1])
+        torch.relu(x), torch.cat(parts), x * 0.7, x.mul_(1.0), x.sum([0, 1]), torch._foreach_add(parts, parts)
     assert [x._use_count(), *(y._use_count() for y in parts)] == holders
     result = torch.relu(x)
     alive = weakref.ref(result)
@@ -197,7 +234,7 @@ x, parts = torch.randn(64, 64), [torch.randn(64, 64) for _ in range(3)]
 def work(n):
     for _ in range(n):
         torch.relu(torch.relu(x) * 0.7 + x).sum([0, 1]), torch.cat(parts, 1)
-        torch.nn.functional.gelu(x, approximate="tanh")
+        torch.nn.functional.gelu(x, approximate="tanh"), torch._foreach_add(parts, 1.0), torch.equal(x, parts[0])
         torch.nn.functional.layer_norm(x, [64]), x.max(1)
 work(2000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

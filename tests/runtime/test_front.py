@@ -16,6 +16,7 @@ import torch
 from tessera.aten.vendor import kernel_of, vendor_of
 from tessera.runtime import front
 from tessera.runtime.front import Front, make_front
+from tessera.runtime.front_ir import RETURNS
 from tessera.runtime.recall import Known, Spelling, handed_on, make_recall
 from tessera.runtime.recall_ir import MOST_LOST_US
 
@@ -39,7 +40,7 @@ class Fronted:
         account = ctypes.addressof(self.account)
         made = make_front(
             f"aten::{name}", kernel_of(vendor), self.watching, handed=handed, account=account,
-            defaults=[None] * len(schema.arguments), returns=None,
+            defaults=[None] * len(schema.arguments), returns=RETURNS["other"],
         )  # fmt: skip
         assert isinstance(made, Front)
         self.front = made

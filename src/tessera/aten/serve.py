@@ -31,6 +31,7 @@ from tessera.ops.declined import Declined
 from tessera.ops.launch import ValueNeeded
 from tessera.ops.table import Variant
 from tessera.runtime.front import Front, make_front
+from tessera.runtime.front_ir import RETURNS
 from tessera.runtime.recall import Known, Spelling, Steps, handed_on, make_entry, make_recall
 from tessera.runtime.recall_ir import MOST_LOST_US
 
@@ -320,13 +321,26 @@ def implementation(variant: Variant, vendor: Callable[..., Any], choice: Choice 
 
 def _front(variant: Variant, kernel: Any, account: int | None) -> Front | None:
     """What stands before the function of an overload, which no longer sees all calls then."""
-    returns = variant.overload._schema.returns
-    tensors = all(str(x.type) == "Tensor" for x in returns)
     return make_front(
         variant.overload._name, kernel, record.ACTIVE,
         handed=sum(1 << i for i, a in enumerate(variant.arguments) if a.name in variant.numbers), account=account,
-        defaults=[_default_number(a) for a in variant.arguments], returns=len(returns) if tensors else None,
+        defaults=[_default_number(a) for a in variant.arguments], returns=_returns(variant), donor=_list_place(variant),
     )  # fmt: skip
+
+
+def _returns(variant: Variant) -> int:
+    kinds = [str(x.type) for x in variant.overload._schema.returns]
+    if all(kind == "Tensor" for kind in kinds):
+        return len(kinds)
+    if kinds == ["List[Tensor]"] and _list_place(variant) is not None:
+        return RETURNS["list"]
+    return RETURNS["truth" if gives_value(variant) else "other"]
+
+
+def _list_place(variant: Variant) -> int | None:
+    """The first argument that is a list of tensors."""
+    places = (i for i, a in enumerate(variant.arguments) if str(a.type) == "List[Tensor]")
+    return next(places, None)
 
 
 def _default_number(argument: Any) -> float | None:

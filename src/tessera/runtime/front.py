@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tessera.runtime.boxed_ir import DTYPES, IN_PLACE, KEYS_AT, TAGS
-from tessera.runtime.front_ir import STATE
+from tessera.runtime.front_ir import RETURNS, STATE
 from tessera.runtime.native import native
 from tessera.runtime.spelling_ir import TEXT_BYTES
 
@@ -40,14 +40,14 @@ class Front:
 
     def __init__(
         self, full_name: str, vendor: Any, watching: list[Any], handed: int, account: int | None,
-        defaults: Sequence[float | None], returns: int | None,
+        defaults: Sequence[float | None], returns: int, donor: int | None,
     ) -> None:  # fmt: skip
         self._name, arguments = full_name, len(defaults)
         self._defaults = _boxed(defaults)
         self._state = _state(
             handed=handed, account=account or 0, threads=account is not None, watching=id(watching),
-            arguments=arguments, returns=-1 if returns is None or returns > arguments else returns,
-            defaults=ctypes.addressof(self._defaults),
+            arguments=arguments, returns=RETURNS["other"] if returns > arguments else returns,
+            defaults=ctypes.addressof(self._defaults), donor=-1 if donor is None else donor,
         )  # fmt: skip
         self._put("vendor", vendor)
         self._library: int | None = None
@@ -86,19 +86,19 @@ _fronts: list[Front] = []
 
 def make_front(
     full_name: str, vendor: Any, watching: list[Any], *, handed: int, account: int | None,
-    defaults: Sequence[float | None], returns: int | None,
+    defaults: Sequence[float | None], returns: int, donor: int | None = None,
 ) -> Front | None:  # fmt: skip
     """A front; None where there can be none.
 
     vendor: what `torch.library.get_kernel` gave for the vendor's kernel. watching: while it is not empty, all calls are
     Python's. handed: a bit for each argument whose number is no part of a call's key. account: the address of a float64
     to which the gain of each call is added; then the number of threads belongs to the key. defaults: for each argument
-    the number that is its default, or None. returns: how many tensors a call returns; None where none is to be served
-    here.
+    the number that is its default, or None. returns: how many tensors a call returns, or one of `RETURNS`. donor: the
+    place of an argument that is a list of tensors, of which one that is returned is made.
     """
     if not available():
         return None
-    return Front(full_name, vendor, watching, handed, account, defaults, returns)
+    return Front(full_name, vendor, watching, handed, account, defaults, returns, donor)
 
 
 def _boxed(numbers: Sequence[float | None]) -> Any:

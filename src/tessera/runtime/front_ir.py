@@ -22,13 +22,17 @@ from tessera.runtime import boxed_ir, host_ir, recall_ir, serve_ir
 from tessera.runtime import spelling_ir as spelling
 
 STATE = ("virtual", "references", "vendor", "vendor_state", "python", "python_state", "account", "handed", "watching",
-         "known", "threads", "arguments", "returns", "defaults")  # fmt: skip
+         "known", "threads", "arguments", "returns", "defaults", "donor")  # fmt: skip
 """Words of a front, which PyTorch takes for one of its own objects and counts references in: the vendor's kernel, the
 one of Python, each a function and what it is given first; the address of a float64 to which gains are added, or 0; a
 bit for each argument whose number is no part of the key; the list of who watches; a table of the calls that are known,
 0 until there is one; whether the number of threads belongs to the key; how many arguments a call has; how many tensors
-it returns, or -1 where it returns something else or may not be served here; the default of each argument, as PyTorch
-boxes it, or 0."""
+it returns, or one of `RETURNS`; the default of each argument, as PyTorch boxes it, or 0; the place of an argument that
+is a list of tensors, or -1."""
+
+RETURNS = {"other": -1, "list": -2, "truth": -3}
+"""Something else, or it may not be served here; one list of tensors, which is made of the list that is given; whether a
+tensor's one byte is not zero."""
 
 SLOTS = 512
 """Of the table of one front, a power of two. A call is looked for in `PROBES` of them."""
@@ -47,8 +51,8 @@ def module_text() -> str:
         **host_ir.OBJECTS, **host_ir.symbols((*spelling.SHIMS, *SHIMS)),
         "slots": SLOTS, "last_slot": SLOTS - 1, "probes": PROBES,
         "alone_at": recall_ir.ALONE_AT, "front_at": recall_ir.FRONT_AT, "header": recall_ir.HEADER,
-        "words_at": len(STATE), "owner": spelling.SCRATCH["scratch"],
-        "scratch_bytes": 8 * spelling.SCRATCH["scratch"] + 8,
+        "a_list": RETURNS["list"], "a_truth": RETURNS["truth"], "words_at": len(STATE),
+        "owner": spelling.SCRATCH["scratch"], "scratch_bytes": 8 * spelling.SCRATCH["scratch"] + 8,
     }  # fmt: skip
     return host_ir.filled(boxed_ir.TEXT + serve_ir.TEXT + _MODULE, words)
 
@@ -228,7 +232,7 @@ able:
   %needs.python = icmp eq ptr %alone, <none>
   %returns.at = getelementptr i64, ptr %state, i64 <at_returns>
   %returns = load i64, ptr %returns.at
-  %other = icmp slt i64 %returns, 0
+  %other = icmp eq i64 %returns, -1
   %unable = or i1 %needs.python, %other
   br i1 %unable, label %end, label %look
 look:
@@ -252,9 +256,16 @@ compare:
   %c.tensors = icmp eq i64 %own.tensors, %tensors
   %c.numbers = icmp eq i64 %own.numbers, %numbers
   %as.many = icmp eq i64 %results.count, %returns
+  %a.list = icmp eq i64 %returns, <a_list>
+  %many = icmp sge i64 %results, 0
+  %c.list = and i1 %a.list, %many
+  %a.truth = icmp eq i64 %returns, <a_truth>
+  %c.truth = and i1 %a.truth, %single
+  %c.one = or i1 %c.list, %c.truth
   %silent = icmp eq i64 %returns, 0
   %nothing = and i1 %silent, %single
-  %c.results = or i1 %as.many, %nothing
+  %c.tensors.all = or i1 %as.many, %nothing
+  %c.results = or i1 %c.tensors.all, %c.one
   %c.1 = and i1 %c.tensors, %c.numbers
   %c.2 = and i1 %c.1, %c.results
   br i1 %c.2, label %values, label %end

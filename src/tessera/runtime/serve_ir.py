@@ -163,6 +163,68 @@ made:
   ret void
 }
 
+; The list among the arguments that nobody else has, to be given back with other tensors in it: null where it is another
+; size, or where a result is an argument itself.
+define internal ptr @list_to_return(ptr %state, ptr %stack, ptr %results, i64 %count, i64 %tensors) {
+entry:
+  %first = call ptr @first_argument(ptr %state, ptr %stack)
+  %donor.at = getelementptr i64, ptr %state, i64 <at_donor>
+  %donor = load i64, ptr %donor.at
+  %donor.word = shl i64 %donor, 1
+  %at = getelementptr i64, ptr %first, i64 %donor.word
+  %payload = load ptr, ptr %at
+  %references.at = getelementptr i64, ptr %payload, i64 1
+  %references = load atomic i64, ptr %references.at acquire, align 8
+  %strong = trunc i64 %references to i32
+  %sole = icmp eq i32 %strong, 1
+  %vector = getelementptr i64, ptr %payload, i64 <object>
+  %begin = load i64, ptr %vector
+  %end.at = getelementptr i64, ptr %vector, i64 1
+  %end = load i64, ptr %end.at
+  %bytes = sub i64 %end, %begin
+  %wanted = shl i64 %count, 4
+  %as.long = icmp eq i64 %bytes, %wanted
+  %fits = and i1 %sole, %as.long
+  br i1 %fits, label %more, label %no
+more:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %look ]
+  %any = icmp slt i64 %i, %count
+  br i1 %any, label %look, label %yes
+look:
+  %number.at = getelementptr i64, ptr %results, i64 %i
+  %number = load i64, ptr %number.at
+  %made = icmp sge i64 %number, %tensors
+  %i.next = add i64 %i, 1
+  br i1 %made, label %more, label %no
+yes:
+  ret ptr %at
+no:
+  ret ptr null
+}
+
+; Put the results in the places of a list's tensors.
+define internal void @exchange_all(ptr %s, ptr %list, ptr %results, i64 %count, i64 %tensors) {
+entry:
+  %vector = getelementptr i64, ptr %list, i64 <object>
+  %begin = load ptr, ptr %vector
+  br label %more
+more:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %one ]
+  %any = icmp slt i64 %i, %count
+  br i1 %any, label %one, label %end
+one:
+  %word = shl i64 %i, 1
+  %at = getelementptr i64, ptr %begin, i64 %word
+  %number.at = getelementptr i64, ptr %results, i64 %i
+  %number = load i64, ptr %number.at
+  call void @drop(ptr %at)
+  call void @take(ptr %s, i64 %number, i64 %tensors, ptr %at)
+  %i.next = add i64 %i, 1
+  br label %more
+end:
+  ret void
+}
+
 ; Whether a launch found something wrong that a check of the entry is to tell.
 define internal i1 @any_flag(ptr %entry.tuple) {
 entry:
@@ -220,8 +282,16 @@ entry:
   %parallel = load i64, ptr %parallel.at
   %threads = call i64 @threads_alone(i64 %parallel)
   %unready = icmp eq i64 %threads, 0
-  br i1 %unready, label %no, label %alias
+  br i1 %unready, label %no, label %shape
+shape:
+  %listed = icmp eq i64 %returns, <a_list>
+  br i1 %listed, label %list, label %alias
+list:
+  %found = call ptr @list_to_return(ptr %state, ptr %stack, ptr %result.first, i64 %results.count, i64 %tensors)
+  %unfit = icmp eq ptr %found, null
+  br i1 %unfit, label %no, label %alias
 alias:
+  %list.at = phi ptr [ null, %shape ], [ %found, %list ]
   %some = icmp ne i64 %written, 0
   br i1 %some, label %apart, label %allocate
 apart:
@@ -251,9 +321,34 @@ undo:
   ret i1 0
 served:
   ; The results take the place of the arguments on the stack.
-  %answer.bytes = shl i64 %returns, 1
+  %first = call ptr @first_argument(ptr %state, ptr %stack)
+  %single.answer = icmp slt i64 %returns, 0
+  %answer.count = select i1 %single.answer, i64 1, i64 %returns
+  %answer.bytes = shl i64 %answer.count, 1
   %answers = alloca i64, i64 %answer.bytes, align 8
-  br label %collect
+  %answer.tag.at = getelementptr i64, ptr %answers, i64 1
+  switch i64 %returns, label %collect [
+    i64 <a_list>, label %exchange
+    i64 <a_truth>, label %truth
+  ]
+exchange:
+  %object = load i64, ptr %list.at
+  %object.at = inttoptr i64 %object to ptr
+  call void @exchange_all(ptr %s, ptr %object.at, ptr %result.first, i64 %results.count, i64 %tensors)
+  store i64 %object, ptr %answers
+  store i64 <tag_list>, ptr %answer.tag.at
+  %list.tag.at = getelementptr i64, ptr %list.at, i64 1
+  store i32 <tag_none>, ptr %list.tag.at
+  br label %collected
+truth:
+  %truth.number = load i64, ptr %result.first
+  %truth.at = getelementptr ptr, ptr %pointers, i64 %truth.number
+  %truth.from = load ptr, ptr %truth.at
+  %byte = load i8, ptr %truth.from
+  %bits = zext i8 %byte to i64
+  store i64 %bits, ptr %answers
+  store i64 <tag_bool>, ptr %answer.tag.at
+  br label %collected
 collect:
   %i = phi i64 [ 0, %served ], [ %i.next, %one ]
   %any = icmp slt i64 %i, %returns
@@ -267,7 +362,6 @@ one:
   %i.next = add i64 %i, 1
   br label %collect
 collected:
-  %first = call ptr @first_argument(ptr %state, ptr %stack)
   %end.at = getelementptr ptr, ptr %stack, i64 1
   %end = load ptr, ptr %end.at
   br label %let.go
@@ -280,7 +374,7 @@ gone:
   %at.next = getelementptr i64, ptr %at, i64 2
   br label %let.go
 answer.all:
-  %size = shl i64 %returns, 4
+  %size = shl i64 %answer.count, 4
   call void @llvm.memcpy.p0.p0.i64(ptr %first, ptr %answers, i64 %size, i1 false)
   %end.new = getelementptr i8, ptr %first, i64 %size
   store ptr %end.new, ptr %end.at

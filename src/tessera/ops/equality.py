@@ -22,7 +22,7 @@ from tessera.ops.generate import compute_type
 from tessera.ops.launch import launch
 from tessera.ops.pointwise import fill_
 
-FIRST = 4096
+FIRST = 256
 
 
 @triton.jit

@@ -36,7 +36,9 @@ def store(low: Sweeper, op: Op) -> None:
 
     def write() -> None:
         assert isinstance(pointer.type, BlockType)
-        plan = dataclasses.replace(low.plan(pointer.type.shape, op.operands[1:], stored_to=pointer), mask=mask)
+        # Past the caches goes a whole register at a time.
+        plan = low.plan(pointer.type.shape, op.operands[1:], stored_to=pointer, narrow=not is_streaming(op))
+        plan = dataclasses.replace(plan, mask=mask)
         low.sweep(squares.turned(low, plan, op.operands[1:], squares.along_memory(pointer)), op.operands, body)
 
     if guarded:

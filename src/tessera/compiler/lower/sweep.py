@@ -14,6 +14,7 @@ from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.evaluate import Evaluator, Index, delinearise
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, ltype
 from tessera.compiler.passes import reach
+from tessera.compiler.passes.placement import cost_of_one
 from tessera.compiler.passes.strides import step
 from tessera.compiler.targets.rows import Target
 from tessera.ir.nodes import Op, Value
@@ -21,6 +22,8 @@ from tessera.ir.types import BlockType, element_of, shape_of
 
 # Expressions up to this many operations are worth several vectors a trip.
 _LIGHT, _MEDIUM = 16, 48
+# From this cost on an operation is what takes the time, not a load.
+_COSTLY = 8
 # A block of up to so many vectors can be held in registers, and so many operations are worth being written out.
 _REGISTERS, _WRITTEN_OUT = 16, 512
 # How much more it matters how something is read at every element than how a row or a column is.
@@ -79,11 +82,13 @@ class Sweeper(Evaluator):
     # Planning ---------------------------------------------------------------------------------------------------
 
     def plan(
-        self, shape: tuple[int, ...], reads: Sequence[Value], stored_to: Value | None = None, fixed: int | None = None
-    ) -> Plan:
+        self, shape: tuple[int, ...], reads: Sequence[Value], stored_to: Value | None = None, fixed: int | None = None,
+        narrow: bool = False,
+    ) -> Plan:  # fmt: skip
         """The best walk for evaluating `reads` and storing through the pointer block `stored_to`, all of `shape`.
 
-        `fixed` is a dimension that may not run through the vector.
+        `fixed` is a dimension that may not run through the vector. `narrow`: vectors may be shorter than a register,
+        where the machine reads memory better so.
         """
         long = [dim for dim, size in enumerate(shape) if size > 1 and dim != fixed]
         if not long:
@@ -93,7 +98,8 @@ class Sweeper(Evaluator):
             moves = [step(stored_to, dim, usual=True) for dim in range(len(shape))]
             scores = [score + 2 * _EVERY_ELEMENT * (move == 1) for score, move in zip(scores, moves, strict=True)]
         best = max(long, key=lambda dim: (min(shape[dim], 4), scores[dim], dim))
-        width = min(self.target.lanes, shape[best])
+        lanes = self._lanes(reads) if narrow and operations <= _MEDIUM else self.target.lanes
+        width = min(lanes, shape[best])
         unroll = 4 if operations <= _LIGHT else 2 if operations <= _MEDIUM else 1
         return Plan(shape, best, width, max(1, min(unroll, shape[best] // width)), operations)
 
@@ -112,6 +118,21 @@ class Sweeper(Evaluator):
                 weight = _EVERY_ELEMENT if long <= set(visit.dims) else 1
                 scores = [score + weight * self._moves_along(visit, dim, value) for dim, score in enumerate(scores)]
         return scores, operations
+
+    def _lanes(self, values: Sequence[Value]) -> int:
+        """How many lanes a walk has that stores `values`: fewer than a register's, where its time goes into loads that
+        the machine prefers so."""
+        visits = [
+            visit.value.owner
+            for value in values
+            for visit in reach.visits(value, reach.identity(len(shape_of(value.type))), self._stored_except(value))
+            if isinstance(visit.value.owner, Op)
+        ]
+        far = [op for op in visits if op.name == "load" and op not in self.performed]
+        if not far or any(cost_of_one(op) >= _COSTLY for op in visits):
+            return self.target.lanes
+        widest = max(ltype(element_of(op.result.type)).bits for op in far)
+        return min(self.target.lanes, self.target.loaded_bits // widest)
 
     def _stored_except(self, root: Value) -> Callable[[reach.Visit], bool]:
         return lambda visit: self.is_stored(visit, root)

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from tessera.compiler.errors import LoweringError, fail
 from tessera.compiler.llvm.builder import I64, Builder, LType, V, const, int_const
-from tessera.compiler.lower import ahead, arms, buffers, float8, memory
+from tessera.compiler.lower import ahead, arms, buffers, codes, float8, memory
 from tessera.compiler.lower import lanes as ln
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.calls import call_by_lane
@@ -101,6 +101,9 @@ class Evaluator:
         op = value.owner
         if value in self.buffers or not isinstance(op, Op) or (op.name in _RULES and op.name != "load"):
             return []
+        coded = codes.find(self, value)
+        if coded is not None:
+            return [] if self._evaluated(coded.source, number) else [coded.source]
         arm = arms.costly_arm(self, op)
         blocks = [operand for operand in op.operands if isinstance(operand.type, BlockType) and operand is not arm]
         missing = [operand for operand in blocks if self._evaluated(operand, number) is None]
@@ -151,7 +154,8 @@ class Evaluator:
         try:
             if rule is not None:
                 return rule(self, op, index, value)
-            chosen = arms.chosen(self, op, index)
+            coded = codes.find(self, value)
+            chosen = codes.look_up(self, coded, index) if coded else arms.chosen(self, op, index)
             return chosen or self.apply(op, [self.evaluate(operand, index) for operand in op.operands])
         except LoweringError as error:
             if error.faults[0].location is None:

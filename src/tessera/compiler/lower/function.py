@@ -52,7 +52,10 @@ class FunctionLowering(Sweeper):
             self.buffers[arg] = Buffer(V(PTR, f"%arg.{number}"), element, arg.type.shape)
             return f"ptr %arg.{number}"
         self.scalars[arg] = V(element, f"%arg.{number}")
-        return str(self.scalars[arg])
+        # What Triton made the kernel for: it is called with such pointers only.
+        divisor = self.function.arg_attrs[number].get("tt.divisibility") if self.function.arg_attrs else None
+        aligned = f" align {divisor}" if element == PTR and divisor else ""
+        return f"{element}{aligned} {self.scalars[arg].ref}"
 
     @staticmethod
     def _returned(number: int, type: Type) -> Buffer | None:

@@ -136,6 +136,8 @@ def _load_apart(b: Builder, base: V, vector: LType, apart: int) -> V:
     they are on.
     """
     width, size = vector.lanes, size_bytes(vector)
+    if apart == 2 and vector.scalar == "i16":
+        return _load_halves(b, base, vector)
     # The last vector ends with the last element.
     starts = [min(part * width, apart * (width - 1) + 1 - width) for part in range(apart)]
     parts = [b.load(vector, b.offset(base, int_const(start, I64), size), size) for start in starts]
@@ -150,6 +152,15 @@ def _load_apart(b: Builder, base: V, vector: LType, apart: int) -> V:
 
         found = b.shuffle(found, parts[part], [lane(at) for at in range(width)])
     return found
+
+
+def _load_halves(b: Builder, base: V, vector: LType) -> V:
+    """Every second number of 16 bits: as halves of aligned words, whose other halves lie on the same pages."""
+    words = vector.with_scalar("i32")
+    start = b.call("llvm.ptrmask.p0.i64", base.type, [base, int_const(-4, I64)])
+    behind = b.cast("trunc", b.binary("and", b.cast("ptrtoint", base, I64), int_const(2, I64)), LType("i32"))
+    shift = b.splat(b.binary("shl", behind, int_const(3, behind.type)), vector.lanes)
+    return b.cast("trunc", b.binary("lshr", b.load(words, start, 4), shift), vector)
 
 
 def _load_apart_masked(b: Builder, pointer: Lanes, mask: V, passed: V, apart: int) -> V:

@@ -54,9 +54,11 @@ def test_every_nth_element_behind_a_mask(apart: int, dtype: torch.dtype, n: int)
     assert torch.equal(out[128:], torch.where((at < n) & (keep != 0), taken, torch.tensor(9, dtype=dtype)))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int16], ids=str)
+@pytest.mark.parametrize("end", ["at the end", "before the end", "at the start"])
 @pytest.mark.parametrize("apart", [-1, 2, 3, 4])
-def test_nothing_outside_is_read(apart: int) -> None:
-    """The elements lie at the very end, or backwards from the very start, of memory that may be read."""
+def test_nothing_outside_is_read(apart: int, end: str, dtype: torch.dtype) -> None:
+    """The elements lie at the very end, or from the very start on, of memory that may be read."""
 
     @triton.jit
     def pick(x, out, APART: tl.constexpr, BLOCK: tl.constexpr):
@@ -69,10 +71,12 @@ def test_nothing_outside_is_read(apart: int) -> None:
         base = whole.ctypes.data
         protect(base, page, 0)
         protect(base + 2 * page, page, 0)
-        middle = torch.from_numpy(whole[page : 2 * page]).view(torch.float32)
+        middle = torch.from_numpy(whole[page : 2 * page]).view(dtype)
         middle.copy_(torch.arange(len(middle)))
-        out = torch.empty(64)
-        first = 63 if apart < 0 else len(middle) - 1 - apart * 63
+        out = torch.empty(64, dtype=dtype)
+        first = len(middle) - 1 - (end == "before the end") - max(apart, 0) * 63
+        if end == "at the start":
+            first = 63 if apart < 0 else 0
         pick[(1,)](middle[first:], out, APART=apart, BLOCK=64)
         assert torch.equal(out, middle[first + apart * torch.arange(64)])
         protect(base, page, 3)

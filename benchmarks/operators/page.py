@@ -24,6 +24,7 @@ _SIZES = {
     "min_dot": "the smallest side of a product of tiles",
     "one_walks": "whether elements that lie apart are walked one at a time",
     "outer": "rows and columns of float32 sums that stay in registers; 0: a dot is faster",
+    "dot_grain": "steps of rows, columns and depth in which the time of a dot follows its masks; 0: it takes the whole",
     "streamed_bytes": "bytes from which on an output is written past the caches; 0: never",
 }
 _DOCUMENTED = re.compile(r"\b(torch(?:\.\w+)*\.[A-Za-z]\w*)")

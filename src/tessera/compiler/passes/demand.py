@@ -113,7 +113,7 @@ class _Demand:
         outer: reach.Dims = (None,) * (rank - 2)
         sides = zip(self.dot.operands, ((*outer, None, DEPTH), (*outer, DEPTH, None)), strict=False)
         depth = _along([self._at_hand(_zeros_behind(*side)) for side in sides], DEPTH)
-        for comparison in {value for way in (*rows, *columns, *depth) for value in way}:
+        for comparison in dict.fromkeys(value for way in (*rows, *columns, *depth) for value in way):
             self._move(comparison)
         return Extents(rows, columns, depth)
 
@@ -123,18 +123,18 @@ class _Demand:
         """What is known in each of the ways in which the result is needed; nothing, if they are too many."""
         rank = len(shape_of(self.dot.result.type))
         waiting = [_Use(self.dot.result, (*(None,) * (rank - 2), ROWS, COLUMNS), frozenset(), frozenset())]
-        seen, ways = set(waiting), set[_Known]()
+        seen, ways = set(waiting), dict[_Known, None]()
         while waiting:
             use = waiting.pop()
             for op, position in self.users.get(use.value, []):
                 known = self._known(use, op, position)
                 following = self._following(use, op, position)
                 if following is None:
-                    ways.add(known)
+                    ways[known] = None
                     continue
-                found = {_Use(value, dims, known, back) for value, dims, back in following} - seen
-                waiting += found
-                seen |= found
+                found = [_Use(value, dims, known, back) for value, dims, back in following]
+                waiting += [one for one in found if one not in seen]
+                seen.update(found)
             if len(ways) > _MOST_USES or len(seen) > _MOST_STEPS or frozenset() in ways:
                 return []
         return list(ways)
@@ -232,8 +232,9 @@ def _is_movable(op: Op) -> bool:
 
 
 def _along(ways: Iterable[_Known], dim: int) -> tuple[tuple[Value, ...], ...]:
-    """The comparisons of each way along one dimension; none, if some way has none."""
-    found = [tuple(value for value, along in way if along == dim) for way in ways]
+    """The comparisons of each way along one dimension, in an order that is the same each time; none, if some way has
+    none."""
+    found = [tuple(sorted((value for value, along in way if along == dim), key=str)) for way in ways]
     return tuple(dict.fromkeys(found)) if all(found) else ()
 
 

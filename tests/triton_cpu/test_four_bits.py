@@ -93,3 +93,19 @@ def test_a_code_takes_one_instruction_where_registers_can_be_picked_from():
     if "zmm" not in text:
         pytest.skip("the processor does not pick among 16 floats")
     assert ("vpermps" in text or "vpermd" in text) and "vcvt" not in text
+
+
+@triton.jit
+def many_steps(x, out, STEPS: tl.constexpr):
+    i = tl.arange(0, 16)
+    v = tl.load(x + i)
+    for _ in tl.static_range(STEPS):
+        v = v * 0.5 + 1.0
+    tl.store(out + i, v)
+
+
+def test_a_long_chain_of_constants_is_no_code():
+    """It is walked from its end, without one call inside another for each of thousands of operations."""
+    x, out = torch.randn(16), torch.zeros(16)
+    many_steps[(1,)](x, out, 1200)
+    torch.testing.assert_close(out, torch.full((16,), 2.0))

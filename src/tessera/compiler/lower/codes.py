@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tessera.compiler.lower.evaluate import Evaluator, Index
 
 _BITS = ENTRIES.bit_length() - 1
+# More operations than these are not looked through.
+_MOST_STEPS = 16
 _ARITHMETIC: dict[str, Callable[..., float]] = {
     "addi": operator.add, "subi": operator.sub, "muli": operator.mul,
     "addf": operator.add, "subf": operator.sub, "mulf": operator.mul,
@@ -74,10 +76,23 @@ def _is_single(value: Value) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _coded(value: Value) -> Coded | None:
-    op = value.owner
-    if not isinstance(op, Op) or not isinstance(value.type, BlockType):
-        return None
-    return _begun(op) or _continued(op)
+    """Walked down to the four bits without recursion, and not far: chains of operations may be thousands long."""
+    steps: list[tuple[Op, Value]] = []
+    while len(steps) < _MOST_STEPS:
+        op = value.owner
+        if not isinstance(op, Op) or not isinstance(value.type, BlockType):
+            return None
+        found = _begun(op)
+        if found is not None:
+            for step, operand in reversed(steps):
+                found = found and _mapped(step, operand, found)
+            return found
+        varying = _varying(op)
+        if varying is None:
+            return None
+        steps.append((op, varying))
+        value = varying
+    return None
 
 
 def _begun(op: Op) -> Coded | None:
@@ -96,28 +111,29 @@ def _begun(op: Op) -> Coded | None:
     return None
 
 
-def _continued(op: Op) -> Coded | None:
-    """An operation with a constant, or a conversion, of what is a function of four bits already."""
+def _varying(op: Op) -> Value | None:
+    """What a conversion converts, or an operation with a constant takes beside it."""
     if op.name in _CASTS:
-        inner = _coded(op.operands[0])
-        return inner and _mapped(op, op.operands[0], inner, [_cast(op, x) for x in inner.row])
-    apply = _ARITHMETIC.get(op.name)
-    if apply is None:
+        return op.operands[0]
+    if op.name not in _ARITHMETIC:
         return None
-    for place, operand in enumerate(op.operands):
-        number, inner = _number(op.operands[1 - place]), _coded(operand)
-        if number is not None and inner is not None:
-            numbers = [apply(number, x) if place else apply(x, number) for x in inner.row]
-            return _mapped(op, operand, inner, numbers)
-    return None
+    left, right = op.operands
+    return left if _number(right) is not None else right if _number(left) is not None else None
 
 
-def _mapped(op: Op, operand: Value, inner: Coded, numbers: Sequence[float]) -> Coded | None:
+def _mapped(op: Op, operand: Value, inner: Coded) -> Coded | None:
+    """What an operation makes of a function of four bits, its `operand`."""
     element = element_of(op.result.type)
     if not isinstance(element, ScalarType) or (element.is_float and element.name != "f32"):
         return None
-    row = tuple(_rounded(element, x) for x in numbers)
+    row = tuple(_rounded(element, _applied(op, operand, x)) for x in inner.row)
     return replace(inner, row=row, inner=(*inner.inner, operand))
+
+
+def _applied(op: Op, operand: Value, x: float) -> float:
+    if op.name in _CASTS:
+        return _cast(op, x)
+    return _ARITHMETIC[op.name](*(x if one is operand else _number(one) for one in op.operands))
 
 
 def _cast(op: Op, x: float) -> float:

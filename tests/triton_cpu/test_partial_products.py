@@ -180,6 +180,30 @@ def test_attention_over_any_number_of_keys(n):
     assert bool((out[n] == 7).all())
 
 
+@triton.jit
+def late_mask(a, b, out, n, STEPS: tl.constexpr, SIZE: tl.constexpr):
+    i = tl.arange(0, SIZE)
+    at = i[:, None] * SIZE + i[None, :]
+    acc = tl.dot(tl.load(a + at), tl.load(b + at))
+    limit = n
+    for _ in tl.static_range(STEPS):
+        limit = (limit + limit) % 17 + tl.minimum(limit, n)
+    tl.store(out + at, acc, mask=(i[:, None] < limit) & (i[None, :] < limit))
+
+
+@pytest.mark.parametrize("steps", [0, 3, 30, 400])
+def test_a_mask_that_takes_long_to_make(steps):
+    a, b = torch.randint(-3, 4, (2, 32, 32)).float()
+    out, n = torch.full((32, 32), -1.0), 9
+    late_mask[(1,)](a, b, out, n, steps, 32)
+    limit = n
+    for _ in range(steps):
+        limit = (limit + limit) % 17 + min(limit, n)
+    expected = torch.full((32, 32), -1.0)
+    expected[:limit, :limit] = (a @ b)[:limit, :limit]
+    assert torch.equal(out, expected)
+
+
 def test_the_tile_ir_says_how_much_of_a_product_is_needed():
     a, b, out = torch.ones(40, 40), torch.ones(40, 40), torch.zeros(40, 40)
     kernel = product[(2, 1)](a, b, out, 40, 40, 40, True, "after", tl.float32, 32, 64, 32)

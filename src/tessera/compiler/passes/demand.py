@@ -40,6 +40,8 @@ _KEEPS_ZERO = frozenset({"extf", "truncf", "extsi", "extui", "fp_to_fp", "trans"
 _MOVABLE = _ELEMENTWISE | {"expand_dims", "broadcast"} | _SCALAR
 # A result that is used in more ways is needed whole.
 _MOST_USES, _MOST_STEPS = 8, 256
+# What is further from the values at hand is not computed earlier.
+_MOST_DEEP = 64
 
 
 @dataclass(frozen=True)
@@ -180,9 +182,15 @@ class _Demand:
         """Before which operation of the path a value is there or can be computed, the same in all trips of the loops
         `back`; None: before none."""
         limits = [self.path.index(loop) for loop in back if loop in self.path]
-        return self._least_level(value, min(limits, default=len(self.path) - 1))
+        return self._least_level(value, min(limits, default=len(self.path) - 1), {}, _MOST_DEEP)
 
-    def _least_level(self, value: Value, limit: int) -> int | None:
+    def _least_level(self, value: Value, limit: int, known: dict[Value, int | None], deep: int) -> int | None:
+        """`known`: what was asked for before; `deep`: so many operations above each other may be moved."""
+        if value not in known:
+            known[value] = self._found_level(value, limit, known, deep) if deep else None
+        return known[value]
+
+    def _found_level(self, value: Value, limit: int, known: dict[Value, int | None], deep: int) -> int | None:
         owner = value.owner
         if owner is None or owner is self.entry:
             return 0
@@ -193,7 +201,7 @@ class _Demand:
             return there
         if not _is_movable(owner):
             return None
-        levels = [self._least_level(operand, limit) for operand in owner.operands]
+        levels = [self._least_level(operand, limit, known, deep - 1) for operand in owner.operands]
         return None if None in levels else max((level for level in levels if level is not None), default=0)
 
     def _there(self, op: Op) -> int | None:

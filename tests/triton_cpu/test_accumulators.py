@@ -43,3 +43,49 @@ def test_the_same_loop_run_again_begins_again():
     a, out = torch.randn(32, 32), torch.full((2, 32, 32), float("nan"))
     twice[(1,)](a, out, 3, N=32)
     torch.testing.assert_close(out, (3 * (a @ a)).expand(2, 32, 32), rtol=1e-4, atol=1e-3)
+
+
+@triton.jit
+def nested(a, out, first, outer, inner, BESIDE: tl.constexpr, N: tl.constexpr):
+    """Sums that two loops carry; `BESIDE`: what else the outer one does with them."""
+    at = (tl.arange(0, N) * N)[:, None] + tl.arange(0, N)[None, :]
+    x, acc, kept = tl.load(a + at), tl.load(first + at), tl.zeros([N, N], tl.float32)
+    for _ in range(outer):
+        before = acc
+        if BESIDE == "doubled before":
+            before = acc * 2
+        after = before
+        for _ in range(inner):
+            after = tl.dot(x, x, after)
+        if BESIDE == "read after":
+            after += acc
+        if BESIDE == "swapped":
+            acc, kept = kept, after
+        elif BESIDE == "kept":
+            kept += acc
+            acc = after
+        else:
+            acc = after
+    tl.store(out + at, acc)
+    tl.store(out + N * N + at, kept)
+
+
+@pytest.mark.parametrize("beside", ["", "doubled before", "read after", "swapped", "kept"])
+@pytest.mark.parametrize(("outer", "inner"), [(0, 3), (1, 0), (3, 0), (2, 1), (3, 2)])
+@pytest.mark.parametrize("size", [16, 64])
+def test_sums_that_two_loops_carry(beside, outer, inner, size):
+    torch.manual_seed(0)
+    a, first = torch.randint(-1, 2, (2, size, size)).float()
+    out = torch.full((2, size, size), float("nan"))
+    nested[(1,)](a, out, first, outer, inner, beside, size)
+    acc, kept = first, torch.zeros_like(first)
+    for _ in range(outer):
+        after = (acc * 2 if beside == "doubled before" else acc) + inner * (a @ a)
+        if beside == "read after":
+            after = after + acc
+        if beside == "swapped":
+            acc, kept = kept, after
+        else:
+            kept = kept + acc if beside == "kept" else kept
+            acc = after
+    assert torch.equal(out, torch.stack([acc, kept]))

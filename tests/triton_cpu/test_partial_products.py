@@ -1,5 +1,10 @@
 """Products whose blocks reach beyond the matrices: what masks leave out is left out, and nothing else."""
 
+import ctypes
+import mmap
+import subprocess
+import sys
+
 import pytest
 import torch
 import triton
@@ -216,3 +221,74 @@ def test_the_tile_ir_says_how_much_of_a_product_is_needed():
 def test_tiles_of_registers_fit_into_blocks(target):
     """A tile that is no part of a block would be written beyond its end."""
     assert all(side & (side - 1) == 0 for side in target.tile)
+
+
+def _before_the_end(rows, cols, dtype):
+    """A matrix of small whole numbers whose last byte is the last one of memory that may be read."""
+    size = rows * cols * dtype.itemsize
+    room = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, room + mmap.PAGESIZE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.mprotect(ctypes.c_void_p(address + room), mmap.PAGESIZE, 0) == 0
+    found = torch.frombuffer(memory, dtype=dtype, count=rows * cols, offset=room - size).view(rows, cols)
+    return found.copy_(torch.randint(-4, 5, (rows, cols)))
+
+
+def _products_at_the_end_of_memory():
+    torch.manual_seed(0)
+    for dtype in (torch.float32, torch.bfloat16):
+        for m, n, k in [(32, 64, 24), (17, 64, 32), (32, 48, 32), (9, 33, 96), (40, 80, 100), (64, 65, 56), (3, 5, 7)]:
+            for turned in (False, True):
+                a = _before_the_end(m, k, dtype)
+                b = _before_the_end(n, k, dtype).t() if turned else _before_the_end(k, n, dtype)
+                out = torch.full((m, n), -1.0)
+                grid = (triton.cdiv(m, 32), triton.cdiv(n, 64))
+                strided[grid](a, b, out, m, n, k, *a.stride(), *b.stride(), 32, 64, 64)
+                assert torch.equal(out, a.float() @ b.float()), (dtype, m, n, k, turned)
+
+
+@triton.jit
+def strided(
+    a, b, out, M, N, K, a_m, a_k, b_k, b_n, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    rows, cols = tl.program_id(0) * BM + tl.arange(0, BM), tl.program_id(1) * BN + tl.arange(0, BN)
+    depth = tl.arange(0, BK)
+    acc = tl.zeros([BM, BN], tl.float32)
+    for k in range(0, K, BK):
+        x_at, y_at = rows[:, None] * a_m + (k + depth)[None, :] * a_k, (k + depth)[:, None] * b_k + cols[None, :] * b_n
+        x = tl.load(a + x_at, mask=(rows < M)[:, None] & (depth < K - k)[None, :], other=0.0)
+        y = tl.load(b + y_at, mask=(depth < K - k)[:, None] & (cols < N)[None, :], other=0.0)
+        acc = tl.dot(x, y, acc)
+    tl.store(out + rows[:, None] * N + cols[None, :], acc, mask=(rows[:, None] < M) & (cols[None, :] < N))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is protected by Linux's own call")
+def test_nothing_behind_the_end_of_memory_is_read():
+    """In a process of its own, which a read behind the end ends."""
+    call = f"from {__name__} import _products_at_the_end_of_memory as run; run(); print('all right')"
+    found = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=False)
+    assert found.stdout == "all right\n", (found.returncode, found.stderr[-2000:])
+
+
+@triton.jit
+def called(a_at, b_at, out_at):
+    tl.store(out_at, tl.dot(tl.load(a_at), tl.load(b_at)))
+
+
+@triton.jit
+def one_product(a, b, out, INSIDE: tl.constexpr, N: tl.constexpr):
+    at = tl.program_id(0) * N * N + tl.arange(0, N)[:, None] * N + tl.arange(0, N)[None, :]
+    if INSIDE:
+        tl.store(out + at, tl.dot(tl.load(a + at), tl.load(b + at).trans()))
+    else:
+        called(a + at, b + at.trans(), out + at)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_the_next_product_reads_is_fetched_ahead(inside):
+    a, b = torch.randint(-3, 4, (2, 5, 64, 64)).float()
+    out = torch.zeros(5, 64, 64)
+    kernel = one_product[(5,)](a, b, out, inside, 64)
+    assert torch.equal(out, a @ b.transpose(1, 2))
+    assert "llvm.prefetch" in kernel.asm["llir"]

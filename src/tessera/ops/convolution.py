@@ -196,8 +196,10 @@ def _multiply(
         )  # fmt: skip
         return
     bm, bn = steps_of(outputs, row.min_dot, row.mm[0]), places_of(row, lines * m2 * groups)
-    bk = steps_of(depth, max(row.min_dot, min(LEAST_COLUMNS, tiles.power_of_2(depth))), row.mm[2])
-    height, width = tile_of(lines, m2, bn)
+    _, grain_n, grain_k = row.dot_grain
+    height, width = tile_of(lines, m2, bn, grain_n)
+    least = max(row.min_dot, min(LEAST_COLUMNS, tiles.power_of_2(depth)))
+    bk = steps_of(depth, least, row.mm[2], grain_k if height == 1 else 0)
     grid = (triton.cdiv(lines, height) * triton.cdiv(m2, width), triton.cdiv(outputs, bm), groups)
     launch(
         product, grid, x, w, table, bias, to, *numbers,
@@ -240,7 +242,8 @@ def _multiply_runs(
         )  # fmt: skip
         return
     bn = steps_of(outputs, row.min_dot, row.mm[1])
-    bk = steps_of(step.run, max(row.min_dot, min(LEAST_RUN, tiles.power_of_2(step.run))), row.mm[2])
+    least = max(row.min_dot, min(LEAST_RUN, tiles.power_of_2(step.run)))
+    bk = steps_of(step.run, least, row.mm[2], row.dot_grain[2])
     launch(
         windows, (triton.cdiv(places, most), triton.cdiv(outputs, bn), groups), x, w.contiguous(), *numbers,
         ACC=acc, BM=most, BN=bn, BK=bk, num_warps=row.num_warps,

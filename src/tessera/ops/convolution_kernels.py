@@ -66,6 +66,12 @@ def begins(line, m0, m1, step_n, step_0, step_1):
 
 
 @triton.jit
+def upright(x, beside):
+    """`x` as a column that stands before the dimensions of `beside`."""
+    return x[:, None] if len(beside.shape) == 1 else x[:, None, None]
+
+
+@triton.jit
 def product(
     x, w, table, bias, y, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, y_n, y_c, y_0, y_1, y_2,
     ACC: tl.constexpr, BM: tl.constexpr, R: tl.constexpr, BW: tl.constexpr, BK: tl.constexpr, STORE: tl.constexpr,
@@ -80,24 +86,29 @@ def product(
     cols = (tl.program_id(0) % tiles_w) * BW + tl.arange(0, BW)
     out = tl.program_id(1) * BM + tl.arange(0, BM)
     k = tl.arange(0, BK)
-    inside = (line < lines)[:, None] & (cols < m2)[None, :]
-    places = begins(line, m0, m1, x_n, x_0, x_1)[:, None] + cols[None, :]
+    from_x, to_y = begins(line, m0, m1, x_n, x_0, x_1), begins(line, m0, m1, y_n, y_0, y_1)
+    across = cols.to(tl.int64) * y_2
+    # One line is a matrix as it is, of which a dot computes the columns that are inside.
+    if R == 1:
+        inside = cols < m2
+        places, to = from_x + cols, to_y + across
+    else:
+        inside = (line < lines)[:, None] & (cols < m2)[None, :]
+        places, to = from_x[:, None] + cols[None, :], to_y[:, None] + across[None, :]
     w_at = w + (group * outputs + out)[:, None] * depth
     acc = tl.zeros([BM, R * BW], ACC)
     for start in range(0, depth, BK):
         in_depth = k < depth - start
         found = tl.load(table + start + k, mask=in_depth, other=0)
         a = tl.load(w_at + (start + k)[None, :], mask=(out < outputs)[:, None] & in_depth[None, :], other=0.0)
-        at = found[:, None, None] + places[None, :, :]
-        b = tl.load(x + group * x_g + at, mask=in_depth[:, None, None] & inside[None, :, :], other=0.0)
+        at = upright(found, places) + places[None]
+        b = tl.load(x + group * x_g + at, mask=upright(in_depth, inside) & inside[None], other=0.0)
         acc = tl.dot(a, tl.reshape(b, [BK, R * BW]), acc, input_precision="ieee", out_dtype=ACC)
     if bias is not None:
         acc += tl.load(bias + group * outputs + out, mask=out < outputs, other=0.0).to(ACC)[:, None]
-    to = begins(line, m0, m1, y_n, y_0, y_1)[:, None] + cols.to(tl.int64)[None, :] * y_2
-    to = y + ((group * outputs + out) * y_c)[:, None, None] + to[None, :, :]
-    value = tl.reshape(acc, [BM, R, BW]).to(y.dtype.element_ty)
-    mask = (out < outputs)[:, None, None] & inside[None, :, :]
-    tl.store(to, value, mask=mask, cache_modifier=STORE)
+    to = y + upright((group * outputs + out) * y_c, to) + to[None]
+    mask = upright(out < outputs, inside) & inside[None]
+    tl.store(to, tl.reshape(acc, mask.shape).to(y.dtype.element_ty), mask=mask, cache_modifier=STORE)
 
 
 @triton.jit

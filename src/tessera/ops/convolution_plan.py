@@ -280,13 +280,14 @@ def table_of(channels: int, channel: int, table: tuple[tuple[int, ...], ...], de
     return torch.from_numpy(total.astype(np.int32 if small else np.int64)).to(device)
 
 
-def tile_of(lines: int, columns: int, most: int) -> tuple[int, int]:
-    """Lines and columns of a tile of about `most` places that leaves the fewest of its places unused."""
+def tile_of(lines: int, columns: int, most: int, grain: int = 0) -> tuple[int, int]:
+    """Lines and columns of a tile of about `most` places that leaves the fewest of its places unused; `grain`: in what
+    steps of columns the time of a tile of one line follows those that are used, 0: it takes the whole tile."""
     best, least = (1, 1), 0
     width = min(most, LEAST_COLUMNS)
     while width <= most:
         height = max(1, min(most // width, tiles.power_of_2(lines)))
-        used = -(-lines // height) * height * -(-columns // width) * width
+        used = tiles.covered(lines, height) * tiles.covered(columns, width, grain if height == 1 else 0)
         if not least or used <= least:
             best, least = (height, width), used
         if width >= columns:
@@ -323,6 +324,7 @@ def places_of(row: tiles.Tiles, places: int) -> int:
     return most
 
 
-def steps_of(size: int, least: int, most: int) -> int:
-    """How many of `size` to take at a time, a power of 2: the rest of the last step is lost, and each step costs."""
-    return tiles.cheapest(size, [1 << bits for bits in range(least.bit_length() - 1, most.bit_length())])
+def steps_of(size: int, least: int, most: int, grain: int = 0) -> int:
+    """How many of `size` to take at a time, a power of 2: the rest of the last step is lost, but for what a dot's grain
+    leaves of it, and each step costs."""
+    return tiles.cheapest(size, [1 << bits for bits in range(least.bit_length() - 1, most.bit_length())], grain)

@@ -119,10 +119,11 @@ def _matmul(row: Tiles, threads: int, batch: int, m: int, n: int, k: int) -> tup
 
 
 def _depth(size: int, most: int, least: int, grain: int) -> int:
-    """The depth of a tile: the whole of a short one, else that whose steps cost least, the longest of equals."""
+    """The depth of a tile: the whole of a short one, else that whose steps cost least, the shortest of equals: it may
+    fit without masks."""
     if size <= _SHORT_DEPTH:
         return max(least, min(power_of_2(size), most))
-    return cheapest(size, [s for s in reversed(_POWERS) if least <= s <= most], grain)
+    return cheapest(size, [s for s in _POWERS if least <= s <= most], grain)
 
 
 def covered(size: int, block: int, grain: int = 0) -> int:

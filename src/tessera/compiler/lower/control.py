@@ -23,7 +23,8 @@ def for_loop(low: FunctionLowering, op: Op) -> None:
     lower, upper, by = (low.scalar(operand) for operand in op.operands[:3])
     predicate = "ult" if op.attrs.get("unsigned") else "slt"
     sums = _sums(low, body, op.operands[3:], carried)
-    slots = enter(low, op.operands[3:], carried, sums)
+    slots = enter(low, op.operands[3:], carried, sums, op)
+    low.for_bodies.add(body)
     if sums:
         _clear_unless(low, b.icmp(predicate, lower, upper), sums)
     head, inside, leave, before = b.fresh("for"), b.fresh("body"), b.fresh("end"), b.current
@@ -149,12 +150,16 @@ class Slots:
 
 
 def enter(
-    low: FunctionLowering, inits: Sequence[Value], args: Sequence[Value], unwritten: Container[Value] = ()
-) -> Slots:
-    """Give every carried block its scratch, holding its first value unless it is left unwritten."""
+    low: FunctionLowering, inits: Sequence[Value], args: Sequence[Value], unwritten: Container[Value] = (),
+    loop: Op | None = None,
+) -> Slots:  # fmt: skip
+    """Give every carried block its scratch, holding its first value unless it is left unwritten; in a `loop` that may
+    be the scratch of the loop around it."""
     slots = Slots()
     for init, arg in zip(inits, args, strict=True):
-        if isinstance(arg.type, BlockType):
+        if loop is not None and _handed_on(low, init, loop):
+            low.buffers[arg] = low.buffers[init]
+        elif isinstance(arg.type, BlockType):
             buffer = low.scratch(arg)
             if arg not in unwritten:
                 low.keep(buffer, init)
@@ -162,6 +167,15 @@ def enter(
         else:
             slots.scalars.append((arg, low.scalar(init)))
     return slots
+
+
+def _handed_on(low: FunctionLowering, init: Value, loop: Op) -> bool:
+    """Is this a block that the loop around carries, and that nothing but this loop needs from here on?"""
+    around = init.owner
+    if not isinstance(around, Block) or around not in low.for_bodies or not isinstance(init.type, BlockType):
+        return False
+    alone = low.users[init] == [loop] and loop.operands.count(init) == 1 and loop in around.ops
+    return alone and not low.in_registers(init)
 
 
 def hand_over(low: FunctionLowering, source: Value, targets: tuple[Value, Value]) -> None:

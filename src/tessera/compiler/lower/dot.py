@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 from tessera.compiler.llvm.builder import BF16, F32, F64, I8, I32, I64, LType, V, int_const
-from tessera.compiler.lower import buffers, edges, microkernel, packing
+from tessera.compiler.lower import ahead, buffers, edges, microkernel, packing
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.evaluate import Index
 from tessera.compiler.lower.lanes import Uniform, ltype
@@ -37,11 +37,13 @@ def dot(low: Sweeper, op: Op) -> None:
     packed_a = ready or buffers.allocate(low.b, method.operands, (shape[-2], depth))
     packed_b = packing.panels(low, tile, depth, shape[-1])
 
+    following = ahead.coming(low, [a, b] if ready is None else [b]) if len(shape) == 2 else []
+
     def one(prefix: Index) -> None:
         if ready is None:
             packing.rows(low, a, prefix, packed_a, method, part)
         packing.columns(low, b, prefix, tile, packed_b, part)
-        microkernel.multiply(low, tile, part, packed_a, packed_b, result, prefix, from_zero)
+        microkernel.multiply(low, tile, part, packed_a, packed_b, result, prefix, from_zero, following)
 
     _batches(low, shape[:-2], (), one)
     _publish(low, op, result)

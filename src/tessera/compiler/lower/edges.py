@@ -22,7 +22,7 @@ from tessera.ir.types import shape_of
 if TYPE_CHECKING:
     from tessera.compiler.lower.sweep import Sweeper
 
-_ZERO = int_const(0, I64)
+_ZERO, _ONE = int_const(0, I64), int_const(1, I64)
 _TRUE, _FALSE = int_const(1, I1), int_const(0, I1)
 
 
@@ -126,14 +126,16 @@ def stretches(
     yield Stretch(rest, int_const(size, I64), width * ways, failing)
 
 
-def whole(low: Sweeper, edges: Sequence[Edge], index: Sequence[Lanes]) -> tuple[V, Facts]:
-    """Whether a block lies inside of all its edges, and what is then known in it. `index` is the block's start."""
+def whole(low: Sweeper, edges: Sequence[Edge], index: Sequence[Lanes], sizes: Sequence[V]) -> tuple[V, Facts]:
+    """Whether the first `sizes` elements of a block lie inside of all its edges, and what is then known there. `index`
+    is the block's start."""
     b, condition = low.b, _TRUE
     facts: dict[Edge, Uniform] = {}
     for edge in edges:
         place = edge.at(index)
         if is_mask(edge.value):
-            holds, facts[edge] = _everywhere(low, edge.value, place), Uniform(_TRUE)
+            lengths = [sizes[d] if d is not None and d >= 0 else _ONE for d in edge.dims]
+            holds, facts[edge] = _everywhere(low, edge.value, place, lengths), Uniform(_TRUE)
         else:
             size = shape_of(edge.value.type)[moving(_dividend(edge.value))[0]]
             full, facts[edge] = _unwrapped(low, edge.value, place, size)
@@ -173,19 +175,21 @@ def _extent(low: Sweeper, mask: Value, index: tuple[Lanes, ...], dim: int, size:
     return _extent(low, source[0], _moved(owner, index), source[1], size)
 
 
-def _everywhere(low: Sweeper, mask: Value, index: tuple[Lanes, ...]) -> V:
-    """Does a mask hold all over its block? `index` is the block's start."""
+def _everywhere(low: Sweeper, mask: Value, index: tuple[Lanes, ...], sizes: Sequence[V]) -> V:
+    """Does a mask hold for the first `sizes` elements of its block? `index` is the block's start."""
     owner, dims = mask.owner, moving(mask)
     assert isinstance(owner, Op)
     if not dims:
         return _scalar(low, mask, index)
     if owner.name == "andi":
-        left, right = (_everywhere(low, operand, index) for operand in owner.operands)
+        left, right = (_everywhere(low, operand, index, sizes) for operand in owner.operands)
         return low.b.binary("and", left, right)
     if owner.name == "cmpi":
-        size = shape_of(mask.type)[dims[0]]
-        return low.b.icmp("eq", _counted(low, owner, index, size)[0], int_const(size, I64))
-    return _everywhere(low, owner.operands[0], _moved(owner, index))
+        count = _counted(low, owner, index, shape_of(mask.type)[dims[0]])[0]
+        return low.b.icmp("uge", count, sizes[dims[0]])
+    [(source, origin)] = reach.operands(owner, reach.identity(len(index)))
+    lengths = [sizes[d] if d is not None and d >= 0 else _ONE for d in origin]
+    return _everywhere(low, source, _moved(owner, index), lengths)
 
 
 def reaches(low: Sweeper, mask: Value, sizes: list[V]) -> list[V]:

@@ -16,7 +16,7 @@ from tessera.compiler.lower.memory import zero
 from tessera.compiler.lower.sweep import Sweeper
 from tessera.compiler.passes.placement import GUARDED, is_lazy
 from tessera.compiler.targets.rows import Target
-from tessera.ir.nodes import Block, Function, Location, Op, Value
+from tessera.ir.nodes import Block, Function, Location, Op, Value, users
 from tessera.ir.types import BlockType, Type, element_of
 
 
@@ -29,6 +29,9 @@ class FunctionLowering(Sweeper):
         self.function = function
         self.returned: list[Buffer | None] = []
         self.faults: list[Fault] = []
+        # The bodies of the loops around this place and before it, and who uses what.
+        self.for_bodies: set[Block] = set()
+        self.users = users(function.body)
         self.place: Location | None = None
         self._incoming: dict[Block, list[tuple[str, list[V]]]] = {}
         self._phi_places: dict[Block, int] = {}

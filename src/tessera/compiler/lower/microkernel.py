@@ -11,10 +11,12 @@ their product. The loop order follows Goto and van de Geijn, "Anatomy of High-Pe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tessera.compiler.llvm.builder import I64, LType, V, int_const
 from tessera.compiler.lower import buffers
+from tessera.compiler.lower.ahead import Coming
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.evaluate import Index
 from tessera.compiler.lower.lanes import Uniform, size_bytes
@@ -69,17 +71,18 @@ class Part:
 
 
 def multiply(
-    low: Sweeper, tile: Tile, part: Part, a: Buffer, b: Buffer, c: Buffer, prefix: Index, from_zero: V | bool | None
+    low: Sweeper, tile: Tile, part: Part, a: Buffer, b: Buffer, c: Buffer, prefix: Index, from_zero: V | bool | None,
+    following: Sequence[Coming],
 ) -> None:
     """C[prefix] + A · B into C, as far as it is needed; `from_zero`, known now or when it runs, takes C for 0 and never
-    reads it."""
+    reads it. Meanwhile what is `following` is prefetched."""
     depth = low.b.binary("udiv", part.depth, int_const(tile.method.group, I64))
 
     def panel(column: V, carried: list[V]) -> list[V]:
         number = low.b.binary("udiv", column, int_const(tile.width, I64))
-        wide = _Panel(low, tile, a, b, c, prefix, number, column, depth, from_zero)
+        wide = _Panel(low, tile, a, b, c, prefix, number, column, depth, from_zero, following)
         if part.columns.const is None and tile.columns > 1:
-            one = replace(wide, tile=replace(tile, columns=1))
+            one = replace(wide, tile=replace(tile, columns=1), following=())
             few = low.b.icmp("ule", low.b.sub(part.columns, column), int_const(tile.lanes, I64))
             low.b.either(few, lambda: one.strips(part.rows), lambda: wide.strips(part.rows))
         else:
@@ -109,16 +112,25 @@ class _Panel:
     column: V
     depth: V
     from_zero: V | bool | None
+    following: Sequence[Coming]
 
     def strips(self, rows: V) -> None:
         """All rows that are needed, as many at a time as the tile has."""
         start = self._start()
 
         def strip(row: V, carried: list[V]) -> list[V]:
+            self._prefetch(row)
             self._strip(row, start)
             return []
 
         self.low.b.limited_loop(self.a.shape[0], rows, self.tile.rows, [], strip)
+
+    def _prefetch(self, row: V) -> None:
+        """This tile's part of what will be multiplied next."""
+        b, strips = self.low.b, self.a.shape[0] // self.tile.rows
+        strip = b.add(b.mul(self.number, int_const(strips, I64)), b.binary("udiv", row, int_const(self.tile.rows, I64)))
+        for block in self.following:
+            block.prefetch(self.low, strip, strips * self.b.shape[0])
 
     def _start(self) -> list[V]:
         """What the sums of the columns start with: 0, less what the method's offset adds to them."""

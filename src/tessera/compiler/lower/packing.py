@@ -79,22 +79,37 @@ def _walk(
     size = min(low.target.lanes, depth // group, across)
     along_rows = low.plan(shape, [value]).vector_dim == rank - 2
 
+    turned = along_rows and size > 1
+    width = min(low.target.vector_bits // to.bits // group, across)
+    # Up to a limit, vector by vector: it may be the edge of memory.
+    ways = max(1, min(4, across // width)) if limits[1].const is not None or group > 1 else 1
+    steps = (size * group, size) if turned else (group, width * ways)
+
     def walk() -> None:
-        if along_rows and size > 1:
+        if turned:
             _turned(low, value, prefix, to, group, size, limits, keep)
         else:
-            _straight(low, value, prefix, to, group, limits, keep)
+            _straight(low, value, prefix, to, group, (width, ways), limits, keep)
 
-    zero = Uniform(int_const(0, I64))
-    low.whole_or_part(value, (*prefix, zero, zero), walk)
+    one, zero = int_const(1, I64), Uniform(int_const(0, I64))
+    reached = [_reached(low, *side) for side in zip((depth, across), limits, steps, strict=True)]
+    low.whole_or_part(value, (*prefix, zero, zero), walk, [*(one for _ in prefix), *reached])
+
+
+def _reached(low: Sweeper, count: int, limit: V, step: int) -> V:
+    """How far a limited loop gets."""
+    if limit.const is not None or count == step:
+        return int_const(count, I64)
+    return low.b.binary("and", low.b.add(limit, int_const(step - 1, I64)), int_const(-step, I64))
 
 
 def _straight(
-    low: Sweeper, value: Value, prefix: Index, to: LType, group: int, limits: tuple[V, V], keep: Keep
-) -> None:
+    low: Sweeper, value: Value, prefix: Index, to: LType, group: int, trip: tuple[int, int], limits: tuple[V, V],
+    keep: Keep,
+) -> None:  # fmt: skip
+    """Row by row, `trip` being the length of a vector and how many of them follow one another."""
     depth, across = shape_of(value.type)[-2:]
-    width = min(low.target.vector_bits // to.bits // group, across)
-    ways = max(1, min(4, across // width))
+    width, ways = trip
 
     def inner(column: V, carried: list[V], row: V) -> list[V]:
         for way in range(ways):

@@ -301,14 +301,18 @@ class Sweeper(Evaluator):
             place = edge.at(index)
             self.assume(edge.value, place, edges.fact_at(self, edge, fact, place))
 
-    def whole_or_part(self, value: Value, start: Index, walk: Callable[[], None]) -> None:
-        """Write `walk`, a walk over all of a block: twice, if the block has edges, once for where it lies inside."""
+    def whole_or_part(
+        self, value: Value, start: Index, walk: Callable[[], None], sizes: Sequence[V] | None = None
+    ) -> None:
+        """Write `walk`, a walk over all of a block, or over its first `sizes` elements: twice, if the block has edges,
+        once for where it lies inside."""
         found = edges.inside(self, value)
         if not found:
             walk()
             return
         b = self.b
-        condition, facts = edges.whole(self, found, start)
+        all_of_it = [int_const(size, I64) for size in shape_of(value.type)]
+        condition, facts = edges.whole(self, found, start, sizes or all_of_it)
         whole, part, after = b.fresh("whole"), b.fresh("part"), b.fresh("walked")
         b.branch_if(condition, whole, part)
         for label, known in ((whole, facts), (part, {})):

@@ -14,7 +14,10 @@ from tests.ops.judged import assert_calls, assert_gradients, vendor_calls
 attention = torch.nn.functional.scaled_dot_product_attention
 TYPES = [torch.float32, torch.bfloat16]
 # Heads of q and of k, queries, keys, width of a head.
-SHAPES = [(4, 4, 40, 40, 32), (4, 2, 70, 130, 16), (2, 2, 5, 3, 8), (8, 2, 1, 90, 64), (2, 1, 129, 129, 40)]
+SHAPES = [
+    (4, 4, 40, 40, 32), (4, 2, 70, 130, 16), (2, 2, 5, 3, 8), (8, 2, 1, 90, 64), (2, 1, 129, 129, 40),
+    (2, 2, 300, 300, 64), (4, 2, 150, 290, 16), (1, 1, 300, 170, 32), (1, 1, 200, 200, 256),
+]  # fmt: skip
 
 
 def heads(num: int, length: int, width: int, dtype: torch.dtype) -> torch.Tensor:
@@ -68,3 +71,22 @@ def test_double_is_computed_in_double() -> None:
     given = [((q.requires_grad_(), k.requires_grad_(), v.requires_grad_()), {"is_causal": True})]
     for record in assert_gradients(torch.nn.functional.scaled_dot_product_attention, given):
         assert not vendor_calls(record)
+
+
+def test_threads_change_no_bit() -> None:
+    """Whether the heads are many or few, and queries have blocks of their own for more threads."""
+    threads = torch.get_num_threads()
+    for num in (1, 3):
+        torch.manual_seed(0)
+        q, k, v = (torch.randn(1, num, 600, 64, requires_grad=True) for _ in range(3))
+        found = []
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            try:
+                with tessera.use("always"):
+                    out = attention(q, k, v, is_causal=num == 3)
+                    found.append([out, *torch.autograd.grad(out.square().sum(), (q, k, v))])
+            finally:
+                torch.set_num_threads(threads)
+        for other in found[1:]:
+            assert all(torch.equal(x, y) for x, y in zip(found[0], other, strict=True))

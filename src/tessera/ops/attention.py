@@ -31,6 +31,13 @@ from tessera.ops.generate import compute_type
 from tessera.ops.launch import launch
 
 LONGEST_HEAD = 256
+# With so many heads of keys each is one thread's work; of fewer the blocks are, and scores are computed twice. The
+# shape alone decides, so that threads change no result.
+ENOUGH_HEADS = 4
+# A block of queries or keys is not cut shorter than this for more threads, or along the diagonal of causal scores.
+LEAST_CUT = 64
+# Elements of a block of queries, keys or values that stay in the caches.
+HELD = 1 << 14
 
 
 @triton.jit
@@ -159,6 +166,31 @@ def backward_query(
 
 
 @triton.jit
+def first_query(key, CAUSAL: tl.constexpr, BT: tl.constexpr):
+    """Where the first block of queries begins that sees the key."""
+    return key // BT * BT if CAUSAL else 0
+
+
+@triton.jit
+def of_pair(
+    k_tile, v_tile, g, q, out, logsumexp, mask, t, s, d, T, S, D, factor,
+    g_t, g_d, q_t, q_d, o_t, o_d, l_t, m_t, m_s, CAUSAL: tl.constexpr, COMPUTE: tl.constexpr,
+):  # fmt: skip
+    """Of the queries t and the keys s of one head: Q, G, and Pᵀ and dSᵀ in their type."""
+    q_tile = block(q, t, d, q_t, q_d, T, D)
+    g_tile = block(g, t, d, g_t, g_d, T, D)
+    o_tile = block(out, t, d, o_t, o_d, T, D)
+    delta = tl.sum(g_tile.to(COMPUTE) * o_tile.to(COMPUTE), axis=1)
+    level = tl.load(logsumexp + t * l_t, mask=t < T, other=0.0)
+    scores = tl.dot(k_tile, block(q, d, t, q_d, q_t, D, T), input_precision="ieee", out_dtype=COMPUTE) * factor
+    scores = seen_scores(scores, mask, t[None, :], s[:, None], m_t, m_s, T, S, CAUSAL, COMPUTE)
+    p = tl.exp(scores - level[None, :])
+    dp = tl.dot(v_tile, block(g, d, t, g_d, g_t, D, T), input_precision="ieee", out_dtype=COMPUTE)
+    ds = p * (dp - delta[None, :])
+    return q_tile, g_tile, p.to(g_tile.dtype), ds.to(q_tile.dtype)
+
+
+@triton.jit
 def backward_key_value(
     g, q, k, v, mask, out, logsumexp, dk, dv, T, S, D, G, shared, scale: tl.float64,
     g_b, g_h, g_t, g_d, q_b, q_h, q_t, q_d, k_b, k_h, k_s, k_d, v_b, v_h, v_s, v_d, o_b, o_h, o_t, o_d,
@@ -184,23 +216,67 @@ def backward_key_value(
         m_head = mask
         if mask is not None:
             m_head = mask + batch * m_b + head * m_h
-        for start in range(0, T, BT):
+        for start in range(first_query(tl.program_id(0) * BS, CAUSAL, BT), T, BT):
             t = start + tl.arange(0, BT).to(tl.int64)
-            q_tile = block(q_head, t, d, q_t, q_d, T, D)
-            g_tile = block(g_head, t, d, g_t, g_d, T, D)
-            o_tile = block(o_head, t, d, o_t, o_d, T, D)
-            delta = tl.sum(g_tile.to(COMPUTE) * o_tile.to(COMPUTE), axis=1)
-            level = tl.load(l_head + t * l_t, mask=t < T, other=0.0)
-            q_across = block(q_head, d, t, q_d, q_t, D, T)
-            scores = tl.dot(k_tile, q_across, input_precision="ieee", out_dtype=COMPUTE) * factor
-            scores = seen_scores(scores, m_head, t[None, :], s[:, None], m_t, m_s, T, S, CAUSAL, COMPUTE)
-            p = tl.exp(scores - level[None, :])
-            dv_acc = tl.dot(p.to(g_tile.dtype), g_tile, dv_acc, input_precision="ieee", out_dtype=COMPUTE)
-            dp = tl.dot(v_tile, block(g_head, d, t, g_d, g_t, D, T), input_precision="ieee", out_dtype=COMPUTE)
-            ds = (p * (dp - delta[None, :])).to(q_tile.dtype)
+            q_tile, g_tile, p, ds = of_pair(
+                k_tile, v_tile, g_head, q_head, o_head, l_head, m_head, t, s, d, T, S, D, factor,
+                g_t, g_d, q_t, q_d, o_t, o_d, l_t, m_t, m_s, CAUSAL, COMPUTE,
+            )  # fmt: skip
+            dv_acc = tl.dot(p, g_tile, dv_acc, input_precision="ieee", out_dtype=COMPUTE)
             dk_acc = tl.dot(ds, q_tile, dk_acc, input_precision="ieee", out_dtype=COMPUTE)
     put(dk + batch * dk_b + group * dk_h, s, d, dk_s, dk_d, S, D, dk_acc * factor)
     put(dv + batch * dv_b + group * dv_h, s, d, dv_s, dv_d, S, D, dv_acc)
+
+
+@triton.jit
+def backward_at_once(
+    g, q, k, v, mask, out, logsumexp, sums, dq, dk, dv, T, S, D, G, shared, scale: tl.float64,
+    g_b, g_h, g_t, g_d, q_b, q_h, q_t, q_d, k_b, k_h, k_s, k_d, v_b, v_h, v_s, v_d, o_b, o_h, o_t, o_d,
+    dq_b, dq_h, dq_t, dq_d, dk_b, dk_h, dk_s, dk_d, dv_b, dv_h, dv_s, dv_d, l_b, l_h, l_t, m_b, m_h, m_t, m_s,
+    CAUSAL: tl.constexpr, COMPUTE: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr,
+):  # fmt: skip
+    """All gradients of one head of k and the queries that share it a program: each P is computed once.
+
+    dQ / scale is summed in `sums` [B · G · shared, T, D]; grid: (B · G,).
+    """
+    batch = (tl.program_id(0) // G).to(tl.int64)
+    group = (tl.program_id(0) % G).to(tl.int64)
+    d = tl.arange(0, BD).to(tl.int64)
+    factor = tl.cast(scale, COMPUTE)
+    for first in range(0, S, BS):
+        s = first + tl.arange(0, BS).to(tl.int64)
+        k_tile = block(k + batch * k_b + group * k_h, s, d, k_s, k_d, S, D)
+        v_tile = block(v + batch * v_b + group * v_h, s, d, v_s, v_d, S, D)
+        dk_acc = tl.zeros([BS, BD], COMPUTE)
+        dv_acc = tl.zeros([BS, BD], COMPUTE)
+        for member in range(shared):
+            head = group * shared + member
+            sums_head = sums + (tl.program_id(0).to(tl.int64) * shared + member) * T * D
+            m_head = mask
+            if mask is not None:
+                m_head = mask + batch * m_b + head * m_h
+            for start in range(first_query(first, CAUSAL, BT), T, BT):
+                t = start + tl.arange(0, BT).to(tl.int64)
+                q_tile, g_tile, p, ds = of_pair(
+                    k_tile, v_tile, g + batch * g_b + head * g_h, q + batch * q_b + head * q_h,
+                    out + batch * o_b + head * o_h, logsumexp + batch * l_b + head * l_h, m_head, t, s, d, T, S, D,
+                    factor, g_t, g_d, q_t, q_d, o_t, o_d, l_t, m_t, m_s, CAUSAL, COMPUTE,
+                )  # fmt: skip
+                dv_acc = tl.dot(p, g_tile, dv_acc, input_precision="ieee", out_dtype=COMPUTE)
+                dk_acc = tl.dot(ds, q_tile, dk_acc, input_precision="ieee", out_dtype=COMPUTE)
+                added = tl.dot(tl.trans(ds), k_tile, input_precision="ieee", out_dtype=COMPUTE)
+                # The first keys are seen by all queries.
+                if first > 0:
+                    added += block(sums_head, t, d, D, 1, T, D)
+                put(sums_head, t, d, D, 1, T, D, added)
+        put(dk + batch * dk_b + group * dk_h, s, d, dk_s, dk_d, S, D, dk_acc * factor)
+        put(dv + batch * dv_b + group * dv_h, s, d, dv_s, dv_d, S, D, dv_acc)
+    for member in range(shared):
+        sums_head = sums + (tl.program_id(0).to(tl.int64) * shared + member) * T * D
+        dq_head = dq + batch * dq_b + (group * shared + member) * dq_h
+        for start in range(0, T, BT):
+            t = start + tl.arange(0, BT).to(tl.int64)
+            put(dq_head, t, d, dq_t, dq_d, T, D, block(sums_head, t, d, D, 1, T, D) * factor)
 
 
 def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, dropout_p: float) -> None:
@@ -233,7 +309,7 @@ def flash_attention_for_cpu(
     wide = torch.float64 if query.dtype is torch.float64 else torch.float32
     logsumexp = torch.empty((batch, length, heads), dtype=wide, device=query.device).transpose(1, 2)
     mask = _spread(attn_mask, query, key)
-    blocks = _blocks(query, key)
+    blocks = _forward_blocks(query, key, is_causal)
     launch(
         forward, (triton.cdiv(length, blocks["BT"]), batch * heads), query, key, value, mask, out, logsumexp,
         length, key.shape[2], width, heads, heads // key.shape[1], _scale(scale, width),
@@ -263,11 +339,19 @@ def flash_attention_for_cpu_backward(
     groups, keys = key.shape[1:3]
     dq, dk, dv = (_heads_inside(x) for x in (query, key, value))
     mask = _spread(attn_mask, query, key)
-    blocks = _blocks(query, key)
+    blocks = _backward_blocks(query, key, is_causal)
     inputs = (grad_out, query, key, value, mask, out, logsumexp)
     strides = [x.stride() for x in (grad_out, query, key, value, out)]
     ends = (*logsumexp.stride(), *_strides(mask))
     factor = _scale(scale, width)
+    if keys <= blocks["BS"] or batch * groups >= ENOUGH_HEADS:
+        sums = torch.empty((batch * heads, length, width), dtype=logsumexp.dtype, device=query.device)
+        launch(
+            backward_at_once, (batch * groups,), *inputs, sums, dq, dk, dv,
+            length, keys, width, groups, heads // groups, factor,
+            *itertools.chain(*strides, dq.stride(), dk.stride(), dv.stride(), ends), CAUSAL=is_causal, **blocks,
+        )  # fmt: skip
+        return dq, dk, dv
     launch(
         backward_query, (triton.cdiv(length, blocks["BT"]), batch * heads), *inputs, dq,
         length, keys, width, heads, heads // groups, factor,
@@ -304,10 +388,26 @@ def _spread(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -
         raise Declined("shapes do not broadcast") from error
 
 
-def _blocks(query: torch.Tensor, key: torch.Tensor) -> dict[str, Any]:
-    row = tiles.of(query.device)
-    lengths = zip((query.shape[2], key.shape[2]), row.attention, strict=True)
-    block_t, block_s = (tiles.cover(size, most, row.min_dot) for size, most in lengths)
+def _forward_blocks(query: torch.Tensor, key: torch.Tensor, causal: bool) -> dict[str, Any]:
+    blocks = _blocks(query, key, tiles.of(query.device).attention, causal)
+    # Queries do not meet, so that as many threads as there are may share them.
+    heads, wanted = query.shape[0] * query.shape[1], 2 * tiles.threads(query.device)
+    while blocks["BT"] > LEAST_CUT and heads * tiles.parts(query.shape[2], blocks["BT"]) < wanted:
+        blocks["BT"] //= 2
+    return blocks
+
+
+def _backward_blocks(query: torch.Tensor, key: torch.Tensor, causal: bool) -> dict[str, Any]:
+    return _blocks(query, key, tiles.of(query.device).attention_backward, causal)
+
+
+def _blocks(query: torch.Tensor, key: torch.Tensor, longest: tuple[int, int], causal: bool) -> dict[str, Any]:
+    row, sizes = tiles.of(query.device), {}
     block_d = max(row.min_dot, tiles.power_of_2(query.shape[3]))
-    sizes = {"BT": block_t, "BS": block_s, "BD": block_d, "num_warps": row.num_warps}
-    return {"COMPUTE": compute_type(query.dtype), **sizes}
+    for name, size, most in zip(("BT", "BS"), (query.shape[2], key.shape[2]), longest, strict=True):
+        # Half of the blocks on the diagonal is computed for nothing.
+        cut = max(LEAST_CUT, tiles.power_of_2(size // 16 + 1)) if causal else most
+        sizes[name] = tiles.cover(size, min(most, cut, max(LEAST_CUT, HELD // block_d)), row.min_dot)
+    return {"COMPUTE": compute_type(query.dtype), **sizes, "BD": block_d, "num_warps": row.num_warps}
+
+

@@ -22,12 +22,13 @@ class Tiles:
     reductions) holds · `longest_row`: rows up to this many elements are held whole, longer ones are walked in steps of
     `row` · `step`: elements that a kernel of several outputs computes at a time, so few that all values stay in
     registers · `run`: elements that a program sorts in one network · `mm`: rows, columns and depth of a matmul tile ·
-    `attention`: queries and keys of an attention tile · `min_dot`: smallest side that the chip's dot takes ·
-    `num_warps`: for the GPU compilers · `one_walks`: one element at a time is as fast as several where these lie apart
-    · `outer`: rows and columns of the largest block of float32 sums that stays in registers along a loop of
-    multiply-adds, where that is faster than a dot of such numbers; 0: nowhere · `streamed_bytes`: outputs from this
-    size on are written past the caches, which would not hold them until they are read; 0: none · `dot_grain`: in what
-    steps of rows, columns and depth the time of a dot follows what masks leave of its tile; 0: it takes the whole tile.
+    `attention` and `attention_backward`: queries and keys of an attention tile · `min_dot`: smallest side that the
+    chip's dot takes · `num_warps`: for the GPU compilers · `one_walks`: one element at a time is as fast as several
+    where these lie apart · `outer`: rows and columns of the largest block of float32 sums that stays in registers along
+    a loop of multiply-adds, where that is faster than a dot of such numbers; 0: nowhere · `streamed_bytes`: outputs
+    from this size on are written past the caches, which would not hold them until they are read; 0: none · `dot_grain`:
+    in what steps of rows, columns and depth the time of a dot follows what masks leave of its tile; 0: it takes the
+    whole tile.
     """
 
     flat: int
@@ -37,6 +38,7 @@ class Tiles:
     run: int
     mm: tuple[int, int, int]
     attention: tuple[int, int]
+    attention_backward: tuple[int, int]
     min_dot: int
     num_warps: int
     one_walks: bool = False
@@ -46,24 +48,25 @@ class Tiles:
 
     def __post_init__(self) -> None:
         for size in (
-            self.flat, self.step, self.row, self.longest_row, self.run, *self.mm, *self.attention, self.min_dot,
-            self.num_warps,
+            self.flat, self.step, self.row, self.longest_row, self.run, *self.mm, *self.attention,
+            *self.attention_backward, self.min_dot, self.num_warps,
         ):  # fmt: skip
             assert size > 0 and size & (size - 1) == 0, f"a block size is a power of 2, not {size}"
 
 
 TILES = {
     "cpu": Tiles(
-        flat=8192, step=16, row=2048, longest_row=65536, run=1024, mm=(256, 128, 128), attention=(64, 64), min_dot=1,
-        num_warps=1, one_walks=True, outer=(8, 32), streamed_bytes=1 << 24, dot_grain=(8, 16, 4),
+        flat=8192, step=16, row=2048, longest_row=65536, run=1024, mm=(256, 128, 128), attention=(256, 256),
+        attention_backward=(64, 128), min_dot=1, num_warps=1, one_walks=True, outer=(8, 32), streamed_bytes=1 << 24,
+        dot_grain=(8, 16, 4),
     ),
     "cuda": Tiles(
-        flat=1024, step=1024, row=2048, longest_row=8192, run=256, mm=(64, 64, 32), attention=(64, 32), min_dot=16,
-        num_warps=4,
+        flat=1024, step=1024, row=2048, longest_row=8192, run=256, mm=(64, 64, 32), attention=(64, 32),
+        attention_backward=(64, 32), min_dot=16, num_warps=4,
     ),
     "hip": Tiles(
-        flat=1024, step=1024, row=2048, longest_row=8192, run=256, mm=(64, 64, 32), attention=(64, 32), min_dot=16,
-        num_warps=4,
+        flat=1024, step=1024, row=2048, longest_row=8192, run=256, mm=(64, 64, 32), attention=(64, 32),
+        attention_backward=(64, 32), min_dot=16, num_warps=4,
     ),
 }
 
@@ -88,6 +91,11 @@ def store_modifier(out: torch.Tensor, given: bool = False) -> str:
     return ".cs" if least and out.numel() * out.element_size() >= least else ""
 
 
+def threads(device: torch.device) -> int:
+    """How many threads share the programs of a launch, where these are few."""
+    return torch.get_num_threads() if device.type == "cpu" else 1
+
+
 # What loading one row or column of a tile costs, in products: a small tile loads more for each product.
 _LOADED = 8
 
@@ -97,7 +105,7 @@ def matmul(device: torch.device, batch: int, m: int, n: int, k: int) -> tuple[in
 
     Every tile sums along the depth in the same steps, so that the choice changes no result.
     """
-    return _matmul(of(device), torch.get_num_threads() if device.type == "cpu" else 1, batch, m, n, k)
+    return _matmul(of(device), threads(device), batch, m, n, k)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -38,6 +38,83 @@ def test_of_a_gpu():
     assert torch.ones(1).device.type == "cuda", "no GPU here"
 """
 
+# Each way in which tests ask for a GPU is a test of its own, and each is true on the CPU.
+FOR_CUDA = """
+import os
+
+import pytest
+import torch
+from mine import double
+
+DEVICE = "cuda" if torch.cuda.is_available() else "no device"
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+def doubled(x):
+    double[(1,)](x, x.numel())
+    return x.sum().item() == 2 * x.numel()
+
+@needs_gpu
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", torch.device("cuda", 0), 0, None])
+def test_factory(device):
+    assert doubled(torch.ones(16, device=device))
+    assert torch.randn(4, device=device).new_zeros(2, device=device).sum() == 0
+
+def test_moved():
+    assert doubled(torch.ones(16).cuda()) and doubled(torch.ones(16).to("cuda"))
+    assert torch.ones(1, device=DEVICE).is_cuda
+    layer = torch.nn.Linear(2, 2).to("cuda").cuda()
+    assert layer(torch.ones(2, device=torch.device("cuda"))).shape == (2,)
+
+def test_device_of_a_context():
+    with torch.device("cuda"), torch.cuda.device(0), torch.cuda.stream(torch.cuda.Stream()):
+        assert doubled(torch.ones(16)) and torch.ones(1).device == torch.device("cuda:0")
+
+def test_seed():
+    torch.cuda.manual_seed_all(7)
+    first = torch.rand(4, device="cuda")
+    torch.cuda.manual_seed(7)
+    assert torch.equal(first, torch.rand(4, device="cuda"))
+
+def test_half_by_autocast():
+    with torch.autocast("cuda"):
+        assert torch.is_autocast_enabled() and torch.get_autocast_dtype("cuda") == torch.float16
+        assert (torch.ones(2, 2, device="cuda") @ torch.ones(2, 2, device="cuda")).dtype == torch.float16
+    assert not torch.is_autocast_enabled("cuda")
+
+def test_gradient():
+    x = torch.ones(3, device="cuda", requires_grad=True)
+    (x * torch.full((3,), 2.0, device="cuda")).sum().backward()
+    assert x.grad.tolist() == [2.0, 2.0, 2.0]
+
+def test_questions():
+    import triton
+
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    assert torch.cuda.device_count() == 1 and torch.cuda.current_device() == 0
+    assert torch.cuda.get_device_properties("cuda").multi_processor_count >= 1
+    assert torch.cuda.get_device_capability() == (8, 0)
+    assert triton.runtime.driver.active.get_current_target().backend == "cpu"
+
+def test_compiled():
+    @torch.compile(backend="eager")
+    def plus(x):
+        return x + torch.ones(3, device="cuda")
+
+    assert plus(torch.ones(3, device="cuda")).sum() == 6
+
+def test_variable():
+    assert os.environ["MINE"] == "a=b"
+
+def test_of_another_package():
+    import package_of_no_one
+"""
+
+BROKEN = """
+def pytest_load_initial_conftests():
+    raise OSError("as planned")
+"""
+
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -61,11 +138,39 @@ def test_a_collection_is_counted_and_written(checkout: Path, capsys: pytest.Capt
     assert str(checkout) not in text
 
 
+def test_tests_for_cuda_run_on_the_cpu(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (checkout / "tests" / "test_mine.py").write_text(FOR_CUDA)
+    arguments = ["mine", "--checkout", str(checkout), "--tests", "tests", "--source", "src", "--env", "MINE=a=b"]
+    status = main(arguments)
+    shown = capsys.readouterr().out
+    assert status == 0, shown
+    assert "test_mine.py     13      0     0       1" in shown
+    assert "1 skipped needs package_of_no_one, which is not installed" in shown
+
+
+def test_tests_can_be_left_as_they_are_written(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (checkout / "tests" / "test_mine.py").write_text(FOR_CUDA)
+    arguments = ["mine", "--checkout", str(checkout), "--tests", "tests", "--source", "src", "--as-written"]
+    assert main([*arguments, "-k", "factory or moved"]) == 1
+    shown = capsys.readouterr().out
+    assert "test_mine.py      0      1     0       5" in shown
+    assert "5 skipped needs a GPU" in shown and "Torch not compiled with CUDA enabled" in shown
+
+
+def test_a_plugin_that_breaks_is_an_error(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (checkout / "src" / "broken.py").write_text(BROKEN)
+    arguments = ["mine", "--checkout", str(checkout), "--tests", "tests", "--source", "src", "--plugin", "broken"]
+    assert main(arguments) == 2
+    assert "as planned" in capsys.readouterr().err
+
+
 def test_input_that_cannot_be_used_is_said(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mine", "--checkout", str(checkout), "--tests", "nowhere"]) == 2
     assert "has no such file or folder" in capsys.readouterr().err
     assert main(["mine", "--checkout", str(checkout), "--tests", "tests", "--first", "0"]) == 2
     assert "--first is 0" in capsys.readouterr().err
+    assert main(["mine", "--checkout", str(checkout), "--tests", "tests", "--env", "GEMS"]) == 2
+    assert "--env GEMS: give a name and a value, as NAME=VALUE" in capsys.readouterr().err
 
 
 def test_a_page_of_nothing_has_no_rows() -> None:

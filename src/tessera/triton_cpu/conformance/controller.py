@@ -70,6 +70,8 @@ def _outcome(report: Any, found: dict[str, Any]) -> tuple[str, str]:
 def _failure(found: dict[str, Any], text: str) -> tuple[str, str]:
     if "newer" in found:
         return "newer", found["newer"]
+    if "missing" in found:
+        return "skipped", found["missing"]
     return "failed", found.get("reason") or text.strip().splitlines()[-1]
 
 

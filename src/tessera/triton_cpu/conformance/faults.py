@@ -1,10 +1,11 @@
-"""Why a test failed, in one line, and whether the installed Triton is older than the test.
+"""Why a test failed, in one line, and whether something that is installed is too old for it, or is missing.
 
 Works on exceptions alone: no test is known by name here.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import re
 from collections.abc import Iterator
@@ -22,13 +23,27 @@ _MAX_REASON = 200
 
 def reason_of(error: BaseException) -> str:
     """The innermost cause as `Type: first line`, without its place in the source."""
-    cause = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
+    cause = _innermost(error)
     text = str(getattr(cause, "error_message", None) or cause)
     line = _LOCATION.sub("", next((line.strip() for line in text.splitlines() if line.strip()), ""))
     name = type(cause).__name__
     return f"{name}: {line}"[:_MAX_REASON] if line else name
+
+
+def _innermost(error: BaseException) -> BaseException:
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return cause
+
+
+def missing_package(error: BaseException) -> str | None:
+    """What must be installed for the test to run at all, if it could not import that; None if it did not fail so."""
+    cause = _innermost(error)
+    name = (getattr(cause, "name", None) or "").partition(".")[0]
+    if not isinstance(cause, ModuleNotFoundError) or not name or importlib.util.find_spec(name) is not None:
+        return None
+    return f"needs {name}, which is not installed"
 
 
 def missing_in_triton(error: BaseException) -> str | None:

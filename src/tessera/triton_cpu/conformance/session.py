@@ -154,11 +154,14 @@ class Pytest:
     def _events(self, scratch: Path) -> Iterator[dict[str, Any]]:
         """The events of `controller.py` as they come."""
         log = scratch / "log.txt"
+        status, told = 0, False
         with log.open("w") as output, self._process(scratch, output) as (process, lines):
             for line in lines:
+                told = True
                 yield json.loads(line)
             status = process.wait()
-        if status not in _RUN_ENDED:
+        # Python too ends with 1, where a plugin or a conftest.py breaks before there are tests.
+        if status not in _RUN_ENDED or (status == 1 and not told):
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
             raise UsageError(f"pytest could not run these tests (exit status {status}); its last words:\n{tail}")
         if status == _NO_TESTS:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tessera.triton_cpu.conformance.faults import missing_in_triton, reason_of
+from tessera.triton_cpu.conformance.faults import missing_in_triton, missing_package, reason_of
 
 
 def crash_file(folder: str, worker_id: str) -> Path:
@@ -60,11 +60,14 @@ class Worker:
 
 
 def _fault(report: pytest.TestReport | pytest.CollectReport, call: pytest.CallInfo[Any]) -> dict[str, str]:
-    """Why it failed, as `newer` when the installed Triton is too old for the test, else as `reason`."""
+    """Why it failed: `newer` if Triton is too old for the test, `missing` if a package is missing, else `reason`."""
     if not report.failed or call.excinfo is None:
         return {}
-    missing = missing_in_triton(call.excinfo.value)
-    return {"newer": missing} if missing else {"reason": reason_of(call.excinfo.value)}
+    error = call.excinfo.value
+    for kind, found in (("newer", missing_in_triton(error)), ("missing", missing_package(error))):
+        if found:
+            return {kind: found}
+    return {"reason": reason_of(error)}
 
 
 def _prepare_triton(*, lifted: bool, listener: Any) -> None:

@@ -1,0 +1,154 @@
+"""A plugin of pytest that runs tests written for "cuda" on the CPU: `pytest -p tessera.triton_cpu.conformance.as_cpu`.
+
+Devices: wherever PyTorch is given "cuda", "cuda:0" or such a `torch.device`, it gets "cpu"; `Tensor.cuda()` gives the
+tensor itself. The functions of `torch.cuda` answer for one device, which is the CPU, and autocast of "cuda" is that of
+the CPU with the dtype that it has on a GPU. `tensor.device` stays what it is, "cpu", so that nothing is said to be
+where it is not; `tensor.is_cuda` alone is true, for kernels' wrappers refuse tensors by it.
+
+It covers what is reached through PyTorch's own functions. What a GPU alone has (its libraries, its memory's counts, a
+second device) is not imitated: a test that needs it fails or skips, and says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+
+# The oldest generation that has bfloat16; tests that need instructions of a newer one skip themselves by it.
+_CAPABILITY = (8, 0)
+# PyTorch takes the device of these from their argument's name, and without it they mean a GPU.
+_AUTOCAST_QUERIES = ("is_autocast_enabled", "get_autocast_dtype", "set_autocast_enabled", "set_autocast_dtype")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests() -> None:
+    """Before any module of the tests: they ask for their device as they are imported."""
+    install()
+
+
+def install() -> None:
+    """From now on, in this thread and for the rest of the process."""
+    for name, stand_in in _cuda().items():
+        setattr(torch.cuda, name, stand_in)
+    autocast_dtype = torch.get_autocast_dtype("cuda")
+    for name in _AUTOCAST_QUERIES:
+        setattr(torch, name, _redirected(getattr(torch, name), default="cuda"))
+    torch.set_autocast_dtype("cpu", autocast_dtype)
+    torch.autocast.__init__ = _redirected(torch.autocast.__init__)  # type: ignore[method-assign]
+    _OnCPU().__enter__()  # type: ignore[no-untyped-call]
+
+
+class _OnCPU(TorchFunctionMode):
+    """Sees each call of PyTorch's functions, of tensors' methods and of `torch.device`."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is torch.Tensor.cuda:
+            return args[0]
+        if func == _IS_CUDA:
+            return True
+        if func is torch.device and args and _is_cuda(args[0]):
+            return torch.device("cpu")  # without the index, so that it equals the device of tensors
+        keywords = {name: _keyword(name, value) for name, value in (kwargs or {}).items()}
+        return func(*map(_device, args), **keywords)
+
+
+_IS_CUDA = torch.Tensor.is_cuda.__get__  # type: ignore[attr-defined]
+
+
+def _is_cuda(value: object) -> bool:
+    if isinstance(value, str):
+        return value == "cuda" or value.startswith("cuda:")
+    return isinstance(value, torch.device) and value.type == "cuda"
+
+
+def _device(value: Any) -> Any:
+    if not _is_cuda(value):
+        return value
+    return "cpu" if isinstance(value, str) else torch.device("cpu")
+
+
+def _keyword(name: str, value: Any) -> Any:
+    """An index as device is one of a GPU too."""
+    is_index = name == "device" and isinstance(value, int)
+    return torch.device("cpu") if is_index else _device(value)
+
+
+def _redirected(function: Callable[..., Any], default: str | None = None) -> Callable[..., Any]:
+    """The function with every device "cuda" among its arguments replaced; `default` is what it takes without any."""
+
+    @functools.wraps(function)
+    def redirected(*args: Any, **kwargs: Any) -> Any:
+        given = args if args or kwargs or default is None else (default,)
+        return function(*map(_device, given), **{name: _keyword(name, value) for name, value in kwargs.items()})
+
+    return redirected
+
+
+class _Stream(contextlib.nullcontext[None]):
+    """A queue of work in which nothing ever waits."""
+
+    cuda_stream = 0
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__()
+
+    def _nothing(self, *_: Any) -> None:
+        """Work on the CPU is done when its call returns."""
+
+    synchronize = wait_stream = wait_event = record_event = _nothing
+
+    def query(self) -> bool:
+        return True
+
+
+def _cuda() -> dict[str, Any]:
+    """The functions of `torch.cuda`, by name, that a device answers."""
+    import triton  # noqa: F401  (it imports the driver, which cannot be the first to be imported)
+
+    from tessera.triton_cpu.driver import CPUInterface
+
+    facts = {
+        **dict.fromkeys(("init", "set_device", "synchronize", "empty_cache", "ipc_collect")),
+        "is_available": True, "is_initialized": True, "is_bf16_supported": True, "device_count": 1,
+        "current_device": 0, "get_device_capability": _CAPABILITY, "get_device_name": "CPU",
+        "get_device_properties": _properties(),
+    }  # fmt: skip
+    streams = ("device", "device_of", "stream", "Stream", "current_stream", "default_stream")
+    # PyTorch's compiler tells functions apart by identity, so each name has one of its own.
+    return {
+        **{name: _answer(value) for name, value in facts.items()},
+        **{name: type(name, (_Stream,), {}) for name in streams},
+        "Event": CPUInterface.Event,
+        # Not `torch.manual_seed`, which itself calls these.
+        "manual_seed": lambda seed: torch.default_generator.manual_seed(seed),
+        "manual_seed_all": lambda seed: torch.default_generator.manual_seed(seed),
+        "get_rng_state": lambda *_: torch.get_rng_state(),
+        "set_rng_state": lambda state, *_: torch.set_rng_state(state),
+    }
+
+
+def _answer(value: Any) -> Callable[..., Any]:
+    """A function that says the same of whatever device."""
+    return lambda *_, **__: value
+
+
+def _properties() -> SimpleNamespace:
+    from tessera.triton_cpu.driver import CPUUtils
+
+    facts = CPUUtils().get_device_properties(0)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return SimpleNamespace(
+        name="CPU", major=_CAPABILITY[0], minor=_CAPABILITY[1], total_memory=memory, warp_size=facts["warpSize"],
+        multi_processor_count=facts["multiprocessor_count"], shared_memory_per_block=facts["max_shared_mem"],
+        shared_memory_per_block_optin=facts["max_shared_mem"], regs_per_multiprocessor=facts["max_num_regs"],
+    )  # fmt: skip

@@ -121,7 +121,9 @@ def _write(options: argparse.Namespace, result: Result, typed: str) -> None:
 
     data = command.RESULTS / "collections-cpu.json"
     page = json.loads(data.read_text(encoding="utf-8")) if data.exists() else {"collections": {}}
-    page["collections"][options.name] = {"command": typed, "first": options.first, **result.as_dict()}
+    # Errors name files of the checkout, and where it lies is of this machine.
+    found = json.loads(json.dumps(result.as_dict()).replace(f"{options.checkout.resolve()}/", ""))
+    page["collections"][options.name] = {"command": typed, "first": options.first, **found}
     for path in results.write(command.RESULTS, "collections-cpu", page):
         print(f"wrote {path}")
 

@@ -10,9 +10,9 @@ from tessera.triton_cpu.conformance.result import OUTCOMES
 
 _LEAD = """\
 The tests that the authors of kernel collections wrote for GPUs, from a checkout of theirs, on our compiler. Their
-tolerances are theirs. `failed` counts everything that did not pass, also what a test needs and a CPU has not: the
-reasons are below, each with one test as example. Where `cases` is a number, that many cases of each test function were
-run, else all."""
+tolerances are theirs; where they ask for "cuda" they get the CPU. `failed` counts everything that did not pass, also
+what a test needs and a CPU has not, and `skipped` what asks for a package that is not installed: the reasons are below,
+each with one test as example. Where `cases` is a number, that many cases of each test function were run, else all."""
 
 
 def page(results: Mapping[str, Any]) -> str:

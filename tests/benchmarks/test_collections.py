@@ -35,7 +35,7 @@ def test_double(size):
     assert x.sum().item() == 2 * size
 
 def test_of_a_gpu():
-    assert torch.ones(1).device.type == "cuda", "no GPU here"
+    assert torch.ones(1).device.type == "cuda", f"no GPU in {__file__}"
 """
 
 # Each way in which tests ask for a GPU is a test of its own, and each is true on the CPU.
@@ -134,8 +134,8 @@ def test_a_collection_is_counted_and_written(checkout: Path, capsys: pytest.Capt
     text = (checkout / "results" / "collections-cpu.md").read_text(encoding="utf-8")
     # Three cases of the kernel's test pass, its fourth is not run, and the other test fails for what it asks for.
     assert "| mine | 3.7.1 | 3 | 3 | 1 | 0 | 0 | 0 |" in text.replace(_triton(), "3.7.1")
-    assert "| 1 | failed | `AssertionError: no GPU here` | `test_mine.py::test_of_a_gpu` |" in text
-    assert str(checkout) not in text
+    assert "| 1 | failed | `AssertionError: no GPU in tests/test_mine.py` | `test_mine.py::test_of_a_gpu` |" in text
+    assert str(checkout) not in text + (checkout / "results" / "collections-cpu.json").read_text(encoding="utf-8")
 
 
 def test_tests_for_cuda_run_on_the_cpu(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,6 @@ _AS_CPU = "tessera.triton_cpu.conformance.as_cpu"
 _EXAMPLES = """examples:
   python -m benchmarks.collections liger --checkout Liger-Kernel --tests test/transformers --source src
   python -m benchmarks.collections attorch --checkout attorch --tests tests --first 5
-  python -m benchmarks.collections flaggems --checkout FlagGems --tests tests --source src --env GEMS_VENDOR=arm
   python -m benchmarks.collections fla --checkout flash-linear-attention --tests tests/ops/test_gla.py --write
 """
 
@@ -41,9 +40,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--timeout", metavar="S", type=float, default=60.0, help="seconds that one test may take")
     made.add_argument("-k", metavar="EXPR", dest="keyword", help="run tests whose name matches, as pytest's own -k")
     made.add_argument("--plugin", metavar="MODULE", help="a pytest plugin of yours, importable, beside ours")
-    made.add_argument(
-        "--env", metavar="NAME=VALUE", action="append", default=[], help="variable for the tests; repeatable"
-    )
     made.add_argument(
         "--as-written", action="store_true", help='leave "cuda" in the tests as it is; else they get the CPU for it'
     )
@@ -79,17 +75,9 @@ def _run(options: argparse.Namespace) -> Result:
     paths = [str(checkout / options.source), *filter(None, [os.environ.get("PYTHONPATH")])]
     pytest = Pytest(
         arguments=(*arguments, *options.tests), folder=checkout, jobs=1, timeout_s=options.timeout,
-        none_found=f"no test in {', '.join(options.tests)} matches",
-        environ={"PYTHONPATH": os.pathsep.join(paths), **_variables(options.env)},
+        none_found=f"no test in {', '.join(options.tests)} matches", environ={"PYTHONPATH": os.pathsep.join(paths)},
     )  # fmt: skip
     return summarise(_with_progress(pytest), triton_version())
-
-
-def _variables(given: Sequence[str]) -> dict[str, str]:
-    for text in given:
-        if "=" not in text.lstrip("="):
-            raise UsageError(f"--env {text}: give a name and a value, as NAME=VALUE")
-    return dict(text.split("=", 1) for text in given)
 
 
 def _with_progress(pytest: Pytest) -> Any:

@@ -40,8 +40,6 @@ def test_of_a_gpu():
 
 # Each way in which tests ask for a GPU is a test of its own, and each is true on the CPU.
 FOR_CUDA = """
-import os
-
 import pytest
 import torch
 from mine import double
@@ -103,9 +101,6 @@ def test_compiled():
 
     assert plus(torch.ones(3, device="cuda")).sum() == 6
 
-def test_variable():
-    assert os.environ["MINE"] == "a=b"
-
 def test_of_another_package():
     import package_of_no_one
 """
@@ -140,11 +135,11 @@ def test_a_collection_is_counted_and_written(checkout: Path, capsys: pytest.Capt
 
 def test_tests_for_cuda_run_on_the_cpu(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (checkout / "tests" / "test_mine.py").write_text(FOR_CUDA)
-    arguments = ["mine", "--checkout", str(checkout), "--tests", "tests", "--source", "src", "--env", "MINE=a=b"]
+    arguments = ["mine", "--checkout", str(checkout), "--tests", "tests", "--source", "src"]
     status = main(arguments)
     shown = capsys.readouterr().out
     assert status == 0, shown
-    assert "test_mine.py     13      0     0       1" in shown
+    assert "test_mine.py     12      0     0       1" in shown
     assert "1 skipped needs package_of_no_one, which is not installed" in shown
 
 
@@ -169,8 +164,6 @@ def test_input_that_cannot_be_used_is_said(checkout: Path, capsys: pytest.Captur
     assert "has no such file or folder" in capsys.readouterr().err
     assert main(["mine", "--checkout", str(checkout), "--tests", "tests", "--first", "0"]) == 2
     assert "--first is 0" in capsys.readouterr().err
-    assert main(["mine", "--checkout", str(checkout), "--tests", "tests", "--env", "GEMS"]) == 2
-    assert "--env GEMS: give a name and a value, as NAME=VALUE" in capsys.readouterr().err
 
 
 def test_a_page_of_nothing_has_no_rows() -> None:

@@ -94,8 +94,9 @@ def test_questions():
     assert torch.cuda.get_device_capability() == (8, 0)
     assert triton.runtime.driver.active.get_current_target().backend == "cpu"
 
-def test_compiled():
-    @torch.compile(backend="eager")
+@pytest.mark.parametrize("backend", ["eager", "inductor"])
+def test_compiled(backend):
+    @torch.compile(backend=backend)
     def plus(x):
         return x + torch.ones(3, device="cuda")
 
@@ -139,7 +140,7 @@ def test_tests_for_cuda_run_on_the_cpu(checkout: Path, capsys: pytest.CaptureFix
     status = main(arguments)
     shown = capsys.readouterr().out
     assert status == 0, shown
-    assert "test_mine.py     12      0     0       1" in shown
+    assert "test_mine.py     13      0     0       1" in shown
     assert "1 skipped needs package_of_no_one, which is not installed" in shown
 
 

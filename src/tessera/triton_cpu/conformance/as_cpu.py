@@ -148,7 +148,9 @@ def _properties() -> SimpleNamespace:
     facts = CPUUtils().get_device_properties(0)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return SimpleNamespace(
-        name="CPU", major=_CAPABILITY[0], minor=_CAPABILITY[1], total_memory=memory, warp_size=facts["warpSize"],
+        # Inductor reads `gcnArchName` where PyTorch is built without CUDA.
+        name="CPU", gcnArchName="CPU", major=_CAPABILITY[0], minor=_CAPABILITY[1], total_memory=memory,
+        warp_size=facts["warpSize"],
         multi_processor_count=facts["multiprocessor_count"], shared_memory_per_block=facts["max_shared_mem"],
         shared_memory_per_block_optin=facts["max_shared_mem"], regs_per_multiprocessor=facts["max_num_regs"],
     )  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -175,3 +177,29 @@ def _triton() -> str:
     from importlib.metadata import version
 
     return version("triton")
+
+
+OF_A_USER = """
+import torch, triton, triton.language as tl
+
+@triton.autotune([triton.Config({"BLOCK": 16}), triton.Config({"BLOCK": 64})], key=["n"])
+@triton.jit
+def double(x, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(x + at, 2 * tl.load(x + at, mask=at < n), mask=at < n)
+
+def test_doubled():
+    x = torch.ones(100, device="cuda")
+    out = double[lambda meta: (triton.cdiv(100, meta["BLOCK"]),)](x, 100)
+    assert x.unique().numel() == 1 and torch.cuda.is_available()
+"""
+
+
+def test_the_plugin_serves_tests_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "test_own.py").write_text(OF_A_USER)
+    environ = {name: value for name, value in os.environ.items() if name != "TRITON_DEFAULT_BACKEND"}
+    pytest_with_plugin = [sys.executable, "-m", "pytest", "-q", "-p", "tessera.triton_cpu.conformance.as_cpu"]
+    found = subprocess.run(
+        [*pytest_with_plugin, str(tmp_path)], capture_output=True, text=True, env=environ, cwd=tmp_path, check=False
+    )
+    assert found.returncode == 0, found.stdout

@@ -36,6 +36,12 @@ def pytest_load_initial_conftests() -> None:
 
 def install() -> None:
     """From now on, in this thread and for the rest of the process."""
+    import triton
+
+    from tessera.triton_cpu.driver import CPUDriver
+
+    # Triton, asked for a driver later, would believe that there is a GPU.
+    triton.runtime.driver.set_active(CPUDriver())
     for name, stand_in in _cuda().items():
         setattr(torch.cuda, name, stand_in)
     autocast_dtype = torch.get_autocast_dtype("cuda")
@@ -113,8 +119,6 @@ class _Stream(contextlib.nullcontext[None]):
 
 def _cuda() -> dict[str, Any]:
     """The functions of `torch.cuda`, by name, that a device answers."""
-    import triton  # noqa: F401  (it imports the driver, which cannot be the first to be imported)
-
     from tessera.triton_cpu.driver import CPUInterface
 
     facts = {

@@ -31,9 +31,6 @@ from tessera.ops.generate import compute_type
 from tessera.ops.launch import launch
 
 LONGEST_HEAD = 256
-# With so many heads of keys each is one thread's work; of fewer the blocks are, and scores are computed twice. The
-# shape alone decides, so that threads change no result.
-ENOUGH_HEADS = 4
 # A block of queries or keys is not cut shorter than this for more threads, or along the diagonal of causal scores.
 LEAST_CUT = 64
 # Elements of a block of queries, keys or values that stay in the caches.
@@ -344,7 +341,9 @@ def flash_attention_for_cpu_backward(
     strides = [x.stride() for x in (grad_out, query, key, value, out)]
     ends = (*logsumexp.stride(), *_strides(mask))
     factor = _scale(scale, width)
-    if keys <= blocks["BS"] or batch * groups >= ENOUGH_HEADS:
+    # The shape alone decides, so that threads change no result.
+    least = tiles.of(query.device).whole_heads
+    if least and (batch * groups >= least or keys <= blocks["BS"]):
         sums = torch.empty((batch * heads, length, width), dtype=logsumexp.dtype, device=query.device)
         launch(
             backward_at_once, (batch * groups,), *inputs, sums, dq, dk, dv,

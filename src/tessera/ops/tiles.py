@@ -28,7 +28,7 @@ class Tiles:
     a loop of multiply-adds, where that is faster than a dot of such numbers; 0: nowhere · `streamed_bytes`: outputs
     from this size on are written past the caches, which would not hold them until they are read; 0: none · `dot_grain`:
     in what steps of rows, columns and depth the time of a dot follows what masks leave of its tile; 0: it takes the
-    whole tile.
+    whole tile · `whole_heads`: from so many heads of keys on a program computes all gradients of one; 0: never.
     """
 
     flat: int
@@ -45,6 +45,7 @@ class Tiles:
     outer: tuple[int, int] = (0, 0)
     streamed_bytes: int = 0
     dot_grain: tuple[int, int, int] = (0, 0, 0)
+    whole_heads: int = 0
 
     def __post_init__(self) -> None:
         for size in (
@@ -58,7 +59,7 @@ TILES = {
     "cpu": Tiles(
         flat=8192, step=16, row=2048, longest_row=65536, run=1024, mm=(256, 128, 128), attention=(256, 256),
         attention_backward=(64, 128), min_dot=1, num_warps=1, one_walks=True, outer=(8, 32), streamed_bytes=1 << 24,
-        dot_grain=(8, 16, 4),
+        dot_grain=(8, 16, 4), whole_heads=4,
     ),
     "cuda": Tiles(
         flat=1024, step=1024, row=2048, longest_row=8192, run=256, mm=(64, 64, 32), attention=(64, 32),

@@ -22,7 +22,7 @@ _SIZES = {
     "mm": "rows, columns and depth of a tile of a product",
     "attention": "queries and keys of a tile of attention",
     "attention_backward": "queries and keys of a tile of attention's gradients",
-    "whole_heads": "heads from which on a program computes all gradients of one; 0: never",
+    "whole_heads": "heads of keys from which on a program computes all gradients of one",
     "min_dot": "the smallest side of a product of tiles",
     "one_walks": "whether elements that lie apart are walked one at a time",
     "outer": "rows and columns of float32 sums that stay in registers; 0: a dot is faster",

@@ -105,6 +105,7 @@ x = torch.randn(48, 80)
 half = torch.randn(48, 80, dtype=torch.bfloat16)
 rows = torch.zeros(48, dtype=torch.int64)
 heads = torch.randn(2, 4, 40, 64, dtype=torch.bfloat16)
+many = heads[:1].expand(256, -1, -1, -1)
 vector = torch.randn(80)
 long = torch.ones(2 * vector_products.SHARE + 1)
 one = torch.randn(48, 1)
@@ -153,6 +154,9 @@ CALLS: list[Callable[[], Any]] = [
     lambda: attention.flash_attention_for_cpu(heads, heads, heads, attn_mask=torch.zeros(2, 1, 40, 40)),
     lambda: attention.flash_attention_for_cpu_backward(
         heads, heads, heads[:, :2], heads[:, :2], heads, torch.zeros(2, 4, 40), 0.0, True
+    ),
+    lambda: attention.flash_attention_for_cpu_backward(
+        many, many, many, many, many, torch.zeros(256, 4, 40), 0.0, True
     ),
     lambda: equality.equal(torch.ones(5000), torch.ones(5000)),
     lambda: histogram.histc(torch.randn(300), 20, -1, 1),

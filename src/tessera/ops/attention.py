@@ -268,6 +268,8 @@ def backward_at_once(
                 put(sums_head, t, d, D, 1, T, D, added)
         put(dk + batch * dk_b + group * dk_h, s, d, dk_s, dk_d, S, D, dk_acc * factor)
         put(dv + batch * dv_b + group * dv_h, s, d, dv_s, dv_d, S, D, dv_acc)
+        # On a GPU other threads of the program may read the sums.
+        tl.debug_barrier()
     for member in range(shared):
         sums_head = sums + (tl.program_id(0).to(tl.int64) * shared + member) * T * D
         dq_head = dq + batch * dq_b + (group * shared + member) * dq_h
@@ -342,8 +344,8 @@ def flash_attention_for_cpu_backward(
     ends = (*logsumexp.stride(), *_strides(mask))
     factor = _scale(scale, width)
     # The shape alone decides, so that threads change no result.
-    least = tiles.of(query.device).whole_heads
-    if least and (batch * groups >= least or keys <= blocks["BS"]):
+    one_pair = length <= blocks["BT"] and keys <= blocks["BS"]
+    if one_pair or batch * groups >= tiles.of(query.device).whole_heads:
         sums = torch.empty((batch * heads, length, width), dtype=logsumexp.dtype, device=query.device)
         launch(
             backward_at_once, (batch * groups,), *inputs, sums, dq, dk, dv,

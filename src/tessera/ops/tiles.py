@@ -28,7 +28,7 @@ class Tiles:
     a loop of multiply-adds, where that is faster than a dot of such numbers; 0: nowhere · `streamed_bytes`: outputs
     from this size on are written past the caches, which would not hold them until they are read; 0: none · `dot_grain`:
     in what steps of rows, columns and depth the time of a dot follows what masks leave of its tile; 0: it takes the
-    whole tile · `whole_heads`: from so many heads of keys on a program computes all gradients of one; 0: never.
+    whole tile · `whole_heads`: from so many heads of keys on a program computes all gradients of one.
     """
 
     flat: int
@@ -45,7 +45,7 @@ class Tiles:
     outer: tuple[int, int] = (0, 0)
     streamed_bytes: int = 0
     dot_grain: tuple[int, int, int] = (0, 0, 0)
-    whole_heads: int = 0
+    whole_heads: int = 512
 
     def __post_init__(self) -> None:
         for size in (

@@ -62,6 +62,8 @@ def _run_and_show(options: argparse.Namespace, given: list[str]) -> int:
 
 def _run(options: argparse.Namespace) -> Result:
     checkout = options.checkout.resolve()
+    if not checkout.is_dir():
+        raise UsageError(f"--checkout {options.checkout}: there is no such folder; give that of the collection")
     for path in options.tests:
         if not (checkout / path).exists():
             raise UsageError(f"--tests {path}: {options.checkout} has no such file or folder; give a path inside of it")

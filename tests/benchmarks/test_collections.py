@@ -203,3 +203,9 @@ def test_the_plugin_serves_tests_of_ones_own(tmp_path: Path) -> None:
         [*pytest_with_plugin, str(tmp_path)], capture_output=True, text=True, env=environ, cwd=tmp_path, check=False
     )
     assert found.returncode == 0, found.stdout
+
+
+def test_a_checkout_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = tmp_path / "missing"
+    assert main(["x", "--checkout", str(missing), "--tests", "tests"]) == 2
+    assert f"--checkout {missing}: there is no such folder" in capsys.readouterr().err

@@ -19,8 +19,9 @@ _PROGRAM = "python -m benchmarks.collections"
 _AS_CPU = "tessera.triton_cpu.conformance.as_cpu"
 _EXAMPLES = """examples:
   python -m benchmarks.collections liger --checkout Liger-Kernel --tests test/transformers --source src
-  python -m benchmarks.collections attorch --checkout attorch --tests tests --first 5
+  python -m benchmarks.collections attorch --checkout attorch --tests tests --cases 5
   python -m benchmarks.collections fla --checkout flash-linear-attention --tests tests/ops/test_gla.py --write
+  python -m benchmarks.collections flaggems --checkout FlagGems --tests tests --source src --environ GEMS_VENDOR=nvidia
 """
 
 
@@ -36,9 +37,19 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--source", metavar="DIR", default="", help="folder in it that Python imports from; default: itself"
     )
-    made.add_argument("--first", metavar="N", type=int, help="run this many cases of each test function only")
+    made.add_argument(
+        "--cases", metavar="N", type=int, help="run this many cases of each test function only, spread over all of them"
+    )
+    made.add_argument("--jobs", metavar="N", type=int, default=1, help="processes that run tests; default: 1")
     made.add_argument("--timeout", metavar="S", type=float, default=60.0, help="seconds that one test may take")
     made.add_argument("-k", metavar="EXPR", dest="keyword", help="run tests whose name matches, as pytest's own -k")
+    made.add_argument(
+        "--environ", metavar="NAME=VALUE", action="append", default=[], help="a variable that the tests see; repeatable"
+    )
+    made.add_argument(
+        "--pytest", metavar="OPTION", action="append", default=[],
+        help="an option of the collection's own for pytest, as in --pytest=--quick; repeatable",
+    )  # fmt: skip
     made.add_argument("--plugin", metavar="MODULE", help="a pytest plugin of yours, importable, beside ours")
     made.add_argument(
         "--as-written", action="store_true", help='leave "cuda" in the tests as it is; else they get the CPU for it'
@@ -67,19 +78,29 @@ def _run(options: argparse.Namespace) -> Result:
     for path in options.tests:
         if not (checkout / path).exists():
             raise UsageError(f"--tests {path}: {options.checkout} has no such file or folder; give a path inside of it")
-    if options.first is not None and options.first < 1:
-        raise UsageError(f"--first is {options.first}; it must be at least 1")
+    for option, count in (("--cases", options.cases), ("--jobs", options.jobs)):
+        if count is not None and count < 1:
+            raise UsageError(f"{option} is {count}; it must be at least 1")
     arguments = ["-c", os.devnull, "--rootdir", str(checkout), "--conformance-unmarked"]
-    arguments += ["--conformance-first", str(options.first)] if options.first else []
+    arguments += ["--conformance-cases", str(options.cases)] if options.cases else []
     arguments += [] if options.as_written else ["-p", _AS_CPU]
     arguments += ["-p", options.plugin] if options.plugin else []
     arguments += ["-k", options.keyword] if options.keyword else []
+    arguments += options.pytest
     paths = [str(checkout / options.source), *filter(None, [os.environ.get("PYTHONPATH")])]
     pytest = Pytest(
-        arguments=(*arguments, *options.tests), folder=checkout, jobs=1, timeout_s=options.timeout,
-        none_found=f"no test in {', '.join(options.tests)} matches", environ={"PYTHONPATH": os.pathsep.join(paths)},
+        arguments=(*arguments, *options.tests), folder=checkout, jobs=options.jobs, timeout_s=options.timeout,
+        none_found=f"no test in {', '.join(options.tests)} matches",
+        environ={**_variables(options.environ), "PYTHONPATH": os.pathsep.join(paths)},
     )  # fmt: skip
     return summarise(_with_progress(pytest), triton_version())
+
+
+def _variables(given: Sequence[str]) -> dict[str, str]:
+    for word in given:
+        if not word.partition("=")[0] or "=" not in word:
+            raise UsageError(f"--environ {word}: it must be NAME=VALUE, as in --environ GEMS_VENDOR=nvidia")
+    return dict(word.split("=", 1) for word in given)
 
 
 def _with_progress(pytest: Pytest) -> Any:
@@ -113,7 +134,7 @@ def _write(options: argparse.Namespace, result: Result, typed: str) -> None:
     page = json.loads(data.read_text(encoding="utf-8")) if data.exists() else {"collections": {}}
     # Errors name files of the checkout, and where it lies is of this machine.
     found = json.loads(json.dumps(result.as_dict()).replace(f"{options.checkout.resolve()}/", ""))
-    page["collections"][options.name] = {"command": typed, "first": options.first, **found}
+    page["collections"][options.name] = {"command": typed, "cases": options.cases, **found}
     for path in results.write(command.RESULTS, "collections-cpu", page):
         print(f"wrote {path}")
 

@@ -12,7 +12,8 @@ _LEAD = """\
 The tests that the authors of kernel collections wrote for GPUs, from a checkout of theirs, on our compiler. Their
 tolerances are theirs; where they ask for "cuda" they get the CPU. `failed` counts everything that did not pass, also
 what a test needs and a CPU has not, and `skipped` what asks for a package that is not installed: the reasons are below,
-each with one test as example. Where `cases` is a number, that many cases of each test function were run, else all."""
+each with one test as example. Where `cases` is a number, that many cases of each test function were run, spread
+evenly over all of them, else all."""
 
 
 def page(results: Mapping[str, Any]) -> str:
@@ -31,7 +32,7 @@ def _summary(collections: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
     for name, result in collections.items():
         counts = [str(sum(file["counts"][outcome] for file in result["files"])) for outcome in OUTCOMES]
         slowest = max((file["slowest_compile_s"] for file in result["files"]), default=0.0)
-        rows.append([name, result["triton"], str(result["first"] or "all"), *counts, f"{slowest:.2f}"])
+        rows.append([name, result["triton"], str(result["cases"] or "all"), *counts, f"{slowest:.2f}"])
     return ["collection", "Triton", "cases", *(f"{outcome}:" for outcome in OUTCOMES), "slowest compile s:"], rows
 
 

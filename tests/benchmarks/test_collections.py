@@ -104,6 +104,34 @@ def test_compiled(backend):
 
     assert plus(torch.ones(3, device="cuda")).sum() == 6
 
+@pytest.mark.parametrize("of_library", ["", "CUDA"])
+def test_operators_for_cuda(of_library):
+    of_mine = torch.library.Library("aten", "IMPL", of_library)
+    of_mine.impl("digamma", lambda x: x + 41, "" if of_library else "CUDA")
+    assert torch.ones(1, device="cuda").digamma() == 42
+    of_mine._destroy()
+
+def test_own_operator():
+    torch.library.define("mine::twice", "(Tensor x) -> Tensor")
+    torch.library.impl("mine::twice", "cuda")(lambda x: 2 * x)
+    assert torch.ops.mine.twice(torch.ones(1, device="cuda")) == 2
+
+    @torch.library.custom_op("mine::thrice", mutates_args=(), device_types="cuda")
+    def thrice(x: torch.Tensor) -> torch.Tensor:
+        return 3 * x
+
+    assert thrice(torch.ones(1, device="cuda")) == 3
+
+def test_function_under_autocast():
+    class Double(torch.autograd.Function):
+        @staticmethod
+        @torch.amp.custom_fwd(device_type="cuda", cast_inputs=torch.float16)
+        def forward(ctx, x):
+            return x * 2
+
+    with torch.autocast("cuda"):
+        assert Double.apply(torch.ones(2, device="cuda")).dtype == torch.float16
+
 def test_of_another_package():
     import package_of_no_one
 """
@@ -126,7 +154,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_collection_is_counted_and_written(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["mine", "--checkout", str(checkout), "--tests", "tests", "--source", "src", "--first", "3", "--write"]
+    arguments = ["mine", "--checkout", str(checkout), "--tests", "tests", "--source", "src", "--cases", "3", "--write"]
     assert main(arguments) == 1
     assert "test_mine.py" in capsys.readouterr().out
     text = (checkout / "results" / "collections-cpu.md").read_text(encoding="utf-8")
@@ -142,8 +170,49 @@ def test_tests_for_cuda_run_on_the_cpu(checkout: Path, capsys: pytest.CaptureFix
     status = main(arguments)
     shown = capsys.readouterr().out
     assert status == 0, shown
-    assert "test_mine.py     13      0     0       1" in shown
+    assert "test_mine.py     17      0     0       1" in shown
     assert "1 skipped needs package_of_no_one, which is not installed" in shown
+
+
+SPREAD = """
+import os
+import pytest
+
+@pytest.mark.parametrize("second", [0, 1])
+@pytest.mark.parametrize("first", range(6))
+def test_case(first, second):
+    with open(os.environ["WHERE"], "a") as file:
+        file.write(f"{first}{second} ")
+"""
+
+
+def test_cases_are_spread_over_all_parameters(checkout: Path) -> None:
+    (checkout / "tests" / "test_mine.py").write_text(SPREAD)
+    arguments = ["mine", "--checkout", str(checkout), "--tests", "tests", "--cases", "4", "--jobs", "2"]
+    assert main([*arguments, "--environ", f"WHERE={checkout / 'ran'}"]) == 0
+    ran = sorted((checkout / "ran").read_text().split())
+    assert len(ran) == 4 and ran[0] == "00" and ran[-1] == "51"
+    assert len({case[0] for case in ran}) == 4 and {case[1] for case in ran} == {"0", "1"}
+
+
+OWN_OPTION = {
+    "conftest.py": """
+def pytest_addoption(parser):
+    parser.addoption("--quick", action="store_true")
+""",
+    "test_mine.py": """
+def test_quick(request):
+    assert request.config.getoption("--quick")
+""",
+}
+
+
+def test_options_of_the_collection_reach_its_tests(checkout: Path) -> None:
+    for name, text in OWN_OPTION.items():
+        (checkout / "tests" / name).write_text(text)
+    arguments = ["mine", "--checkout", str(checkout), "--tests", "tests"]
+    assert main(arguments) == 1
+    assert main([*arguments, "--pytest=--quick"]) == 0
 
 
 def test_tests_can_be_left_as_they_are_written(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,8 +234,10 @@ def test_a_plugin_that_breaks_is_an_error(checkout: Path, capsys: pytest.Capture
 def test_input_that_cannot_be_used_is_said(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mine", "--checkout", str(checkout), "--tests", "nowhere"]) == 2
     assert "has no such file or folder" in capsys.readouterr().err
-    assert main(["mine", "--checkout", str(checkout), "--tests", "tests", "--first", "0"]) == 2
-    assert "--first is 0" in capsys.readouterr().err
+    assert main(["mine", "--checkout", str(checkout), "--tests", "tests", "--cases", "0"]) == 2
+    assert "--cases is 0" in capsys.readouterr().err
+    assert main(["mine", "--checkout", str(checkout), "--tests", "tests", "--environ", "VENDOR"]) == 2
+    assert "--environ VENDOR: it must be NAME=VALUE" in capsys.readouterr().err
 
 
 def test_a_page_of_nothing_has_no_rows() -> None:

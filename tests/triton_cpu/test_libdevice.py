@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from triton.compiler.errors import CompilationError
 from triton.language.extra import libdevice
+from triton.language.extra.cuda import libdevice as of_nvidia
+from triton.language.extra.cuda.libdevice import pow as power
 
 from tessera.compiler.llvm.mathlib import FUNCTIONS as LOWERED
 from tessera.triton_cpu import libdevice as ours
@@ -45,6 +47,14 @@ def half(x, out, n: tl.constexpr):
     tl.store(out + place, libdevice.sinh(tl.load(x + place)))
 
 
+@triton.jit
+def of_gpus(x, out, n: tl.constexpr):
+    place = tl.arange(0, n)
+    v = tl.load(x + place)
+    imported = of_nvidia.tanh(v) + power(v, 2)
+    tl.store(out + place, imported + tl.extra.cuda.libdevice.rint(v) + tl.extra.hip.libdevice.erf(v))
+
+
 # What a kernel's file imports and does not call must not matter; every kernel here is compiled with this beside it.
 imported_and_not_called = libdevice.j1
 
@@ -63,6 +73,13 @@ def test_float_functions_agree_with_torch(dtype: torch.dtype) -> None:
     floats[(1,)](x, out, BLOCK)
     want = x.tanh() + x**3 + torch.hypot(x, 2 * x) + torch.fmod(x, torch.tensor(0.25, dtype=dtype))
     torch.testing.assert_close(out, torch.where(x.isnan(), 7.0, want).copysign(x), rtol=2e-6, atol=1e-6)
+
+
+def test_the_modules_of_gpus_are_understood() -> None:
+    x = torch.randn(BLOCK)
+    out = torch.empty_like(x)
+    of_gpus[(1,)](x, out, BLOCK)
+    torch.testing.assert_close(out, x.tanh() + x**2 + x.round() + x.erf(), rtol=2e-6, atol=1e-6)
 
 
 def test_integer_functions_agree_with_torch() -> None:

@@ -101,6 +101,29 @@ def test_warmup_compiles_without_running():
     assert "vector_add" in compiled.asm["asm"]
 
 
+@triton.jit
+def scaled(x, SCALE: tl.constexpr, out, n, stride, BLOCK: tl.constexpr):
+    at = tl.arange(0, BLOCK)
+    tl.store(out + at, tl.load(x + at * stride, mask=at < n) * SCALE, mask=at < n)
+
+
+def test_a_compiled_kernel_is_launched_with_its_constants_or_without():
+    x, out = torch.randn(16), torch.zeros(16)
+    # The stride of 1 is a constant for Triton too, but no declared one, so that it is always given.
+    compiled = scaled.warmup(x, 3, out, 12, 1, BLOCK=16, grid=(1,))
+    for args in ((x, 3, out, 12, 1, 16), (x, out, 12, 1)):
+        compiled[(1, 1, 1)](*args)
+        assert torch.equal(out[:12], x[:12] * 3) and not out[12:].any()
+        out.zero_()
+    with pytest.raises(TypeError, match="the launch has 3 arguments; the kernel takes 6"):
+        compiled[(1, 1, 1)](x, out, 12)
+
+
+@pytest.mark.parametrize("module", ["driver", "compiler", "libdevice"])
+def test_our_modules_can_be_imported_before_triton(module):
+    subprocess.run([sys.executable, "-c", f"import tessera.triton_cpu.{module}"], check=True)
+
+
 def test_autotune_chooses_among_block_sizes():
     @triton.autotune([triton.Config({"BLOCK": size}) for size in (64, 1024)], key=["n"])
     @triton.jit

@@ -107,7 +107,9 @@ class CPUBackend(BaseBackend):
     def get_module_map(self) -> dict[str, ModuleType]:
         from tessera.triton_cpu import libdevice
 
-        return {"triton.language.extra.libdevice": libdevice}
+        # Authors import a GPU's own module as well, which has the same functions.
+        modules = ("libdevice", "cuda.libdevice", "hip.libdevice")
+        return {f"triton.language.extra.{name}": libdevice for name in modules}
 
     def load_dialects(self, context: Any) -> None:
         """Triton's own dialects are all that we need."""

@@ -48,7 +48,9 @@ class DeviceAssertionError(TesseraError, RuntimeError):
 def make_launcher(src: Any, metadata: Any) -> Callable[..., None]:
     """What Triton calls to launch one compiled kernel."""
     signature, assertions = tuple(src.signature.values()), metadata.assertions
-    slow = CPULauncher(signature, assertions)
+    parameters = getattr(getattr(src, "fn", None), "params", ())
+    constants = frozenset(at for at, parameter in enumerate(parameters) if parameter.is_constexpr)
+    slow = CPULauncher(signature, assertions, constants)
     if assertions or descriptors.is_descriptor(signature):
         return slow
     # Triton's runtime imports this module.
@@ -62,16 +64,24 @@ def make_launcher(src: Any, metadata: Any) -> Callable[..., None]:
 
 
 class CPULauncher:
-    """Packs the arguments of one compiled kernel and runs its grid over the threads."""
+    """Packs the arguments of one compiled kernel and runs its grid over the threads.
 
-    def __init__(self, signature: tuple[Any, ...], assertions: list[str]) -> None:
-        self._assertions = assertions
+    constants: the positions of parameters that the kernel declares `tl.constexpr`. A launch of a compiled kernel may
+    leave all of them out: until Triton 3.2 it had to, and callers of `kernel[grid](...)` written for it still do.
+    """
+
+    def __init__(
+        self, signature: tuple[Any, ...], assertions: list[str], constants: frozenset[int] = frozenset()
+    ) -> None:
+        self._assertions, self._count, self._constants = assertions, len(signature), constants
         status = ("*i32",) if assertions else ()
         self._pack = _packer((*signature, *status))
 
     def __call__(self, grid_x: int, grid_y: int, grid_z: int, stream: int, function: int, kernel_metadata: Any,
                  launch_metadata: Any, enter_hook: Callable[[Any], None] | None,
                  exit_hook: Callable[[Any], None] | None, *args: Any) -> None:  # fmt: skip
+        if self._constants and len(args) == self._count - len(self._constants):
+            args = self._with_constants(args)
         if enter_hook is not None:
             enter_hook(launch_metadata)
         if (who := listener()) is not None:
@@ -82,6 +92,11 @@ class CPULauncher:
             launch(function, self._pack(args), grid_x, grid_y, grid_z)
         if exit_hook is not None:
             exit_hook(launch_metadata)
+
+    def _with_constants(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments with a place for every constant."""
+        given = iter(args)
+        return tuple(None if at in self._constants else next(given) for at in range(self._count))
 
     def _launch_and_check(self, function: int, args: tuple[Any, ...], grid_x: int, grid_y: int, grid_z: int) -> None:
         status = ctypes.c_int32(0)

@@ -2,8 +2,9 @@
 
 Devices: wherever PyTorch is given "cuda", "cuda:0" or such a `torch.device`, it gets "cpu"; `Tensor.cuda()` gives the
 tensor itself. The functions of `torch.cuda` answer for one device, which is the CPU, and autocast of "cuda" is that of
-the CPU with the dtype that it has on a GPU. `tensor.device` stays what it is, "cpu", so that nothing is said to be
-where it is not; `tensor.is_cuda` alone is true, for kernels' wrappers refuse tensors by it.
+the CPU with the dtype that it has on a GPU. Operators registered for CUDA's dispatch keys are registered for the CPU's.
+`tensor.device` stays what it is, "cpu", so that nothing is said to be where it is not; `tensor.is_cuda` alone is true,
+for kernels' wrappers refuse tensors by it.
 
 It covers what is reached through PyTorch's own functions. What a GPU alone has (its libraries, its memory's counts, a
 second device) is not imitated: a test that needs it fails or skips, and says so.
@@ -49,6 +50,10 @@ def install() -> None:
         setattr(torch, name, _redirected(getattr(torch, name), default="cuda"))
     torch.set_autocast_dtype("cpu", autocast_dtype)
     torch.autocast.__init__ = _redirected(torch.autocast.__init__)  # type: ignore[method-assign]
+    for name in ("custom_fwd", "custom_bwd"):
+        setattr(torch.amp, name, _redirected(getattr(torch.amp, name)))
+    for name in ("__init__", "impl"):
+        setattr(torch.library.Library, name, _registered(getattr(torch.library.Library, name)))
     _OnCPU().__enter__()  # type: ignore[no-untyped-call]
 
 
@@ -98,6 +103,16 @@ def _redirected(function: Callable[..., Any], default: str | None = None) -> Cal
         return function(*map(_device, given), **{name: _keyword(name, value) for name, value in kwargs.items()})
 
     return redirected
+
+
+def _registered(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method of `torch.library.Library`, which takes the dispatch key "CUDA" for "CPU", "AutogradCUDA" likewise."""
+
+    @functools.wraps(method)
+    def registered(self: Any, first: Any, second: Any, dispatch_key: str = "", **kwargs: Any) -> Any:
+        return method(self, first, second, dispatch_key.replace("CUDA", "CPU"), **kwargs)
+
+    return registered
 
 
 class _Stream(contextlib.nullcontext[None]):

@@ -5,7 +5,6 @@ The controlling process gets `controller.Controller`, every worker `worker.Worke
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -20,7 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--conformance-folder", help="Folder where a worker leaves the reason of its crash.")
     group.addoption("--conformance-timeout", type=float, help="Seconds that one test may take.")
     group.addoption("--conformance-unmarked", action="store_true", help="Run tests without the mark for CPUs too.")
-    group.addoption("--conformance-first", type=int, help="Of each test function, run this many cases only.")
+    group.addoption("--conformance-cases", type=int, help="Of each test function, run this many cases only.")
     group.addoption("--conformance-lift-skips", action="store_true", help="Tell the tests that this is no CPU.")
 
 
@@ -38,17 +37,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     marking = {item.path for item in items if item.get_closest_marker(_MARK)}
     if not config.getoption("--conformance-unmarked"):
         _keep(config, items, lambda item: item.path not in marking or item.get_closest_marker(_MARK) is not None)
-    first = config.getoption("--conformance-first")
-    if first:
-        counts: Counter[str] = Counter()
-        _keep(config, items, lambda item: _count(counts, item) <= first)
+    cases = config.getoption("--conformance-cases")
+    if cases:
+        spread = _spread(items, cases)
+        _keep(config, items, spread.__contains__)
 
 
-def _count(counts: Counter[str], item: pytest.Item) -> int:
-    """Which case of its test function this is, from 1 on."""
-    name = item.nodeid.partition("[")[0]
-    counts[name] += 1
-    return counts[name]
+def _spread(items: list[pytest.Item], cases: int) -> set[pytest.Item]:
+    """`cases` of each test function, evenly over all of its cases: neighbours differ in one parameter only."""
+    functions: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        functions.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    gaps = max(cases - 1, 1)
+    return {every[at * (len(every) - 1) // gaps] for every in functions.values() for at in range(cases)}
 
 
 def _keep(config: pytest.Config, items: list[pytest.Item], wanted: Callable[[pytest.Item], bool]) -> None:

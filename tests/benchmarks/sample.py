@@ -80,5 +80,5 @@ def collections() -> dict[str, Any]:
     counts = {"passed": 5, "failed": 1, "newer": 0, "skipped": 2, "xfailed": 0}
     reason = {"outcome": "failed", "reason": "TypeError: a|b", "count": 1, "example": "tests/test_a.py::test_b[5]"}
     file = {"file": "test_a.py", "counts": counts, "slowest_compile_s": 0.5}
-    result = {"command": "python -m benchmarks.collections a", "first": 5, "triton": "3.7.1", "files": [file]}
+    result = {"command": "python -m benchmarks.collections a", "cases": 5, "triton": "3.7.1", "files": [file]}
     return {"collections": {"a": {**result, "reasons": [reason]}}}

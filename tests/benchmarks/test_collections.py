@@ -75,6 +75,17 @@ def test_seed():
     torch.cuda.manual_seed(7)
     assert torch.equal(first, torch.rand(4, device="cuda"))
 
+def test_seed_and_offset_of_a_kernel():
+    torch.manual_seed(2**64 - 5)
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    state = generator.get_state()
+    seed, offset = state.view(torch.int64)
+    assert (seed, offset) == (-5, 0) and generator.initial_seed() == 2**64 - 5
+    state.view(torch.int64)[1] += 4
+    assert generator.get_state().view(torch.int64)[1] == 0
+    generator.set_state(state)
+    assert generator.get_state().view(torch.int64).tolist() == [-5, 4]
+
 def test_half_by_autocast():
     with torch.autocast("cuda"):
         assert torch.is_autocast_enabled() and torch.get_autocast_dtype("cuda") == torch.float16
@@ -170,7 +181,7 @@ def test_tests_for_cuda_run_on_the_cpu(checkout: Path, capsys: pytest.CaptureFix
     status = main(arguments)
     shown = capsys.readouterr().out
     assert status == 0, shown
-    assert "test_mine.py     17      0     0       1" in shown
+    assert "test_mine.py     18      0     0       1" in shown
     assert "1 skipped needs package_of_no_one, which is not installed" in shown
 
 

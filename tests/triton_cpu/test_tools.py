@@ -4,10 +4,13 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 
 import torch
 import triton
 import triton.language as tl
+
+from . import kernels
 
 
 def test_tuning_with_heuristics_picks_a_configuration():
@@ -27,6 +30,55 @@ def test_tuning_with_heuristics_picks_a_configuration():
         x, out = torch.randn(size), torch.empty(size)
         triple[lambda given, size=size: (triton.cdiv(size, given["BLOCK"]),)](x, out, size)
         assert torch.equal(out, x * 3) and triple.best_config in configs
+
+
+class Counted:
+    """A call to be measured: adds two vectors in blocks, and knows how often it was done."""
+
+    def __init__(self, *, block: int = 64, warps: int = 4, size: int = 256, seconds: float = 0.0) -> None:
+        self.x, self.calls = torch.ones(size), 0
+        self.options = {"BLOCK": block, "num_warps": warps}
+        self.seconds = seconds
+
+    def of(self, other: "Counted") -> "Counted":
+        """On the other's memory, as configurations of one tuning are."""
+        self.x = other.x
+        return self
+
+    def __call__(self) -> None:
+        self.calls += 1
+        time.sleep(self.seconds)
+        kernels.vector_add[(4,)](self.x, self.x, self.x, self.x.numel(), **self.options)
+
+
+def test_the_same_machine_code_is_measured_once():
+    measure = triton.runtime.driver.active.get_benchmarker()
+    first = Counted(warps=1)
+    took = measure(first, quantiles=(0.5, 0.2, 0.8))
+    assert first.calls > 5 and len(took) == 3 and min(took) > 0
+    same, other_block, other_memory = Counted(warps=8).of(first), Counted(block=32).of(first), Counted(warps=8)
+    assert measure(same, quantiles=(0.5, 0.2, 0.8)) == took and same.calls == 1
+    for another in (other_block, other_memory):
+        measure(another, quantiles=(0.5, 0.2, 0.8))
+        assert another.calls > 5
+    again = Counted(warps=2).of(first)
+    assert isinstance(measure(again), float) and again.calls > 5  # another question
+
+
+def test_a_long_call_is_measured_by_itself():
+    measure = triton.runtime.driver.active.get_benchmarker()
+    assert 110 < measure(long := Counted(seconds=0.11)) < 1000 and long.calls == 2
+    took = measure(long := Counted(seconds=0.03), rep=20, quantiles=(0.5, 0.2, 0.8))
+    assert len(took) == 3 and long.calls == 2
+    assert len(measure(long := Counted(seconds=0.03), return_mode="all")) > 1 and long.calls > 2
+
+
+def test_what_launches_nothing_is_measured_every_time():
+    calls = []
+    for _ in range(2):
+        before = len(calls)
+        triton.runtime.driver.active.get_benchmarker()(lambda: calls.append(time.sleep(0.01)))
+        assert len(calls) > before + 5
 
 
 SCRIPT = """

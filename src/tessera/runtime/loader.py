@@ -19,13 +19,17 @@ from tessera.core.errors import UsageError
 
 
 class LoadedKernel:
-    """A kernel in executable memory, unloaded when the last reference to this goes."""
+    """A kernel in executable memory, unloaded when the last reference to this goes.
 
-    __slots__ = ("__weakref__", "_library", "address", "name")
+    digest: of its machine code; kernels with the same do the same.
+    """
 
-    def __init__(self, name: str, address: int, library: Any) -> None:
+    __slots__ = ("__weakref__", "_library", "address", "digest", "name")
+
+    def __init__(self, name: str, address: int, digest: int, library: Any) -> None:
         self.name = name
         self.address = address
+        self.digest = digest
         self._library = library
 
     def __repr__(self) -> str:
@@ -61,7 +65,7 @@ class _Linker:
                     "be an object file for this machine that exports this name and calls only what this process has: "
                     "clear Triton's cache and compile again"
                 ) from error
-        kernels = [LoadedKernel(name, library[name], library) for name in names]
+        kernels = [LoadedKernel(name, library[name], hash((name, obj)), library) for name in names]
         self._loaded.update((kernel.address, kernel) for kernel in kernels)
         return kernels
 

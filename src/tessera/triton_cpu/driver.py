@@ -162,6 +162,7 @@ class CPUDriver(DriverBase):
         super().__init__()
         self.utils = CPUUtils()
         self.launcher_cls = make_launcher
+        self._benchmarker: Callable[..., Any] | None = None
 
     @classmethod
     def is_active(cls) -> bool:
@@ -198,9 +199,11 @@ class CPUDriver(DriverBase):
                 "fp64": "double"}.get(ty, f"{'uint' if ty[0] == 'u' else 'int'}{ty[1:]}_t")  # fmt: skip
 
     def get_benchmarker(self) -> Callable[..., Any]:
-        from triton.testing import do_bench
+        if self._benchmarker is None:
+            from tessera.triton_cpu.tuning import Benchmarker
 
-        return do_bench  # type: ignore[no-any-return]
+            self._benchmarker = Benchmarker()
+        return self._benchmarker
 
     def get_empty_cache_for_benchmark(self) -> Any:
         import torch

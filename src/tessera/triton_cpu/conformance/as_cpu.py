@@ -132,6 +132,36 @@ class _Stream(contextlib.nullcontext[None]):
         return True
 
 
+class _Generator:
+    """The random numbers of a GPU as kernels' wrappers count them: Philox's seed and offset, 64 bits each."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self._state = torch.zeros(2, dtype=torch.int64)
+
+    def manual_seed(self, seed: int) -> _Generator:
+        # A seed may use all 64 bits, the tensor's numbers have a sign.
+        self._state = torch.tensor([(seed + 2**63) % 2**64 - 2**63, 0])
+        return self
+
+    def initial_seed(self) -> int:
+        return int(self._state[0]) % 2**64
+
+    def get_state(self) -> torch.Tensor:
+        """16 bytes, shape (16,), uint8."""
+        return self._state.clone().view(torch.uint8)
+
+    def set_state(self, state: torch.Tensor) -> None:
+        self._state = state.clone().view(torch.int64)
+
+
+def _seed(generator: _Generator, seed: int) -> None:
+    # Not `torch.manual_seed`, which itself calls this.
+    torch.default_generator.manual_seed(seed)
+    generator.manual_seed(seed)
+
+
 def _cuda() -> dict[str, Any]:
     """The functions of `torch.cuda`, by name, that a device answers."""
     from tessera.triton_cpu.driver import CPUInterface
@@ -142,15 +172,16 @@ def _cuda() -> dict[str, Any]:
         "current_device": 0, "get_device_capability": _CAPABILITY, "get_device_name": "CPU",
         "get_device_properties": _properties(),
     }  # fmt: skip
+    generator = _Generator()
     streams = ("device", "device_of", "stream", "Stream", "current_stream", "default_stream")
     # PyTorch's compiler tells functions apart by identity, so each name has one of its own.
     return {
         **{name: _answer(value) for name, value in facts.items()},
         **{name: type(name, (_Stream,), {}) for name in streams},
         "Event": CPUInterface.Event,
-        # Not `torch.manual_seed`, which itself calls these.
-        "manual_seed": lambda seed: torch.default_generator.manual_seed(seed),
-        "manual_seed_all": lambda seed: torch.default_generator.manual_seed(seed),
+        "default_generators": (generator,),
+        "manual_seed": functools.partial(_seed, generator),
+        "manual_seed_all": functools.partial(_seed, generator),
         "get_rng_state": lambda *_: torch.get_rng_state(),
         "set_rng_state": lambda state, *_: torch.set_rng_state(state),
     }

@@ -67,10 +67,10 @@ def test_the_same_machine_code_is_measured_once():
 
 def test_a_long_call_is_measured_by_itself():
     measure = triton.runtime.driver.active.get_benchmarker()
-    assert 110 < measure(long := Counted(seconds=0.11)) < 1000 and long.calls == 2
+    assert 110 <= measure(long := Counted(seconds=0.11)) < 5000 and long.calls == 2
     took = measure(long := Counted(seconds=0.03), rep=20, quantiles=(0.5, 0.2, 0.8))
     assert len(took) == 3 and long.calls == 2
-    assert len(measure(long := Counted(seconds=0.03), return_mode="all")) > 1 and long.calls > 2
+    assert len(measure(long := Counted(seconds=0.01), rep=500, return_mode="all")) > 1 and long.calls > 2
 
 
 def test_what_launches_nothing_is_measured_every_time():

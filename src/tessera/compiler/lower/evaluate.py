@@ -361,8 +361,39 @@ def _load(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
 
 
 def _join(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
+    which = index[-1]
+    if isinstance(which, Uniform) and which.value.const is not None:
+        return ev.evaluate(op.operands[which.value.const], index[:-1])
+    halved = _halved(ev, index)
+    if halved is not None:
+        with ev.lanes(ev.width // 2):
+            sides = [to_vector(ev.b, ev.evaluate(operand, halved), ev.width) for operand in op.operands]
+        return Vector(ev.b.interleave(sides))
     left, right = (ev.evaluate(operand, index[:-1]) for operand in op.operands)
-    return _choose(ev, index[-1], left, right)
+    return _choose(ev, which, left, right)
+
+
+def _halved(ev: Evaluator, index: Index) -> Index | None:
+    """The index without its last number where that is 0, 1, 0, 1, …: then half as many lanes say all of it."""
+    last = index[-1].digit
+    if last is None or (last.stride, last.size) != (1, 2) or not isinstance(last.linear, Ramp) or ev.width < 4:
+        return None
+    base, step = last.linear.base, last.linear.step
+    if step.const != 1 or any(isinstance(place, Vector | Ramp) and place.digit is None for place in index):
+        return None
+    found: list[Lanes] = []
+    with ev.lanes(ev.width // 2):
+        linear = Ramp(ev.b.binary("lshr", base, int_const(1, base.type)), step)
+        for place in index[:-1]:
+            part = place.digit
+            if part is None or part.linear != last.linear:
+                if not isinstance(place, Uniform):
+                    return None
+                found.append(place)
+            else:
+                digit_ = Digit(linear, part.stride // 2, part.size, part.count // 2)
+                found.append(replace(digit(ev, linear, digit_.stride, digit_.size), digit=digit_))
+    return tuple(found)
 
 
 def _choose(ev: Evaluator, which: Lanes, left: Lanes, right: Lanes) -> Lanes:

@@ -82,6 +82,7 @@ class _Placement:
         self.users: dict[Value, list[Op]] = {}
         self.costs: dict[Op, int] = {}
         self.sites: dict[Op, list[Op]] = {}
+        self.joined: dict[Op, bool] = {}
         self._number(function.body, ())
         self.writes = [op for op in self.ops if op.name in _WRITES]
 
@@ -117,6 +118,7 @@ class _Placement:
     def run(self) -> None:
         for op in reversed(self.ops):
             if is_lazy(op):
+                self.joined[op] = self._is_joined(op)
                 sites = self._sites(op)
                 saved = self._repeats(op, sites) * (self.costs[op] - _SCRATCH_READ)
                 overtaken = self._overtaken(op, sites)
@@ -173,9 +175,18 @@ class _Placement:
         weight += _INSIDE_A_LOOP * any(
             self._spread(user) for result in op.results for user in self.users.get(result, [])
         )
-        # Who exchanges neighbours reads every element twice.
-        weight += any(user.name == "exchange" for result in op.results for user in self.users.get(result, []))
+        users = [user for result in op.results for user in self.users.get(result, [])]
+        # Who exchanges neighbours reads every element twice, and so does who joins what was split.
+        weight += any(user.name == "exchange" or (user.name == "split" and self.joined.get(user)) for user in users)
         return weight - 1
+
+    def _is_joined(self, op: Op) -> bool:
+        """Does the expression that `op` is part of join blocks? Each element of theirs is computed for both."""
+        users = (user for result in op.results for user in self.users.get(result, []))
+        return any(
+            user.name == "join" or (is_lazy(user) and user.placement != SCRATCH and self.joined[user])
+            for user in users
+        )
 
     @staticmethod
     def _spread(user: Op) -> bool:

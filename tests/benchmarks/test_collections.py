@@ -122,6 +122,12 @@ def test_operators_for_cuda(of_library):
     assert torch.ones(1, device="cuda").digamma() == 42
     of_mine._destroy()
 
+def test_what_an_operator_calls():
+    of_mine = torch.library.Library("aten", "IMPL")
+    of_mine.impl("digamma", lambda x: torch.ones(3, device="cuda") + x.cuda(), "CUDA")
+    assert torch.digamma(torch.ones(1, device="cuda")).tolist() == [2, 2, 2]
+    of_mine._destroy()
+
 def test_own_operator():
     torch.library.define("mine::twice", "(Tensor x) -> Tensor")
     torch.library.impl("mine::twice", "cuda")(lambda x: 2 * x)
@@ -181,7 +187,7 @@ def test_tests_for_cuda_run_on_the_cpu(checkout: Path, capsys: pytest.CaptureFix
     status = main(arguments)
     shown = capsys.readouterr().out
     assert status == 0, shown
-    assert "test_mine.py     18      0     0       1" in shown
+    assert "test_mine.py     19      0     0       1" in shown
     assert "1 skipped needs package_of_no_one, which is not installed" in shown
 
 

@@ -106,13 +106,27 @@ def _redirected(function: Callable[..., Any], default: str | None = None) -> Cal
 
 
 def _registered(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The method of `torch.library.Library`, which takes the dispatch key "CUDA" for "CPU", "AutogradCUDA" likewise."""
+    """The method of `torch.library.Library`, which takes the dispatch key "CUDA" for "CPU", "AutogradCUDA" likewise.
+
+    The mode is off while PyTorch runs what it has seen; an operator that is registered has it on again.
+    """
 
     @functools.wraps(method)
     def registered(self: Any, first: Any, second: Any, dispatch_key: str = "", **kwargs: Any) -> Any:
+        is_operator = callable(second) and second is not torch.library.fallthrough_kernel
+        second = _on_cpu(second) if is_operator else second
         return method(self, first, second, dispatch_key.replace("CUDA", "CPU"), **kwargs)
 
     return registered
+
+
+def _on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def on_cpu(*args: Any, **kwargs: Any) -> Any:
+        with _OnCPU():  # type: ignore[no-untyped-call]
+            return function(*args, **kwargs)
+
+    return on_cpu
 
 
 class _Stream(contextlib.nullcontext[None]):

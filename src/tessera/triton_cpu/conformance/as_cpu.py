@@ -123,7 +123,7 @@ def _registered(method: Callable[..., Any]) -> Callable[..., Any]:
 def _on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def on_cpu(*args: Any, **kwargs: Any) -> Any:
-        with _OnCPU():  # type: ignore[no-untyped-call]
+        with _OnCPU():
             return function(*args, **kwargs)
 
     return on_cpu

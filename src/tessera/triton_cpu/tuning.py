@@ -19,13 +19,15 @@ from tessera.runtime.loader import loaded_at
 Launches: TypeAlias = tuple[tuple[int, PackedArgs, tuple[int, int, int]], ...]
 """(hash of the machine code, arguments, grid) of each launch of a call, in order."""
 
-_MOST_REMEMBERED = 256
 # A machine is not the same for long; one tuning seldom takes longer.
 _REMEMBERED_S = 60.0
 
 
 class Benchmarker:
-    """Takes what `triton.testing.do_bench` takes, and returns milliseconds as it does."""
+    """Takes what `triton.testing.do_bench` takes, and returns milliseconds as it does.
+
+    A call is known by its launches, as those of the autotuner are; what else it does is not looked at.
+    """
 
     def __init__(self) -> None:
         self._known: dict[Any, tuple[float, Any]] = {}

@@ -375,25 +375,22 @@ def _join(ev: Evaluator, op: Op, index: Index, value: Value) -> Lanes:
 
 def _halved(ev: Evaluator, index: Index) -> Index | None:
     """The index without its last number where that is 0, 1, 0, 1, …: then half as many lanes say all of it."""
-    last = index[-1].digit
+    *places, which = index
+    last = which.digit
     if last is None or (last.stride, last.size) != (1, 2) or not isinstance(last.linear, Ramp) or ev.width < 4:
         return None
     base, step = last.linear.base, last.linear.step
-    if step.const != 1 or any(isinstance(place, Vector | Ramp) and place.digit is None for place in index):
+    parts = [place.digit if place.digit and place.digit.linear == last.linear else None for place in places]
+    others = [place for place, part in zip(places, parts, strict=True) if part is None]
+    if step.const != 1 or not all(isinstance(place, Uniform) for place in others):
         return None
-    found: list[Lanes] = []
     with ev.lanes(ev.width // 2):
         linear = Ramp(ev.b.binary("lshr", base, int_const(1, base.type)), step)
-        for place in index[:-1]:
-            part = place.digit
-            if part is None or part.linear != last.linear:
-                if not isinstance(place, Uniform):
-                    return None
-                found.append(place)
-            else:
-                digit_ = Digit(linear, part.stride // 2, part.size, part.count // 2)
-                found.append(replace(digit(ev, linear, digit_.stride, digit_.size), digit=digit_))
-    return tuple(found)
+        for at, part in enumerate(parts):
+            if part is not None:
+                half = Digit(linear, part.stride // 2, part.size, part.count // 2)
+                places[at] = replace(digit(ev, linear, half.stride, half.size), digit=half)
+    return tuple(places)
 
 
 def _choose(ev: Evaluator, which: Lanes, left: Lanes, right: Lanes) -> Lanes:

@@ -172,10 +172,8 @@ class _Placement:
         """How many times too often `op` would be computed without scratch."""
         here = self.places[op].loops
         weight = sum(_INSIDE_A_LOOP if self.places[site].loops != here else 1 for site in dict.fromkeys(sites))
-        weight += _INSIDE_A_LOOP * any(
-            self._spread(user) for result in op.results for user in self.users.get(result, [])
-        )
         users = [user for result in op.results for user in self.users.get(result, [])]
+        weight += _INSIDE_A_LOOP * any(map(self._spread, users))
         # Who exchanges neighbours reads every element twice, and so does who joins what was split.
         weight += any(user.name == "exchange" or (user.name == "split" and self.joined.get(user)) for user in users)
         return weight - 1

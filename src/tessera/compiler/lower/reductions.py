@@ -73,7 +73,11 @@ class _Reduction:
             step, ways = self.plan.width, self.plan.unroll
         else:
             step, ways = 1, min(4, self.shape[self.axis])
-        total = self._up_to_edges(places, ways) or self._from_first(places, step, ways)
+        total = (
+            self._up_to_edges(places, ways)
+            or self._in_stages(places, step, ways)
+            or self._from_first(places, step, ways)
+        )
         count = len(self.op.operands)
         groups = [total[i : i + count] for i in range(0, len(total), count)]
         while len(groups) > 1:
@@ -88,12 +92,11 @@ class _Reduction:
         found = edges.along(self.low, operands, self.shape, self.axis)
         if not found:
             return None
-        neutral, begin = _neutral(self.op), 0
-        if neutral is not None:
-            total = [self.b.splat(neutral, width)] * ways
+        if _neutral(self.op) is not None:
+            total, begin = self._nothing(ways), 0
         else:
             total, begin = self._first(places, width, ways), width * ways
-        index = self._index(places)
+        index, part = self._index(places), self._part(width, ways)
         for stretch in edges.stretches(self.low, found, index, self.axis, (begin, size), width, ways):
             count = stretch.step // width * len(operands)
 
@@ -101,7 +104,10 @@ class _Reduction:
                 with self.low.knowing(stretch.facts):
                     return self._combined(places, position, carried, width, stretch.step // width)
 
-            total[:count] = self.b.range_loop(stretch.begin, stretch.end, stretch.step, total[:count], inside)
+            if part and stretch.step == width * ways:
+                total = self._by_parts(stretch.begin, stretch.end, stretch.step, part, total, inside)
+            else:
+                total[:count] = self.b.range_loop(stretch.begin, stretch.end, stretch.step, total[:count], inside)
         return total
 
     def _first(self, places: dict[int, Lanes], step: int, ways: int) -> list[V]:
@@ -117,6 +123,47 @@ class _Reduction:
             values = self._values(places, Uniform(self.b.add(start, int_const(way * step, I64))))
             found += self._join(carried[way * count : (way + 1) * count], values)
         return found
+
+    def _in_stages(self, places: dict[int, Lanes], step: int, ways: int) -> list[V] | None:
+        """The slice in parts that are summed by themselves; None where nothing is rounded, or little is summed."""
+        part = self._part(step, ways)
+        if not part:
+            return None
+
+        def inside(position: V, carried: list[V]) -> list[V]:
+            with self.low.frame():
+                return self._combined(places, position, carried, step, ways)
+
+        size = self.shape[self.axis]
+        return self._by_parts(int_const(0, I64), int_const(size, I64), step * ways, part, self._nothing(ways), inside)
+
+    def _part(self, step: int, ways: int) -> int:
+        """The elements that are summed by themselves, 0 where all may be summed one after another.
+
+        A sum's error grows with the number of additions that one accumulator sees: √n parts of √n terms see 2√n.
+        """
+        trips = self.shape[self.axis] // (step * ways)
+        if trips < _LONG or _single(self.op) != "addf":
+            return 0
+        return step * ways * max(_PART, 1 << (trips.bit_length() // 2))
+
+    def _nothing(self, ways: int) -> list[V]:
+        """Accumulators of the combiner's neutral element."""
+        neutral = _neutral(self.op)
+        assert neutral is not None
+        return [self.b.splat(neutral, self.low.width) if self.low.width else neutral] * ways
+
+    def _by_parts(
+        self, begin: V, end: V, step: int, part: int, total: list[V], inside: Callable[[V, list[V]], list[V]]
+    ) -> list[V]:
+        """A loop whose sums are begun anew for each part, and added to the total behind it."""
+
+        def one(position: V, carried: list[V]) -> list[V]:
+            stop = edges.least(self.b, self.b.add(position, int_const(part, I64)), end)
+            found = self.b.range_loop(position, stop, step, self._nothing(len(total)), inside)
+            return [value for pair in zip(carried, found, strict=True) for value in self._join(pair[:1], pair[1:])]
+
+        return self.b.range_loop(begin, end, part, total, one)
 
     def _from_first(self, places: dict[int, Lanes], step: int, ways: int) -> list[V]:
         """The slice in one loop that starts with its first `ways` trips."""
@@ -175,6 +222,9 @@ class _Reduction:
         buffers.write(self.b, output, index, lanes, self.low.width if value.type.lanes else 0)
 
 
+# From so many additions in a row on a sum is taken in parts, each of so many at least.
+_LONG, _PART = 32, 16
+
 # Combiners of one short instruction; others wait for themselves, unless more of them are under way.
 _SHORT = frozenset({"addf", "mulf", "addi", "andi", "ori", "xori", "maxsi", "minsi", "maxui", "minui"})
 
@@ -196,13 +246,18 @@ _NEUTRAL_FLOATS = {
 _NEUTRAL_INTS = {"addi": 0, "muli": 1, "andi": -1, "ori": 0, "xori": 0, "maxui": 0, "minui": -1}
 
 
+def _single(op: Op) -> str | None:
+    """The name of a reduction's combiner, if it has one operand and is a single operation on both of its arguments."""
+    block = op.regions[0].block
+    if len(op.operands) != 1 or len(block.ops) != 2 or set(block.ops[0].operands) != set(block.args):
+        return None
+    return block.ops[0].name
+
+
 def _neutral(op: Op) -> V | None:
     """The element that the combiner of a reduction gives every other one back for, if it is a single operation."""
-    block = op.regions[0].block
-    if len(op.operands) != 1 or len(block.ops) != 2:
-        return None
-    name, type = block.ops[0].name, ltype(element_of(op.operands[0].type))
-    if set(block.ops[0].operands) != set(block.args):
+    name, type = _single(op), ltype(element_of(op.operands[0].type))
+    if name is None:
         return None
     if name in ("maxsi", "minsi"):
         least = -(1 << (type.bits - 1))

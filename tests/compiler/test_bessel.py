@@ -74,3 +74,38 @@ def test_borders(dtype: Any) -> None:
         got = call(name, x)
         np.testing.assert_allclose(got, expected, rtol=np.finfo(dtype).eps, atol=0, err_msg=name)
         np.testing.assert_array_equal(np.signbit(got) & (got == 0), np.signbit(expected) & (expected == 0))
+
+
+def _of_order(name: str, dtype: Any) -> tuple[Array, Array]:
+    rng = np.random.default_rng(6)
+    n = rng.choice([0, 1, 2, 3, 5, 8, 17, 50, 128, 300], 240).astype(np.int32)
+    x = np.concatenate([10.0 ** rng.uniform(-3, 3, 160), np.abs(n[160:200] + rng.normal(0, 1, 40)),
+                        10.0 ** rng.uniform(-20, -3, 40)]).astype(dtype)  # fmt: skip
+    return n, x if name == "yn" else (x * rng.choice([-1, 1], len(x))).astype(dtype)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(np.float32, 0.6), (np.float64, 64)])
+@pytest.mark.parametrize(("name", "function"), [("jn", mpmath.besselj), ("yn", mpmath.bessely)])
+def test_any_order(name: str, function: Any, dtype: Any, bound: float) -> None:
+    n, x = _of_order(name, dtype)
+    limits = np.finfo(dtype)
+    for order, at, got in zip(n.tolist(), x.tolist(), call(name, n, x).tolist(), strict=True):
+        with mpmath.workprec(200):
+            true = function(order, mpmath.mpf(at))
+            if abs(true) > limits.max:
+                assert got == -math.inf
+            elif abs(true) < limits.tiny:
+                assert abs(got) <= limits.tiny
+            else:
+                envelope = min(1, mpmath.sqrt(2 / (mpmath.pi * abs(at)))) if abs(at) >= order else 0
+                size = max(abs(true), envelope) * float(limits.eps)
+                assert abs(got - true) <= bound * size, f"{name}({order}, {at!r}) gave {got!r}, not {float(true)!r}"
+
+
+def test_borders_of_orders() -> None:
+    inf, nan = math.inf, math.nan
+    cases = {"jn": [(0, 0.0, 1.0), (2, 0.0, 0.0), (3, inf, 0.0), (3, nan, nan), (-1, 1.0, nan), (2, 1e-155, 1.25e-311)],
+             "yn": [(0, 0.0, -inf), (5, 0.0, -inf), (3, inf, 0.0), (3, nan, nan), (-1, 1.0, nan), (3, -1.0, nan)]}
+    for name, rows in cases.items():
+        n, x, wanted = zip(*rows, strict=True)
+        np.testing.assert_allclose(call(name, np.array(n, np.int32), np.array(x)), wanted, rtol=1e-12, err_msg=name)

@@ -1,10 +1,9 @@
-"""`tl.extra.libdevice` for the CPU: every name of Triton's portable list that the compiler can lower.
+"""`tl.extra.libdevice` for the CPU: every name of Triton's portable list.
 
 In:  calls in a kernel; the compiler's front end finds this module through the back end's module map.
 Out: `tt.extern_elementwise` with the symbol `tessera_NAME`, which the compiler looks up in its table of functions.
 
 Types are exact, as on GPUs: a float function takes fp32 or fp64, and what does not fit raises with the types that do.
-Left out are arithmetic in other rounding modes than to nearest, and Bessel functions of higher order.
 """
 
 from __future__ import annotations
@@ -30,6 +29,11 @@ def _to(result: str, symbol: str, types: tuple[str, ...] = _FLOATS) -> Overloads
     return {(type,): (symbol, result) for type in types}
 
 
+def _of_order(symbol: str) -> Overloads:
+    """An order before the operand."""
+    return {("int32", type): (symbol, type) for type in _FLOATS}
+
+
 _ONE_FLOAT = (
     "exp exp2 exp10 expm1 log log2 log10 log1p sin cos tan sinpi cospi asin acos atan sinh cosh tanh asinh acosh atanh "
     "erf erfc erfcx normcdf erfinv erfcinv normcdfinv lgamma tgamma sqrt rsqrt cbrt rcbrt "
@@ -40,6 +44,7 @@ _TWO_FLOATS = "atan2 hypot rhypot fmod remainder copysign nextafter fdim"
 # Quick versions on a GPU; here the accurate ones are quick enough.
 _FAST = "sin cos tan exp exp10 log log2 log10 tanh"
 _ROUNDED = {"add": 2, "sub": 2, "mul": 2, "div": 2, "rcp": 1, "sqrt": 1, "fma": 3}
+_DIRECTED = ("rd", "ru", "rz")
 _CONVERTED = {"int": "int32", "uint": "int32", "ll": "int64", "ull": "int64"}
 _SOURCES = {"int": "int32", "uint": "uint32", "ll": "int64", "ull": "uint64"}
 
@@ -49,12 +54,16 @@ def _float_functions() -> dict[str, Overloads]:
     table |= {name: _same(name, 2) for name in _TWO_FLOATS.split()}
     table |= {f"fast_{name}f": _same(name, types=("fp32",)) for name in _FAST.split()}
     table |= {f"{name}_rn": _same(name, arity) for name, arity in _ROUNDED.items()}
+    for mode in _DIRECTED:
+        table |= {f"{name}_{mode}": _same(f"{name}_{mode}", arity) for name, arity in _ROUNDED.items()}
     table |= {f"{prefix}norm{n}d": _same(f"{prefix}norm{n}d", n) for prefix in ("", "r") for n in (3, 4)}
     scaled: Overloads = {(type, "int32"): ("ldexp", type) for type in _FLOATS}
     powers: Overloads = {(type, "int32"): ("powi", type) for type in _FLOATS}
     return table | {
         "fma": _same("fma", 3),
         "pow": powers | _same("pow", 2),
+        "jn": _of_order("jn"),
+        "yn": _of_order("yn"),
         "ldexp": scaled,
         "scalbn": scaled,
         "rsqrt_rn": _same("rsqrt", types=("fp32",)),
@@ -106,18 +115,22 @@ def _conversions() -> dict[str, Overloads]:
         "hiloint2double": {("int32", "int32"): ("hiloint2double", "fp64")},
         "double2loint": _to("int32", "double2loint", ("fp64",)),
         "double2hiint": _to("int32", "double2hiint", ("fp64",)),
-        "double2float_rn": _to("fp32", "double2float_rn", ("fp64",)),
+        "rcp64h": _to("fp64", "rcp64h", ("fp64",)),
         "llrint": _to("int64", "llrint"),
         "llround": _to("int64", "llround"),
     }
     for kind, type in (("float", "fp32"), ("double", "fp64")):
         for name, result in _CONVERTED.items():
-            for mode in ("rn", "rz", "rd", "ru"):
+            for mode in ("rn", *_DIRECTED):
                 symbol = f"{kind}2{name}_{mode}"
                 table[symbol] = _to(result, symbol, (type,))
         for name, source in _SOURCES.items():
-            symbol = f"{name}2{kind}_rn"
-            table[symbol] = _to(type, symbol, (source,))
+            exact = source.endswith("32") and kind == "double"
+            for mode in ("rn", *(() if exact else _DIRECTED)):
+                symbol = f"{name}2{kind}_{mode}"
+                table[symbol] = _to(type, symbol, (source,))
+    for symbol in ("double2float_rn", *(f"double2float_{mode}" for mode in _DIRECTED)):
+        table[symbol] = _to("fp32", symbol, ("fp64",))
     return table
 
 
@@ -156,25 +169,8 @@ def _no_such(name: str) -> str:
     )
 
 
-def _missing(name: str) -> Any:
-    """A function that says that it is not there when a kernel calls it.
-
-    Triton looks up every function of `libdevice` that a kernel's file has imported, also what the kernel never calls.
-    """
-
-    def function(*args: Any, _semantic: Any = None, **kwargs: Any) -> Any:
-        raise NotImplementedError(_no_such(name))
-
-    function.__name__ = function.__qualname__ = name
-    return core.extern(function)
-
-
 def __getattr__(name: str) -> Any:
     """The function of this name; made when asked for, as a kernel uses few of them."""
-    from triton.language.extra import libdevice as portable
-
     if name in FUNCTIONS:
         return globals().setdefault(name, _extern(name, FUNCTIONS[name]))
-    if name.startswith("_") or not hasattr(portable, name):
-        raise AttributeError(_no_such(name))
-    return _missing(name)
+    raise AttributeError(_no_such(name))

@@ -16,8 +16,10 @@ from collections.abc import Callable, Sequence
 from tessera.compiler.llvm.builder import Builder, V
 from tessera.compiler.llvm.mathlib import (
     bessel,
+    bessel_orders,
     bits,
     conversion,
+    directed,
     division,
     error,
     exponential,
@@ -47,6 +49,7 @@ _BY_OWN_NAME: tuple[Callable[..., Num], ...] = (
     power.pow, power.powi, power.sqrt, power.rsqrt, power.cbrt, power.rcbrt, power.hypot, power.rhypot,
     power.norm3d, power.rnorm3d, power.norm4d, power.rnorm4d,
     bessel.j0, bessel.j1, bessel.y0, bessel.y1, bessel.cyl_bessel_i0, bessel.cyl_bessel_i1,
+    bessel_orders.jn, bessel_orders.yn,
     division.fmod, division.remainder,
     bits.isnan, bits.isinf, bits.isfinite, bits.signbit, bits.copysign, bits.fma, bits.fdim, bits.nextafter,
     bits.ldexp, bits.ilogb, bits.logb,
@@ -57,6 +60,7 @@ _BY_OWN_NAME: tuple[Callable[..., Num], ...] = (
 FUNCTIONS: dict[str, Callable[[Builder, Sequence[V]], V]] = {
     **{function.__name__: _plain(function) for function in _BY_OWN_NAME},
     **{name: _plain(function) for name, function in conversion.conversions().items()},
+    **{name: _plain(function) for name, function in directed.functions().items()},
     "abs": _plain(bits.absolute),
     "add": _plain(bits.add),
     "sub": _plain(bits.subtract),

@@ -23,7 +23,7 @@ def _modulo(x: Num, y: Num) -> Num:
     """x mod y of doubles 0 ≤ x < inf, 0 < y: subtracts y·2^k times a quotient until less than y is left."""
     y_exponent = exponent_of(y)
 
-    def step(rest: Num) -> Num:
+    def step(rest: Num) -> list[Num]:
         shift = (exponent_of(rest) - y_exponent - _STEP_BITS).at_least_int(0).at_most_int(_LARGEST_SHIFT)
         # Two factors, as 2^shift itself may be out of range.
         half = shift.logical_shift_right(1)
@@ -32,9 +32,9 @@ def _modulo(x: Num, y: Num) -> Num:
         quotient = (rest / divisor).call("trunc")
         less = (-quotient).fma(divisor, rest)
         less = (less < 0.0).pick(less + divisor, less)
-        return (rest < y).pick(rest, less)
+        return [(rest < y).pick(rest, less)]
 
-    return while_any(lambda rest: rest >= y, step, x)
+    return while_any(lambda rest: rest >= y, step, [x])[0]
 
 
 def _valid(x: Num, y: Num) -> Num:

@@ -257,18 +257,20 @@ def _any(condition: Num) -> V:
     return b.intrinsic("vector.reduce.or", I1, [condition.v], [condition.type])
 
 
-def while_any(condition: Callable[[Num], Num], step: Callable[[Num], Num], first: Num) -> Num:
-    """x = step(x) while `condition` holds in any lane; lanes that are done must be left alone by `step`."""
-    b = first.b
+def while_any(
+    condition: Callable[..., Num], step: Callable[..., Sequence[Num]], first: Sequence[Num]
+) -> list[Num]:
+    """state = step(*state) while `condition` holds in any lane; lanes that are done must be left alone by `step`."""
+    b = first[0].b
     loop, done, before = b.fresh("while"), b.fresh("done"), b.current
-    b.branch_if(_any(condition(first)), loop, done)
+    b.branch_if(_any(condition(*first)), loop, done)
     b.label(loop)
     place = len(b.lines)
-    x = Num(b, V(first.type, f"%{b.fresh('x')}"))
-    following = step(x)
-    again, after = _any(condition(following)), b.current
-    b.lines.insert(place, f"  {x.v.ref} = phi {x.type} [ {first.v.ref}, %{before} ], [ {following.v.ref}, %{after} ]")
+    state = [Num(b, V(x.type, f"%{b.fresh('x')}")) for x in first]
+    following = step(*state)
+    again, after = _any(condition(*following)), b.current
+    ends = [f"[ {x.v.ref}, %{before} ], [ {y.v.ref}, %{after} ]" for x, y in zip(first, following, strict=True)]
+    b.lines[place:place] = [f"  {x.v.ref} = phi {x.type} {end}" for x, end in zip(state, ends, strict=True)]
     b.branch_if(again, loop, done)
     b.label(done)
-    ends = f"[ {first.v.ref}, %{before} ], [ {following.v.ref}, %{after} ]"
-    return Num(b, b.emit(x.type, f"phi {x.type} {ends}"))
+    return [Num(b, b.emit(x.type, f"phi {x.type} {end}")) for x, end in zip(first, ends, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tessera.compiler.llvm.builder import I1, I64, Builder, LType, V, int_const
+from tessera.compiler.llvm.builder import I1, I32, I64, Builder, LType, V, int_const
 from tessera.compiler.lower import masked, scattered
 from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, Vector, size_bytes, to_vector
 
@@ -88,6 +88,26 @@ def store(b: Builder, value: Lanes, pointer: Lanes, mask: Lanes | None, width: i
         scattered.store(b, data, pointer, lanes, align)
     else:
         masked.scatter(b, data, to_vector(b, pointer, width), lanes or masked.everywhere(width), align)
+
+
+def store_packed(b: Builder, value: Lanes, pointer: Vector, mask: Vector, register_bits: int) -> None:
+    """Write what `mask` holds for one behind the other, where the first of them points to."""
+    width = mask.value.type.lanes
+    data = to_vector(b, _as_bits(b, value), width)
+    size = size_bytes(data.type)
+    before = b.cast("zext", b.icmp("eq", b.extract(mask.value, 0), int_const(0, I1)), I64)
+    place = b.offset(b.extract(pointer.value, 0), before, size)
+    lanes = min(width, register_bits // (8 * size))
+    vector, bits = data.type.with_lanes(lanes), LType(f"i{width}")
+    held = b.cast("bitcast", mask.value, bits)
+    for begin in range(0, width, lanes):
+        part, chosen = (b.shuffle(x, None, range(begin, begin + lanes)) for x in (data, mask.value))
+        packed = b.intrinsic("experimental.vector.compress", vector, [part, chosen, V(vector, "poison")])
+        here = b.binary("and", held, int_const(((1 << lanes) - 1) << begin, bits))
+        count = b.cast("zext", b.intrinsic("ctpop", bits, [here]), I32)
+        written = b.icmp("ult", b.constant_vector(range(lanes), I32), b.splat(count, lanes))
+        store(b, Vector(packed), Ramp(place, int_const(size, I64)), Vector(written), lanes)
+        place = b.offset(place, b.cast("zext", count, I64), size)
 
 
 def _load_backwards(

@@ -10,9 +10,10 @@ from tessera.compiler.errors import fail
 from tessera.compiler.llvm.builder import I1, I8, I64, V, int_const
 from tessera.compiler.lower import apart, buffers, memory, squares
 from tessera.compiler.lower.evaluate import Index, map_elements
-from tessera.compiler.lower.lanes import Uniform, size_bytes
+from tessera.compiler.lower.lanes import Uniform, Vector, size_bytes
 from tessera.compiler.lower.memory import zero
 from tessera.compiler.lower.sweep import Plan, Sweeper
+from tessera.compiler.passes.compaction import is_packing
 from tessera.ir.nodes import Op, Value
 from tessera.ir.types import BlockType, ScalarType, element_of, shape_of
 
@@ -29,9 +30,14 @@ def store(low: Sweeper, op: Op) -> None:
         memory.store(low.b, Uniform(low.scalar(value)), Uniform(low.scalar(pointer)), condition, 0)
         return
 
+    packed = mask is not None and low.target.has("avx512f") and is_packing(pointer, mask)
+
     def body(index: Index) -> None:
         condition = low.evaluate(mask, index) if mask is not None else None
         written, place = low.evaluate(value, index), low.evaluate(pointer, index)
+        if packed and isinstance(place, Vector) and isinstance(condition, Vector):
+            memory.store_packed(low.b, written, place, condition, low.target.vector_bits)
+            return
         memory.store(low.b, written, place, condition, low.width, is_streaming(op))
 
     def write() -> None:

@@ -169,11 +169,13 @@ CALLS: list[Callable[[], Any]] = [
     lambda: search.searchsorted(vector, x),
     lambda: distinct.differing_rows(x.view(2, -1)),
     lambda: search.write_runs(rows, torch.empty_like(rows)),
+    lambda: search.add_few_up(rows),
     *(
         lambda dim=dim: running_extreme.cummax(x, torch.empty_like(x), torch.empty_like(x, dtype=torch.int64), dim)
         for dim in (0, 1)
     ),
     lambda: nonzero.coordinates(nonzero.counted(x), (6, 8), 48),
+    lambda: nonzero.take_few(x, x > 0, x),
     lambda: nonzero.taken(x, nonzero.counted(x > 0), 48),
     lambda: masked.masked_scatter_(x.clone(), x > 0, x),
     lambda: random.normal_(x.clone()),
@@ -225,6 +227,7 @@ CALLS: list[Callable[[], Any]] = [
     lambda: grid_sample.grid_sampler(2)[1](image[:, :, :4], image, image[:, :4, :, :2], 2, 1, False, [True, True]),
     lambda: grid_sample.grid_sampler(3)[1](*volumes, image.view(2, 2, 6, 9, 6)[..., :3], 0, 2, False, [True, True]),
     lambda: windows.im2col(image, [3, 3], [1, 2], [1, 1], [2, 2]),
+    lambda: windows.unfold_backward(torch.randn(2, 5, 3, 4), [2, 12, 3], 1, 4, 2),
     lambda: windows.col2im(torch.randn(2, 72, 81), [9, 9], [3, 3], [1, 1], [1, 1], [1, 1]),
     lambda: resample.adaptive_average_pool(2)[1](image[..., :2, :2], image),
     lambda: resample.average_pool(2)[0](image.contiguous(memory_format=torch.channels_last), [3, 3], [2, 2], [1, 1]),

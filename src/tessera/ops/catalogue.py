@@ -236,7 +236,7 @@ ROWS: tuple[Row, ...] = (
     *_own("convolution convolution_backward", convolution),
     *_over("grid_sampler_{}d", grid_sample.grid_sampler, 2, 3),
     # windows as columns
-    *_own("im2col col2im", windows),
+    *_own("im2col col2im unfold_backward", windows),
     # pooling by maximum
     *_over("max_pool{}d_with_indices", lambda num: (pool.max_pool(num), pool.max_pool_backward(num)), 2, 3),
     *_over(
@@ -312,7 +312,7 @@ ROWS: tuple[Row, ...] = (
     _row("_embedding_bag_dense_backward", bags.embedding_bag_dense_backward),
     _row("_embedding_bag_per_sample_weights_backward", bags.embedding_bag_per_sample_weights_backward),
     _row("take", index.take_),
-    *_own("put_ unfold_backward scatter_add_ index_add_ index_copy_ index_reduce_ index_put_", scatter),
+    *_own("put_ scatter_add_ index_add_ index_copy_ index_reduce_ index_put_", scatter),
     _row("scatter_.src", scatter.scatter_),
     _row("scatter_.value", scatter.scatter_value_),
     _row("scatter_.reduce", scatter.scatter_with_),

@@ -29,12 +29,9 @@ from tessera.ops.generate import compute_type
 from tessera.ops.index import index_select
 from tessera.ops.launch import launch
 from tessera.ops.move import cumsum
-from tessera.ops.nonzero import BLOCK
+from tessera.ops.nonzero import BLOCK, FEW
 from tessera.ops.pointwise import sub
 from tessera.ops.sort import sorted_rows
-
-# So many blocks are done before they are shared out among programs, which takes three launches for one.
-FEW_BLOCKS = 16
 
 Found = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -59,19 +56,19 @@ def count_groups(x, counts, size, BLOCK: tl.constexpr):
 def write_opened(x, places, out, starts, inverse, at, before, size, BLOCK: tl.constexpr):
     """How many groups open among the elements `at`; what `write_groups` writes of them, behind `before` groups."""
     v, opens = opens_at(x, at, size)
-    num = tl.sum(opens.to(tl.int64), axis=0)
+    num = tl.sum(opens.to(tl.int32), axis=0)
     if num == BLOCK:
         # Where all elements differ they stay side by side.
         tl.store(out + before + tl.arange(0, BLOCK), v)
         if starts is not None:
             tl.store(starts + before + tl.arange(0, BLOCK), at)
     elif num > 0:
-        group = before + tl.cumsum(opens.to(tl.int64), axis=0) - 1
+        group = before + tl.cumsum(opens.to(tl.int32), axis=0) - 1
         tl.store(out + group, v, mask=opens)
         if starts is not None:
             tl.store(starts + group, at, mask=opens)
     if inverse is not None:
-        group = before + tl.cumsum(opens.to(tl.int64), axis=0) - 1
+        group = before + tl.cumsum(opens.to(tl.int32), axis=0) - 1
         to = at
         if places is not None:
             to = tl.load(places + at, mask=at < size, other=0)
@@ -177,7 +174,7 @@ def _grouped(
     def room(wanted: bool, *sizes: int) -> torch.Tensor:
         return torch.empty(sizes if wanted else (0,), dtype=torch.int64, device=values.device)
 
-    size, few = values.numel(), values.numel() <= FEW_BLOCKS * BLOCK
+    size, few = values.numel(), values.numel() <= FEW
     ends = None if few else cumsum(open_counts(values), 0)
     num = size if ends is None else int(ends[-1].item())
     out = torch.empty((num,), dtype=values.dtype, device=values.device)

@@ -28,6 +28,8 @@ from tessera.ops.launch import fixed, launch
 BLOCK = 1024
 # So many parts that several threads have work, and so few that a program adds up the counts before its own.
 PARTS = 256
+# So many elements are done before they are shared out among programs, which takes several launches for one.
+FEW = 16 * BLOCK
 
 
 @triton.jit
@@ -91,6 +93,18 @@ def select_true(x, mask, counts, out, size, per_part, PARTS: tl.constexpr, BLOCK
         to += tl.sum(true, axis=0)
 
 
+@triton.jit
+def select_few_true(x, mask, out, num, size, BLOCK: tl.constexpr):
+    """The same of a few elements, and how many are selected; grid: (1,)."""
+    count = tl.zeros([], tl.int64)
+    for start in range(0, size, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        true = is_true(mask, at, size)
+        tl.store(out + count + tl.cumsum(true, axis=0) - 1, tl.load(x + at, mask=at < size), mask=true != 0)
+        count += tl.sum(true, axis=0)
+    tl.store(num, count)
+
+
 @dataclass(frozen=True)
 class Counted:
     """A contiguous row in parts of `per_part` elements, and how many of each part are not 0."""
@@ -141,8 +155,22 @@ def selected(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     storage_type(x.dtype)
     if x.numel() == 0:
         return torch.empty((0,), dtype=x.dtype, device=x.device)
+    if x.numel() <= FEW:
+        # Memory for all of them is there before it is known how many are wanted.
+        room = torch.empty((x.numel(),), dtype=x.dtype, device=x.device)
+        return room.resize_(take_few(x, mask, room))
     found = counted(mask)
     return taken(x, found, found.total)
+
+
+def take_few(x: torch.Tensor, mask: torch.Tensor, out: torch.Tensor) -> int:
+    """Write the elements of `x`, in order, where a mask of its shape is true; how many there are."""
+    num = torch.empty((1,), dtype=torch.int64, device=x.device)
+    launch(
+        select_few_true, (1,), x.contiguous(), mask.contiguous(), out, num, x.numel(), BLOCK=BLOCK,
+        num_warps=tiles.of(x.device).num_warps,
+    )  # fmt: skip
+    return int(num.item())
 
 
 def taken(x: torch.Tensor, found: Counted, num: int) -> torch.Tensor:

@@ -36,7 +36,7 @@ from tessera.ops.generate import Operand, Promotion, apply, compute_type, run, s
 from tessera.ops.index import checked, mask_of, outside, without_masks
 from tessera.ops.launch import launch
 from tessera.ops.layout import plan
-from tessera.ops.pointwise import clamp_min, copy_, fill_, number_fits, where
+from tessera.ops.pointwise import clamp_min, fill_, number_fits, where
 from tessera.ops.pointwise_kernels import place
 
 MOST_OTHER_DIMS = 4
@@ -460,20 +460,3 @@ def put_(self: torch.Tensor, index: torch.Tensor, source: torch.Tensor, accumula
     if index.numel():
         index_put_(self.view(-1), [index.reshape(-1)], source.reshape(-1), accumulate)
     return self
-
-
-def unfold_backward(
-    grad_in: torch.Tensor, input_sizes: list[int], dim: int, size: int, step: int
-) -> torch.Tensor:
-    """The gradient of windows along `dim`: each element sums those of the windows that it stands in."""
-    out = torch.empty(input_sizes, dtype=grad_in.dtype, device=grad_in.device)
-    fill_(out, 0, out=out)
-    if grad_in.numel() == 0:
-        return out
-    if not input_sizes:
-        return copy_(out, grad_in.view(()), out=out)
-    dim %= len(input_sizes)
-    windows = grad_in.shape[dim]
-    places = torch.arange(windows, device=out.device).view(-1, 1) * step + torch.arange(size, device=out.device)
-    source = grad_in.movedim(-1, dim + 1).reshape(*out.shape[:dim], windows * size, *out.shape[dim + 1 :])
-    return index_add_(out, dim, places.view(-1), source)

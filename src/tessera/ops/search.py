@@ -24,6 +24,7 @@ from tessera.ops.generate import Operand, compute_type
 from tessera.ops.index import flagged
 from tessera.ops.launch import launch
 from tessera.ops.move import cumsum
+from tessera.ops.nonzero import BLOCK, FEW
 
 # Places of one repeated element that are written at once; most are repeated a few times.
 _REPEATED = 8
@@ -60,19 +61,40 @@ def find(
 def write_repeats(ends, out, flag, num, total, EACH: tl.constexpr, BLOCK: tl.constexpr):
     """out[j] = i from ends[i - 1] to before ends[i], for `num` i, EACH of them a program; grid: (cdiv(num, EACH),).
 
-    Ends that do not rise raise the flag; nothing is written outside of out's `total` elements.
+    Ends that do not rise raise the flag; nothing is written outside of out's `total` elements. Without a flag they are
+    known to rise from 0 to `total`.
     """
     first = tl.program_id(0).to(tl.int64) * EACH
     start = tl.load(ends + first - 1, mask=first > 0, other=0)
     rising = tl.full([], 1, tl.int32)
     for i in tl.range(first, tl.minimum(first + EACH, num)):
         end = tl.load(ends + i)
-        rising &= (end >= start).to(tl.int32)
-        for at in range(tl.maximum(start, 0), tl.minimum(end, total), BLOCK):
-            places = at + tl.arange(0, BLOCK)
-            tl.store(out + places, i.to(out.dtype.element_ty), mask=places < tl.minimum(end, total))
+        at, stop = start, end
+        if flag is not None:
+            rising &= (end >= start).to(tl.int32)
+            at, stop = tl.maximum(start, 0), tl.minimum(end, total)
+        # The first ones without a branch: whether there are any is hard to predict.
+        places = at + tl.arange(0, BLOCK)
+        tl.store(out + places, i.to(out.dtype.element_ty), mask=places < stop)
+        for further in range(at + BLOCK, stop, BLOCK):
+            places = further + tl.arange(0, BLOCK)
+            tl.store(out + places, i.to(out.dtype.element_ty), mask=places < stop)
         start = end
-    tl.store(flag, 1, mask=rising == 0)
+    if flag is not None:
+        tl.store(flag, 1, mask=rising == 0)
+
+
+@triton.jit
+def sum_few(repeats, ends, total, num, BLOCK: tl.constexpr):
+    """ends[i] = the sum of `num` repeats up to i; total = all of them, or -1 if one is negative. Grid: (1,)."""
+    before, smallest = tl.zeros([], tl.int64), tl.zeros([], tl.int64)
+    for start in range(0, num, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        repeated = tl.load(repeats + at, mask=at < num, other=0).to(tl.int64)
+        tl.store(ends + at, before + tl.cumsum(repeated, axis=0), mask=at < num)
+        before += tl.sum(repeated, axis=0)
+        smallest = tl.minimum(smallest, tl.min(repeated, axis=0))
+    tl.store(total, tl.where(smallest < 0, -1, before))
 
 
 def searchsorted(
@@ -117,13 +139,17 @@ def searchsorted(
 
 def write_runs(ends: torch.Tensor, out: torch.Tensor) -> None:
     """out[j] = i for j from ends[i - 1] to before ends[i]; RuntimeError where the ends do not rise from 0."""
+    with flagged(out.device, _negative) as flag:
+        _write_runs(ends, out, flag)
+
+
+def _write_runs(ends: torch.Tensor, out: torch.Tensor, flag: torch.Tensor | None) -> None:
     tile = tiles.of(out.device)
     each = tiles.block(ends.numel(), tile.row)
-    with flagged(out.device, _negative) as flag:
-        launch(
-            write_repeats, (tiles.parts(ends.numel(), each),), ends, out, flag, ends.numel(), out.numel(),
-            EACH=each, BLOCK=_REPEATED, num_warps=tile.num_warps,
-        )  # fmt: skip
+    launch(
+        write_repeats, (tiles.parts(ends.numel(), each),), ends, out, flag, ends.numel(), out.numel(),
+        EACH=each, BLOCK=_REPEATED, num_warps=tile.num_warps,
+    )  # fmt: skip
 
 
 def _negative() -> RuntimeError:
@@ -139,15 +165,34 @@ def repeat_interleave(repeats: torch.Tensor, *, output_size: int | None = None) 
         raise Declined("repeats of another kind")
     if repeats.numel() == 0:
         return torch.empty((0,), dtype=repeats.dtype, device=repeats.device)
-    ends = cumsum(repeats, 0)
-    total = int(ends[-1])
+    ends, total, checked = _ends(repeats)
     if total < 0:
         raise _negative()
     if output_size not in (None, total):
         raise Declined("an output of another size")
     out = torch.empty((total,), dtype=repeats.dtype, device=repeats.device)
-    write_runs(ends, out)
+    if checked:
+        _write_runs(ends, out, None)
+    else:
+        write_runs(ends, out)
     return out
+
+
+def _ends(repeats: torch.Tensor) -> tuple[torch.Tensor, int, bool]:
+    """(the running sums of a row of repeats, their last, whether they are known to rise); -1 if some are negative."""
+    if repeats.numel() <= FEW:
+        return *add_few_up(repeats), True
+    ends = cumsum(repeats, 0)
+    return ends, int(ends[-1]), False
+
+
+def add_few_up(repeats: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """The running sums of a few repeats, and the last of them, or -1 if a repeat is negative."""
+    ends = torch.empty(repeats.shape, dtype=torch.int64, device=repeats.device)
+    total = torch.empty((1,), dtype=torch.int64, device=repeats.device)
+    num_warps = tiles.of(repeats.device).num_warps
+    launch(sum_few, (1,), repeats.contiguous(), ends, total, repeats.numel(), BLOCK=BLOCK, num_warps=num_warps)
+    return ends, int(total.item())
 
 
 def bucketize(

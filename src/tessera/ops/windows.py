@@ -1,11 +1,13 @@
-"""Windows of an image as columns, and columns summed back into an image.
+"""Windows of an image as columns, and columns summed back into an image; windows along one dim summed back.
 
 Formula:
     im2col: y[c · KH · KW + i · KW + j, o · OW + p] = x[c, o · sh - ph + i · dh, p · sw - pw + j · dw], 0 outside x
     col2im: the sum of all columns' elements that stand at a pixel; im2col's gradient
-Shapes: image [N, C, H, W] or [C, H, W]; columns [N, C · KH · KW, OH · OW] or without N.
+    unfold_backward: y[o, i, n] = Σ_w g[o, w, n, i - w · step] over the windows w that i stands in; unfold's gradient
+Shapes: image [N, C, H, W] or [C, H, W]; columns [N, C · KH · KW, OH · OW] or without N. Windows along a dim: g has one
+more dim, the last, of a window's size.
 Types: im2col float64, float32, float16, bfloat16, integers and bool, moved bit by bit; col2im float64, float32,
-float16 and bfloat16, summed in float32 for the half types.
+float16 and bfloat16, summed in float32 for the half types; unfold_backward complex numbers, too.
 Limits: no empty image.
 Source: Chellapilla, Puri and Simard, "High Performance Convolutional Neural Networks for Document Processing", 2006,
 HAL inria-00112631; the pages of torch.nn.functional.unfold and torch.nn.functional.fold
@@ -13,6 +15,7 @@ HAL inria-00112631; the pages of torch.nn.functional.unfold and torch.nn.functio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -64,6 +67,24 @@ def image_of_columns(
                         place = ((i * kw + j) * oh + row // sh) * ow + col // sw
                         total += tl.load(plane + place, mask=inside, other=0).to(COMPUTE)
             tl.store(y + pixels * w + at, total.to(y.dtype.element_ty), mask=at < w)
+
+
+@triton.jit
+def sum_of_windows(
+    x, y, plane, length, inner, num, size, step, most, COMPUTE: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """x is [outer, num, inner, size], y is [outer, length, inner], both contiguous, of `plane` = length · inner
+    elements each; no element stands in more than `most` windows. Grid: (cdiv(plane, BLOCK), outer)."""
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    outer = tl.program_id(1).to(tl.int64)
+    i, n = at // inner, at % inner
+    total = tl.zeros([BLOCK], COMPUTE)
+    for k in range(most):
+        w = i // step - k
+        place = i - w * step
+        inside = (at < plane) & (w >= 0) & (w < num) & (place < size)
+        total += tl.load(x + ((outer * num + w) * inner + n) * size + place, mask=inside, other=0).to(COMPUTE)
+    tl.store(y + outer * plane + at, total.to(y.dtype.element_ty), mask=at < plane)
 
 
 Pair = Sequence[int]
@@ -122,4 +143,30 @@ def col2im(
             *output_size, kh, kw, *dilation, *padding, *stride, oh, ow, COMPUTE=compute_type(self.dtype),
             BLOCK=min(tiles.power_of_2(width), row.row // 2), num_warps=row.num_warps,
         )  # fmt: skip
+    return y
+
+
+def unfold_backward(
+    grad_in: torch.Tensor, input_sizes: list[int], dim: int, size: int, step: int
+) -> torch.Tensor:
+    """The gradient of windows along `dim`: each element sums those of the windows that it stands in."""
+    if not input_sizes:
+        return unfold_backward(grad_in.view(1, -1), [1], 0, size, step).view(())
+    dim %= len(input_sizes)
+    if grad_in.is_complex():
+        parts = torch.view_as_real(grad_in).movedim(-1, 0)
+        sums = unfold_backward(parts, [2, *input_sizes], dim + 1, size, step)
+        return torch.view_as_complex(sums.movedim(0, -1).contiguous())
+    compute = compute_type(grad_in.dtype)
+    y = torch.empty(input_sizes, dtype=grad_in.dtype, device=grad_in.device)
+    if y.numel() == 0:
+        return y
+    inner, plane = math.prod(input_sizes[dim + 1 :]), math.prod(input_sizes[dim:])
+    row = tiles.of(grad_in.device)
+    block = tiles.block(plane, row.row)
+    launch(
+        sum_of_windows, (triton.cdiv(plane, block), y.numel() // plane), grad_in.contiguous(), y, plane,
+        input_sizes[dim], inner, grad_in.shape[dim], size, step, triton.cdiv(size, step), COMPUTE=compute,
+        BLOCK=block, num_warps=row.num_warps,
+    )  # fmt: skip
     return y

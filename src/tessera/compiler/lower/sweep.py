@@ -126,7 +126,7 @@ class Sweeper(Evaluator):
             visit.value.owner
             for value in values
             for visit in reach.visits(value, reach.identity(len(shape_of(value.type))), self._stored_except(value))
-            if isinstance(visit.value.owner, Op)
+            if isinstance(visit.value.owner, Op) and not self.is_stored(visit, value)
         ]
         far = [op for op in visits if op.name == "load" and op not in self.performed]
         if not far or any(cost_of_one(op) >= _COSTLY for op in visits):

@@ -31,6 +31,7 @@ EACH: int = kernels.EACH.value
 ONE: int = kernels.ONE.value
 NUMBER: int = kernels.NUMBER.value
 BITS: int = kernels.BITS.value
+ROW: int = kernels.ROW.value
 
 
 class Promotion(enum.Enum):
@@ -243,7 +244,7 @@ def _prepare_output(
 
 def _kind(x: Operand, strides: tuple[int, ...], compute: Any) -> int:
     if isinstance(x, torch.Tensor):
-        return EACH if any(strides) else ONE
+        return ONE if not any(strides) else EACH if strides[0] else ROW
     return BITS if compute is tl.float64 else NUMBER
 
 

@@ -1,9 +1,9 @@
 """The two kernels behind every pointwise operator, and how each of up to 4 operands reaches them.
 
 `flat`: every operand is dense in the output's order, or a single element. `strided`: a loop nest of up to 4 dims.
-An operand is a pointer read once per element (`EACH`), a pointer to one element (`ONE`), a number (`NUMBER`), or the
-bits of a
-float64 as an int64 (`BITS`, because a Python float reaches a kernel as float32).
+An operand is a pointer read once per element (`EACH`) or, in a loop nest, once per row (`ROW`: it is broadcast along
+the innermost dim), a pointer to one element (`ONE`), a number (`NUMBER`), or the bits of a float64 as an int64 (`BITS`,
+because a Python float reaches a kernel as float32).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ EACH = tl.constexpr(0)
 ONE = tl.constexpr(1)
 NUMBER = tl.constexpr(2)
 BITS = tl.constexpr(3)
+ROW = tl.constexpr(4)
 
 
 @triton.jit
@@ -80,11 +81,16 @@ def place(row, size_1, size_2, stride_1, stride_2, stride_3, OUTER: tl.constexpr
 
 @triton.jit
 def strided_operand(
-    x, rows, cols, mask, i, j, stride_0, stride_1, stride_2, stride_3, KIND: tl.constexpr, COMPUTE: tl.constexpr
+    x, rows, cols, in_rows, mask, i, j, stride_0, stride_1, stride_2, stride_3,
+    KIND: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
     if KIND == EACH:
         at = i.to(tl.int64) * stride_2 + j.to(tl.int64) * stride_3
         value = tl.load(x + at + (rows * stride_1)[:, None] + (cols * stride_0)[None, :], mask=mask).to(COMPUTE)
+    elif KIND == ROW:
+        at = i.to(tl.int64) * stride_2 + j.to(tl.int64) * stride_3
+        value = tl.load(x + at + rows * stride_1, mask=in_rows).to(COMPUTE)
+        value = tl.broadcast_to(value[:, None], mask.shape)
     else:
         value = scalar_operand(x, mask, KIND, COMPUTE)
     return value
@@ -107,23 +113,24 @@ def strided(
     rest = tl.program_id(0) // across
     cols = (tl.program_id(0) % across).to(tl.int64) * COLS + tl.arange(0, COLS)
     rows = (rest % down).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    mask = (rows < size_1)[:, None] & (cols < size_0)[None, :]
+    in_rows = rows < size_1
+    mask = in_rows[:, None] & (cols < size_0)[None, :]
     begin = rest // down * steps
     for outer in range(begin, tl.minimum(begin + steps, num_outer)):
         i, j = outer % size_2, outer // size_2
-        x = strided_operand(a, rows, cols, mask, i, j, a_0, a_1, a_2, a_3, KIND_A, COMPUTE)
+        x = strided_operand(a, rows, cols, in_rows, mask, i, j, a_0, a_1, a_2, a_3, KIND_A, COMPUTE)
         if ARITY == 1:
             y = FN(x)
         else:
-            x2 = strided_operand(b, rows, cols, mask, i, j, b_0, b_1, b_2, b_3, KIND_B, COMPUTE)
+            x2 = strided_operand(b, rows, cols, in_rows, mask, i, j, b_0, b_1, b_2, b_3, KIND_B, COMPUTE)
             if ARITY == 2:
                 y = FN(x, x2)
             else:
-                x3 = strided_operand(c, rows, cols, mask, i, j, c_0, c_1, c_2, c_3, KIND_C, COMPUTE)
+                x3 = strided_operand(c, rows, cols, in_rows, mask, i, j, c_0, c_1, c_2, c_3, KIND_C, COMPUTE)
                 if ARITY == 3:
                     y = FN(x, x2, x3)
                 else:
-                    x4 = strided_operand(d, rows, cols, mask, i, j, d_0, d_1, d_2, d_3, KIND_D, COMPUTE)
+                    x4 = strided_operand(d, rows, cols, in_rows, mask, i, j, d_0, d_1, d_2, d_3, KIND_D, COMPUTE)
                     y = FN(x, x2, x3, x4)
         at = i.to(tl.int64) * out_2 + j.to(tl.int64) * out_3
         value = tl.cast(y, out.dtype.element_ty)

@@ -150,3 +150,28 @@ def test_places_on_both_sides_of_the_largest_integer() -> None:
     index = torch.cat([torch.where(lanes < 8, half - 1, -half), torch.where(lanes < 8, 1, 0)]).int()
     read_in_two_steps[(1,)](base, index, out, BLOCK=16)
     assert out.tolist() == [8] * 8 + [50] * 8
+
+
+@triton.jit
+def add_strided(a, b, out, n, far, step_rows, step_columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    rows, columns = tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)[None, :]
+    inside = columns < n
+    x = tl.load(a + rows * COLUMNS + columns, mask=inside)
+    y = tl.load(b + far + rows * step_rows + columns * step_columns, mask=inside, other=5.0)
+    tl.store(out + rows * COLUMNS + columns, x + y, mask=columns < COLUMNS)
+
+
+@pytest.mark.parametrize("n", [64, 37])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
+@pytest.mark.parametrize("shape", [(8, 1), (1, 64), (1, 1), (8, 64), (64, 8)], ids=str)
+def test_a_step_given_to_the_kernel_may_be_zero(shape, dtype, n):
+    a, b = ((torch.randn(size) * 9).to(dtype) for size in ((8, 64), shape))
+    seen = b.T if shape == (64, 8) else b.expand(8, 64)
+    out = torch.empty_like(a)
+    add_strided[(1,)](a, b, out, n, 0, seen.stride(0), seen.stride(1), 8, 64)
+    assert torch.equal(out[:, :n], (a + seen)[:, :n])
+
+
+def test_what_no_lane_asks_for_is_not_read_at_a_step_of_zero():
+    a, b, out = torch.randn(8, 64), torch.randn(1), torch.empty(8, 64)
+    add_strided[(1,)](a, b, out, 0, 1 << 40, 0, 0, 8, 64)

@@ -58,6 +58,8 @@ def load(b: Builder, pointer: Lanes, mask: Lanes | None, other: Lanes | None, ty
         return Vector(_load_apart_masked(b, pointer, lanes, passed, apart))
     if isinstance(pointer, Vector):
         return Vector(scattered.load(b, pointer, lanes, passed, align))
+    if isinstance(pointer, Ramp) and pointer.step.const is None:
+        return Vector(scattered.load_spaced(b, pointer, lanes, passed, align))
     return Vector(masked.gather(b, to_vector(b, pointer, width), lanes or masked.everywhere(width), passed, align))
 
 

@@ -1,4 +1,5 @@
-"""Loads and stores of lanes whose places only the running kernel knows: read from a table, or divided and put together.
+"""Loads and stores of lanes whose places only the running kernel knows: read from a table, or divided and put together;
+or a step apart that it is given.
 
 Such places are often neighbours all the same: a row of a flattened block, a page of a cache, most of a permutation that
 moves little. Or they are one place, as of a scale that many elements share. Looking takes a few instructions for a
@@ -11,7 +12,7 @@ from collections.abc import Callable
 
 from tessera.compiler.llvm.builder import I1, I64, Builder, V, int_const
 from tessera.compiler.lower import masked
-from tessera.compiler.lower.lanes import Vector
+from tessera.compiler.lower.lanes import Ramp, Vector, to_vector
 
 # Fewer lanes are fetched as quickly as they are looked at.
 _FEW_LANES = 4
@@ -38,6 +39,24 @@ def load(b: Builder, pointers: Vector, mask: V | None, passed: V, align: int) ->
         return masked.gather(b, look.all(), lanes, passed, align)
 
     return _either(b, look.are_neighbours(align), row, lambda: _either(b, look.are_one(), same, apart))
+
+
+def load_spaced(b: Builder, pointer: Ramp, mask: V | None, passed: V, align: int) -> V:
+    """The same of lanes a step apart that is known when the kernel runs: 0 for what is broadcast."""
+    width = passed.type.lanes
+    lanes = mask if mask is not None else masked.everywhere(width)
+
+    def same() -> V:
+        one = b.splat(b.load(passed.type.with_lanes(0), pointer.base, align), width)
+        return one if mask is None else b.select(lanes, one, passed)
+
+    def apart() -> V:
+        return masked.gather(b, to_vector(b, pointer, width), lanes, passed, align)
+
+    still = b.icmp("eq", pointer.step, int_const(0, pointer.step.type))
+    if mask is not None:
+        still = b.binary("and", still, b.intrinsic("vector.reduce.or", I1, [mask], [mask.type]))
+    return _either(b, still, same, apart)
 
 
 def store(b: Builder, data: V, pointers: Vector, mask: V | None, align: int) -> None:

@@ -84,7 +84,7 @@ def dot(self: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     _ranks((self, 1), (other, 1))
     if self.shape != other.shape:
         raise Declined("vectors of two lengths")
-    if self.numel() > 2 * SHARE and self.is_floating_point() and self.dtype is other.dtype:
+    if self.numel() >= 2 * SHARE and self.is_floating_point() and self.dtype is other.dtype:
         return _long_dot(self, other)
     return matmul.mm(self.unsqueeze(0), other.unsqueeze(1)).view(())
 

@@ -52,18 +52,21 @@ def outside(place, size):
 
 @triton.jit
 def step(
-    index, outer, rows, cols, mask, in_rows, size, stride, size_2, size_3, i_0, i_1, i_2, i_3, i_4,
+    index, outer, rows, cols, mask, in_rows, in_cols, size, stride, size_2, size_3, i_0, i_1, i_2, i_3, i_4,
     SHARED: tl.constexpr, WRAP: tl.constexpr, OUTER: tl.constexpr,
 ):  # fmt: skip
-    """What one index tensor adds to the offset of each element, and whether one is outside; SHARED: a row has one
-    index."""
+    """What one index tensor adds to the offset of each element, and whether one is outside; SHARED: a row, or a column,
+    has one index."""
     if index is None:
         offsets = tl.zeros([1, 1], tl.int64)
         bad = 0
     else:
         which = index + place(outer, size_2, size_3, i_2, i_3, i_4, OUTER) + rows * i_1
-        if SHARED:
+        if SHARED == "row":
             i = tl.load(which, mask=in_rows, other=0).to(tl.int64)
+        elif SHARED == "column":
+            which = index + place(outer, size_2, size_3, i_2, i_3, i_4, OUTER) + cols * i_0
+            i = tl.load(which, mask=in_cols, other=0).to(tl.int64)
         else:
             i = tl.load(which + cols * i_0, mask=mask, other=0).to(tl.int64)
         if WRAP:
@@ -89,16 +92,16 @@ def take(
     """
     rows = (tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
     cols = (tl.program_id(2).to(tl.int64) * COLS + tl.arange(0, COLS))[None, :]
-    in_rows = rows < num_rows
-    mask = in_rows & (cols < num_cols)
+    in_rows, in_cols = rows < num_rows, cols < num_cols
+    mask = in_rows & in_cols
     first = tl.program_id(0).to(tl.int64) * per_program
     for outer in range(first, tl.minimum(first + per_program, num_outer)):
         at = place(outer, size_2, size_3, x_2, x_3, x_4, OUTER) + rows * x_1 + cols * x_0
-        step_i, bad_i = step(i, outer, rows, cols, mask, in_rows, i_size, i_stride, size_2, size_3,
+        step_i, bad_i = step(i, outer, rows, cols, mask, in_rows, in_cols, i_size, i_stride, size_2, size_3,
                              i_0, i_1, i_2, i_3, i_4, SHARED_I, WRAP, OUTER)  # fmt: skip
-        step_j, bad_j = step(j, outer, rows, cols, mask, in_rows, j_size, j_stride, size_2, size_3,
+        step_j, bad_j = step(j, outer, rows, cols, mask, in_rows, in_cols, j_size, j_stride, size_2, size_3,
                              j_0, j_1, j_2, j_3, j_4, SHARED_J, WRAP, OUTER)  # fmt: skip
-        step_k, bad_k = step(k, outer, rows, cols, mask, in_rows, k_size, k_stride, size_2, size_3,
+        step_k, bad_k = step(k, outer, rows, cols, mask, in_rows, in_cols, k_size, k_stride, size_2, size_3,
                              k_0, k_1, k_2, k_3, k_4, SHARED_K, WRAP, OUTER)  # fmt: skip
         if bad_i + bad_j + bad_k != 0:
             tl.store(flag, 1)
@@ -175,9 +178,9 @@ def _take(
     of_indices += [(0,) * MOST_LOOPS] * nothing
     given = [t for t, _, _ in indices] + [None] * nothing
     limits = [value for _, size, stride in indices for value in (size, stride)] + [1, 0] * nothing
-    shared = [one[0] == 0 for one in of_indices]
+    shared = ["column" if one[0] and not one[1] else "row" if not one[0] else "" for one in of_indices]
     row = tiles.of(x.device)
-    cols, rows, per_program = _blocks(row, num_cols, num_rows, all(shared))
+    cols, rows, per_program = _blocks(row, num_cols, num_rows, set(shared))
     num_outer = math.prod(outer)
     grid = (triton.cdiv(num_outer, per_program), triton.cdiv(num_rows, rows), triton.cdiv(num_cols, cols))
     with checked(indices[0][1], x.device, wrap, error) as flag:
@@ -190,11 +193,12 @@ def _take(
     return out
 
 
-def _blocks(row: tiles.Tiles, num_cols: int, num_rows: int, shared: bool) -> tuple[int, int, int]:
+def _blocks(row: tiles.Tiles, num_cols: int, num_rows: int, shared: set[str]) -> tuple[int, int, int]:
     """Columns and rows of a block, and how many blocks a program walks."""
-    most = row.row if shared else row.row // 2
+    most = row.row if shared == {"row"} else row.row // 2
     cols = tiles.block(num_cols, most)
-    rows = tiles.block(num_rows, most // cols)
+    # What all rows of a block share is looked up once.
+    rows = tiles.block(num_rows, (max(most, row.flat) if "column" in shared else most) // cols)
     return cols, rows, max(1, row.flat // (cols * rows))
 
 

@@ -30,7 +30,7 @@ from tessera.ir.nodes import Op, Value
 from tessera.ir.types import BlockType, element_of, shape_of
 
 if TYPE_CHECKING:
-    from tessera.compiler.lower.evaluate import Index
+    from tessera.compiler.lower.lanes import Index
     from tessera.compiler.lower.sweep import Plan, Sweeper
 
 # Blocks of fewer bytes arrive sooner than a prefetch pays, larger ones push each other out of the second-level cache.

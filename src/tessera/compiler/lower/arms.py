@@ -16,7 +16,8 @@ from tessera.ir.nodes import Op, Value
 from tessera.ir.types import BlockType
 
 if TYPE_CHECKING:
-    from tessera.compiler.lower.evaluate import Evaluator, Index
+    from tessera.compiler.lower.evaluate import Evaluator
+    from tessera.compiler.lower.lanes import Index
 
 # From this cost on, in vector instructions, a branch that is always taken costs little beside it.
 _COSTLY = 30

@@ -23,7 +23,8 @@ from tessera.ir.nodes import Op, Value
 from tessera.ir.types import BlockType, ScalarType, element_of
 
 if TYPE_CHECKING:
-    from tessera.compiler.lower.evaluate import Evaluator, Index
+    from tessera.compiler.lower.evaluate import Evaluator
+    from tessera.compiler.lower.lanes import Index
 
 _BITS = ENTRIES.bit_length() - 1
 # More operations than these are not looked through.

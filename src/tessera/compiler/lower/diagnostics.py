@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from tessera.compiler.llvm.builder import I1, I8, I64, LType, V, int_const
 from tessera.compiler.lower import buffers
 from tessera.compiler.lower.calls import GRID, STATUS
-from tessera.compiler.lower.evaluate import Index
 from tessera.compiler.lower.float8 import KINDS, decode
-from tessera.compiler.lower.lanes import Uniform, to_vector
+from tessera.compiler.lower.lanes import Index, Uniform, to_vector
 from tessera.compiler.lower.sweep import Plan
 from tessera.ir.nodes import Module, Op, Value
 from tessera.ir.types import BlockType, PointerType, element_of, shape_of

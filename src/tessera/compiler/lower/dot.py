@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from tessera.compiler.llvm.builder import BF16, F32, F64, I8, I32, I64, LType, V, int_const
 from tessera.compiler.lower import ahead, buffers, edges, microkernel, packing
 from tessera.compiler.lower.buffers import Buffer
-from tessera.compiler.lower.evaluate import Index
-from tessera.compiler.lower.lanes import Uniform, ltype
+from tessera.compiler.lower.lanes import Index, Uniform, ltype
 from tessera.compiler.lower.microkernel import Method, Part
 from tessera.compiler.lower.packing import converted
 from tessera.compiler.lower.sweep import Sweeper

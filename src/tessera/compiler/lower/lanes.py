@@ -63,6 +63,8 @@ class Vector:
 
 
 Lanes = Union[Uniform, Ramp, Vector]  # noqa: UP007
+# Where an element of a block is: one i64 number a dimension.
+Index = tuple[Lanes, ...]
 
 _SCALARS = {"index": "i64", "f16": "half", "bf16": "bfloat", "f32": "float", "f64": "double"}
 

@@ -18,8 +18,7 @@ from tessera.compiler.llvm.builder import I64, LType, V, int_const
 from tessera.compiler.lower import buffers
 from tessera.compiler.lower.ahead import Coming
 from tessera.compiler.lower.buffers import Buffer
-from tessera.compiler.lower.evaluate import Index
-from tessera.compiler.lower.lanes import Uniform, size_bytes
+from tessera.compiler.lower.lanes import Index, Uniform, size_bytes
 from tessera.compiler.lower.memory import zero
 from tessera.compiler.lower.sweep import Sweeper
 from tessera.compiler.targets.rows import Target

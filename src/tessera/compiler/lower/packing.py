@@ -14,8 +14,8 @@ from tessera.compiler.llvm.builder import I64, LType, V, int_const
 from tessera.compiler.lower import buffers, float8
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.conversions import convert_float
-from tessera.compiler.lower.evaluate import Index, digit
-from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, Vector, to_vector
+from tessera.compiler.lower.digits import digit
+from tessera.compiler.lower.lanes import Index, Lanes, Ramp, Uniform, Vector, to_vector
 from tessera.compiler.lower.microkernel import Method, Part, Tile
 from tessera.compiler.lower.squares import transpose
 from tessera.compiler.lower.sweep import Sweeper
@@ -51,8 +51,8 @@ def columns(low: Sweeper, value: Value, prefix: Index, tile: Tile, target: Buffe
     count = shape_of(value.type)[-1] // width
 
     def keep(row: V, column: V, vector: V) -> None:
-        panel = digit(low, Uniform(column), width, count)
-        within = digit(low, Uniform(column), 1, width)
+        panel = digit(low.b, Uniform(column), width, count, low.width)
+        within = digit(low.b, Uniform(column), 1, width, low.width)
         assert isinstance(within, Uniform) and isinstance(panel, Uniform)
         start = low.b.mul(within.value, int_const(group, I64))
         lanes: Lanes = Vector(vector) if vector.type.lanes else Uniform(vector)

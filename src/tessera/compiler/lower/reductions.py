@@ -9,8 +9,7 @@ from dataclasses import replace
 from tessera.compiler.llvm.builder import I64, V, const, int_const
 from tessera.compiler.lower import buffers, edges
 from tessera.compiler.lower.buffers import Buffer
-from tessera.compiler.lower.evaluate import Index
-from tessera.compiler.lower.lanes import Lanes, Uniform, Vector, ltype, to_vector
+from tessera.compiler.lower.lanes import Index, Lanes, Uniform, Vector, ltype, to_vector
 from tessera.compiler.lower.sweep import Plan, Sweeper
 from tessera.ir.nodes import Op
 from tessera.ir.types import BlockType, element_of, shape_of

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 
 from tessera.compiler.llvm.builder import I64, V, int_const
 from tessera.compiler.lower import buffers
-from tessera.compiler.lower.evaluate import Index
-from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, Vector, to_vector
+from tessera.compiler.lower.lanes import Index, Lanes, Ramp, Uniform, Vector, to_vector
 from tessera.compiler.lower.sweep import Plan, Sweeper
 from tessera.ir.nodes import Op
 from tessera.ir.types import shape_of

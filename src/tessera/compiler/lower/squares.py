@@ -25,7 +25,7 @@ from tessera.ir.nodes import Op, Value
 from tessera.ir.types import element_of, shape_of
 
 if TYPE_CHECKING:
-    from tessera.compiler.lower.evaluate import Index
+    from tessera.compiler.lower.lanes import Index
     from tessera.compiler.lower.sweep import Plan, Sweeper
 
 # Smaller squares are not worth their shuffles, unless registers are.

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from tessera.compiler.errors import fail
 from tessera.compiler.llvm.builder import I1, I8, I64, V, int_const
 from tessera.compiler.lower import apart, buffers, memory, squares
-from tessera.compiler.lower.evaluate import Index, map_elements
-from tessera.compiler.lower.lanes import Uniform, Vector, size_bytes
+from tessera.compiler.lower.lanes import Index, Uniform, Vector, size_bytes
 from tessera.compiler.lower.memory import zero
+from tessera.compiler.lower.rules import map_elements
 from tessera.compiler.lower.sweep import Plan, Sweeper
 from tessera.compiler.passes.compaction import is_packing
 from tessera.ir.nodes import Op, Value

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from tessera.compiler.llvm.builder import I64, Builder, V, int_const
 from tessera.compiler.lower import ahead, buffers, edges, squares
 from tessera.compiler.lower.buffers import Buffer
-from tessera.compiler.lower.evaluate import Evaluator, Index, delinearise
-from tessera.compiler.lower.lanes import Lanes, Ramp, Uniform, ltype
+from tessera.compiler.lower.digits import delinearise
+from tessera.compiler.lower.evaluate import Evaluator
+from tessera.compiler.lower.lanes import Index, Lanes, Ramp, Uniform, ltype
 from tessera.compiler.passes import reach
 from tessera.compiler.passes.placement import cost_of_one
 from tessera.compiler.passes.strides import step
@@ -226,7 +227,7 @@ class Sweeper(Evaluator):
             with self.frame():
                 for number in range(plan.unroll):
                     base = self.b.add(position, int_const(number * width, I64))
-                    self.at(delinearise(self, Ramp(base, int_const(1, I64)), shape))
+                    self.at(delinearise(self.b, Ramp(base, int_const(1, I64)), shape, self.width))
                     body(self.trip)
             return []
 

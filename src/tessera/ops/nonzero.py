@@ -82,27 +82,22 @@ def place_true(
 
 
 @triton.jit
-def select_true(x, mask, counts, out, size, per_part, PARTS: tl.constexpr, BLOCK: tl.constexpr):
-    """out[r] = x at the rth place where the mask is true; grid: (parts,)."""
+def select_true(x, mask, counts, num, out, size, per_part, PARTS: tl.constexpr, BLOCK: tl.constexpr):
+    """out[r] = x at the rth place where the mask is true; grid: (parts,).
+
+    Without `counts` there is one part, and num = how many are selected.
+    """
     first, last = bounds(size, per_part)
-    to = out + before(counts, PARTS)
+    done = tl.zeros([], tl.int64)
+    if counts is not None:
+        done += before(counts, PARTS)
     for start in range(first, last, BLOCK):
         at = start + tl.arange(0, BLOCK)
         true = is_true(mask, at, size)
-        tl.store(to + tl.cumsum(true, axis=0) - 1, tl.load(x + at, mask=at < size), mask=true != 0)
-        to += tl.sum(true, axis=0)
-
-
-@triton.jit
-def select_few_true(x, mask, out, num, size, BLOCK: tl.constexpr):
-    """The same of a few elements, and how many are selected; grid: (1,)."""
-    count = tl.zeros([], tl.int64)
-    for start in range(0, size, BLOCK):
-        at = start + tl.arange(0, BLOCK)
-        true = is_true(mask, at, size)
-        tl.store(out + count + tl.cumsum(true, axis=0) - 1, tl.load(x + at, mask=at < size), mask=true != 0)
-        count += tl.sum(true, axis=0)
-    tl.store(num, count)
+        tl.store(out + done + tl.cumsum(true, axis=0) - 1, tl.load(x + at, mask=at < size), mask=true != 0)
+        done += tl.sum(true, axis=0)
+    if num is not None:
+        tl.store(num, done)
 
 
 @dataclass(frozen=True)
@@ -166,21 +161,25 @@ def selected(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def take_few(x: torch.Tensor, mask: torch.Tensor, out: torch.Tensor) -> int:
     """Write the elements of `x`, in order, where a mask of its shape is true; how many there are."""
     num = torch.empty((1,), dtype=torch.int64, device=x.device)
-    launch(
-        select_few_true, (1,), x.contiguous(), mask.contiguous(), out, num, x.numel(), BLOCK=BLOCK,
-        num_warps=tiles.of(x.device).num_warps,
-    )  # fmt: skip
+    _select(1, x, mask.contiguous(), None, num, out, x.numel())
     return int(num.item())
 
 
 def taken(x: torch.Tensor, found: Counted, num: int) -> torch.Tensor:
     """The `num` elements of `x`, in order, where a row of its size is not 0."""
     out = torch.empty((num,), dtype=x.dtype, device=x.device)
-    launch(
-        select_true, (found.counts.numel(),), x.contiguous(), found.flat, found.counts, out, x.numel(), found.per_part,
-        PARTS=PARTS, BLOCK=BLOCK, num_warps=tiles.of(x.device).num_warps,
-    )  # fmt: skip
+    _select(found.counts.numel(), x, found.flat, found.counts, None, out, found.per_part)
     return out
+
+
+def _select(
+    parts: int, x: torch.Tensor, mask: torch.Tensor, counts: torch.Tensor | None, num: torch.Tensor | None,
+    out: torch.Tensor, per_part: int,
+) -> None:  # fmt: skip
+    launch(
+        select_true, (parts,), x.contiguous(), mask, counts, num, out, x.numel(), per_part, PARTS=PARTS, BLOCK=BLOCK,
+        num_warps=tiles.of(x.device).num_warps,
+    )  # fmt: skip
 
 
 def nonzero(self: torch.Tensor) -> torch.Tensor:

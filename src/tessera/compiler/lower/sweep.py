@@ -124,13 +124,14 @@ class Sweeper(Evaluator):
         """How many lanes a walk has that stores `values`: fewer than a register's, where its time goes into loads that
         the machine prefers so."""
         visits = [
-            visit.value.owner
+            (visit.value.owner, self.is_stored(visit, value))
             for value in values
             for visit in reach.visits(value, reach.identity(len(shape_of(value.type))), self._stored_except(value))
-            if isinstance(visit.value.owner, Op) and not self.is_stored(visit, value)
+            if isinstance(visit.value.owner, Op)
         ]
-        far = [op for op in visits if op.name == "load" and op not in self.performed]
-        if not far or any(cost_of_one(op) >= _COSTLY for op in visits):
+        far = [op for op, stored in visits if op.name == "load" and op not in self.performed and not stored]
+        # What is costly and in scratch was written there a register at a time, and is read so.
+        if not far or any(cost_of_one(op) >= _COSTLY for op, _ in visits):
             return self.target.lanes
         widest = max(ltype(element_of(op.result.type)).bits for op in far)
         return min(self.target.lanes, self.target.loaded_bits // widest)

@@ -1,11 +1,11 @@
 """Stores that put what a mask holds for side by side, as kernels of `masked_select`, `nonzero` and `unique` do."""
 
-import platform
-
 import pytest
 import torch
 import triton
 import triton.language as tl
+
+from tessera.compiler.targets import rows
 
 TYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int16, torch.int8, torch.bool]
 
@@ -47,6 +47,29 @@ def other_places(x, out, WAY: tl.constexpr, BLOCK: tl.constexpr):
         tl.store(out + at + tl.cumsum(above.to(tl.int32), axis=0) - 1, v, mask=above)
 
 
+@triton.jit
+def plus(a, b):
+    return a + b
+
+
+@triton.jit
+def select_by_bytes(x, out, BLOCK: tl.constexpr):
+    """Places that are counted in bytes begin anew below 0 after 127."""
+    v = tl.load(x + tl.arange(0, BLOCK))
+    above = v > 0
+    places = tl.associative_scan(above.to(tl.int8), 0, plus).to(tl.int32)
+    tl.store(out + 128 + places, v, mask=above)
+
+
+def test_counts_that_wrap_round_are_left_as_they_are():
+    x, out, wanted = torch.rand(256) + 0.5, torch.zeros(256), torch.zeros(256)
+    x[::9] = -1
+    select_by_bytes[(1,)](x, out, 256)
+    places = 128 + (x > 0).to(torch.int8).cumsum(0).to(torch.int8).int()
+    wanted[places[x > 0]] = x[x > 0]
+    assert torch.equal(out, wanted)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("block", [4, 16, 256])
@@ -85,12 +108,8 @@ def test_other_places_are_left_as_they_are(way):
     assert torch.equal(out, wanted)
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the instruction is x86's")
+@pytest.mark.skipif(rows.host().name != "x86-64-avx512", reason="AVX-512 has the instruction, the host has not")
 def test_lanes_are_moved_by_one_instruction():
-    from tessera.compiler.targets import rows
-
-    if rows.host().name != "x86-64-avx512":
-        pytest.skip("AVX-512 has the instruction")
     x = torch.randn(256)
     kernel = select[(1,)](x, x > 0, torch.empty(256), 256, BLOCK=256)
     assert "vcompressps" in kernel.asm["asm"] or "vpcompressd" in kernel.asm["asm"]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from tessera.compiler.passes.prefixes import is_mask
 from tessera.compiler.passes.strides import step, uniform_scalar
 from tessera.ir.nodes import Op, Value
-from tessera.ir.types import BlockType, element_of
+from tessera.ir.types import BlockType, ScalarType, element_of, shape_of
 
 _WIDER = ("extsi", "extui")
 _BYTES = {"ptr<i1>", "ptr<i8>"}
@@ -51,7 +51,15 @@ def _counts(value: Value, mask: Value) -> bool:
     combiner = owner.regions[0].block
     adds = [op.name for op in combiner.ops] == ["addi", "scan.return"]
     counted = _widened(owner.operands[0])
-    return adds and set(combiner.ops[0].operands) == set(combiner.args) and is_mask(counted) and _same(counted, mask)
+    if not adds or set(combiner.ops[0].operands) != set(combiner.args) or not _holds_all(owner.operands[0]):
+        return False
+    return is_mask(counted) and _same(counted, mask)
+
+
+def _holds_all(counted: Value) -> bool:
+    """Can the type of what is counted hold as large a number as the row is long?"""
+    element = element_of(counted.type)
+    return isinstance(element, ScalarType) and shape_of(counted.type)[0] < 1 << (element.bits - 1)
 
 
 def _widened(value: Value) -> Value:

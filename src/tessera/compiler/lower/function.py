@@ -6,18 +6,18 @@ from collections.abc import Callable, Sequence
 
 from tessera.compiler.errors import Fault, LoweringError
 from tessera.compiler.llvm.builder import I32, I64, PTR, Builder, V, const, int_const
-from tessera.compiler.lower import diagnostics, dot, memory, reductions, scans, stores
+from tessera.compiler.lower import buffers, diagnostics, dot, memory, reductions, scans, stores
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.calls import GRID, STARTS, STATUS, call, returned_type, symbol
 from tessera.compiler.lower.elementwise import ROWS
 from tessera.compiler.lower.evaluate import unsupported
-from tessera.compiler.lower.lanes import Uniform, ltype
+from tessera.compiler.lower.lanes import Uniform, ltype, size_bytes
 from tessera.compiler.lower.memory import zero
 from tessera.compiler.lower.sweep import Sweeper
 from tessera.compiler.passes.placement import GUARDED, is_lazy
 from tessera.compiler.targets.rows import Target
 from tessera.ir.nodes import Block, Function, Location, Op, Value, users
-from tessera.ir.types import BlockType, Type, element_of
+from tessera.ir.types import BlockType, Type, element_of, shape_of
 
 
 class FunctionLowering(Sweeper):
@@ -168,7 +168,7 @@ def handlers() -> dict[str, Handler]:
             "return": _return, "br": _branch, "cond_br": _conditional_branch,
             "gpu.barrier": _nothing, "ttg.barrier": _nothing, "debug_barrier": _nothing, "llvm.intr.assume": _assume,
             "call": _call, "split": _split, "histogram": stores.histogram,
-            "map_with_effects": stores.map_with_effects,
+            "map_with_effects": stores.map_with_effects, "insert": _insert,
             "assert": diagnostics.check, "print": diagnostics.show,
         })  # fmt: skip
     return _HANDLERS
@@ -271,6 +271,17 @@ def _conditional_branch(low: FunctionLowering, op: Op) -> None:
 
 def _assume(low: FunctionLowering, op: Op) -> None:
     low.b.call("llvm.assume", None, [low.scalar(op.operands[0])])
+
+
+def _insert(low: FunctionLowering, op: Op) -> None:
+    """Part of a block that a loop carries, one index wide along `axis`, which no long dimension comes before."""
+    into, part, at = op.operands
+    low.flush()
+    whole, axis = low.buffers[into], op.attrs["axis"]
+    size = buffers.buffer_strides(whole.shape)[axis] * size_bytes(whole.stored)
+    place = low.b.offset(whole.pointer, low.scalar(at), size)
+    low.fill(Buffer(place, whole.element, shape_of(part.type)), part)
+    low.buffers[op.result] = whole
 
 
 def _split(low: FunctionLowering, op: Op) -> None:

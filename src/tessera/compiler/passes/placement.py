@@ -42,7 +42,7 @@ _NAMES = """
 """
 LAZY = frozenset(_NAMES.split())
 
-PURE = LAZY | {"get_program_id", "get_num_programs", "reduce", "scan", "dot", "histogram"}
+PURE = LAZY | {"get_program_id", "get_num_programs", "reduce", "scan", "dot", "histogram", "insert"}
 
 _BARRIERS = frozenset({"debug_barrier", "gpu.barrier", "ttg.barrier"})
 _WRITES = _BARRIERS | {"store", "atomic_rmw", "atomic_cas", "call", "map_with_effects", "print"}

@@ -113,7 +113,7 @@ def _decode_int8(shape: Shape, dtype: torch.dtype) -> Rivals:
     out = torch.empty(1, n, dtype=torch.bfloat16)
 
     def ours() -> torch.Tensor:
-        kernels.decode_int8[(n,)](x, next(mine), scale, out, n, k, BLOCK_N=1, BLOCK_K=128)
+        kernels.decode_int8[(triton.cdiv(n, 16),)](x, next(mine), scale, out, n, k, BLOCK_N=16, BLOCK_K=128)
         return out
 
     pack_mm = torch.ops.aten._weight_int8pack_mm
@@ -133,7 +133,7 @@ def _decode_int4(shape: Shape, dtype: torch.dtype) -> Rivals:
     out = torch.empty(1, n, dtype=torch.bfloat16)
 
     def ours() -> torch.Tensor:
-        kernels.decode_int4[(n,)](x, next(mine), scale, out, n, k, GROUP=_GROUP, BLOCK_N=1)
+        kernels.decode_int4[(triton.cdiv(n, 16),)](x, next(mine), scale, out, n, k, GROUP=_GROUP, BLOCK_N=16)
         return out
 
     pack_mm = torch.ops.aten._weight_int4pack_mm_for_cpu

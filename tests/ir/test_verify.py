@@ -4,7 +4,7 @@ import pytest
 import triton
 from triton.backends.compiler import GPUTarget
 
-from tessera.compiler.passes import carried, placement
+from tessera.compiler.passes import carried, interchange, placement
 from tessera.compiler.ttir.parser import parse_module
 from tessera.ir.nodes import Module, Op, Value
 from tessera.ir.types import BlockType, ScalarType
@@ -20,6 +20,8 @@ KERNELS = {
         [POINTER] * 3 + [INT] * 9,
         {"BLOCK_M": 32, "BLOCK_N": 32, "BLOCK_K": 32, "GROUP_M": 4, "ACTIVATION": "leaky_relu"},
     ),
+    "decode_int8": (["*bf16", "*i8", "*bf16", "*bf16", INT, INT], {"BLOCK_N": 16, "BLOCK_K": 128}),
+    "decode_int4": (["*bf16", "*i8", "*bf16", "*bf16", INT, INT], {"GROUP": 128, "BLOCK_N": 16}),
 }
 
 
@@ -39,12 +41,14 @@ def test_real_kernels_keep_the_rules_after_every_pass(name):
     assert verify(module) == []
     carried.remove_dead(module, placement.PURE)
     assert verify(module) == []
+    assert interchange.run(module) == name.startswith("decode")
+    assert verify(module) == []
     placement.run(module)
     assert verify(module) == []
 
 
-def small() -> Module:
-    return parse_module(ttir("matmul"))
+def small(name: str = "matmul") -> Module:
+    return parse_module(ttir(name))
 
 
 def loop_of(module: Module) -> Op:
@@ -75,3 +79,12 @@ def test_mixed_shapes_and_a_missing_terminator_are_found_together():
     faults = verify(module)
     assert any("mixes the shapes" in fault for fault in faults)
     assert any("does not end with a terminator" in fault for fault in faults)
+
+
+def test_a_part_that_does_not_fit_the_whole_is_found():
+    module = small("decode_int8")
+    carried.remove_dead(module, placement.PURE)
+    assert interchange.run(module)
+    insert = next(op for op in module.kernel.walk() if op.name == "insert")
+    insert.attrs["axis"] = 1
+    assert any("puts block<1xf32> into block<16xf32> along 1" in fault for fault in verify(module))

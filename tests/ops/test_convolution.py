@@ -24,6 +24,8 @@ def last(*sizes: int) -> torch.Tensor:
 image = last(2, 12, 9, 11)
 # Rows of 37 places: one whole block of columns and a part of one; of 9 a part of one, but several rows make one.
 broad, narrow = torch.randn(2, 6, 5, 37), torch.randn(3, 10, 9, 9)
+# From half a mebibyte on.
+large, lines = torch.randn(1, 5, 162, 167), torch.randn(1, 4, 32770)
 Call = tuple[Any, tuple[torch.Tensor, ...], dict[str, Any]]
 CALLS: dict[str, Call] = {
     "channels-last": (nn.conv2d, (image, torch.randn(20, 12, 3, 3), torch.randn(20)), {"padding": 1}),
@@ -42,6 +44,11 @@ CALLS: dict[str, Call] = {
     "padded wide windows": (nn.conv1d, (torch.randn(2, 4, 61), torch.randn(9, 4, 10)), {"stride": 5, "padding": 4}),
     "broad rows": (nn.conv2d, (broad, torch.randn(11, 6, 3, 3)), {"padding": 1}),
     "broad rows with a stride": (nn.conv2d, (broad, torch.randn(11, 6, 1, 1)), {"stride": 2}),
+    "large, with a stride": (nn.conv2d, (large, torch.randn(9, 5, 3, 3), torch.randn(9)), {"stride": 2, "padding": 1}),
+    "large, with strides that differ": (nn.conv2d, (large, torch.randn(9, 5, 2, 4)), {"stride": (1, 4), "dilation": 2}),
+    "large, of single channels": (nn.conv2d, (large, torch.randn(10, 1, 3, 3)), {"stride": 3, "groups": 5}),
+    "large lines with a stride": (nn.conv1d, (lines, torch.randn(8, 2, 3)), {"stride": 2, "padding": 1, "groups": 2}),
+    "large in 3 dims": (nn.conv3d, (large[:, :, None], torch.randn(7, 5, 1, 3, 3)), {"stride": 2, "padding": 1}),
     "narrow rows": (nn.conv2d, (narrow, torch.randn(9, 10, 3, 3)), {"padding": (1, 0)}),
     "narrow rows of groups": (nn.conv2d, (narrow, torch.randn(10, 5, 3, 3)), {"padding": 1, "groups": 2}),
     "few outputs": (nn.conv2d, (narrow, torch.randn(2, 10, 3, 3)), {"padding": 1}),

@@ -59,10 +59,19 @@ def _op(op: Op, known: set[Value]) -> Iterator[str]:
         yield f"{_name(op)} takes {op.operands[0].type} for an address"
     if op.name == "for":
         yield from _carried(op)
+    if op.name == "insert":
+        yield from _inserted(op)
     if op.name == "make_range":
         count = op.attrs["end"] - op.attrs["start"]
         if not isinstance(op.result.type, BlockType) or count != op.result.type.numel:
             yield f"{_name(op)} counts from {op.attrs['start']} to {op.attrs['end']} into {op.result.type}"
+
+
+def _inserted(op: Op) -> Iterator[str]:
+    """A part is one index wide along the axis, and like the whole otherwise."""
+    whole, part, axis = shape_of(op.operands[0].type), shape_of(op.operands[1].type), op.attrs["axis"]
+    if part != (*whole[:axis], 1, *whole[axis + 1 :]) or op.result.type != op.operands[0].type:
+        yield f"{_name(op)} puts {op.operands[1].type} into {op.operands[0].type} along {axis}"
 
 
 def _carried(loop: Op) -> Iterator[str]:

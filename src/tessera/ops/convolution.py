@@ -53,6 +53,7 @@ from tessera.ops.convolution_plan import (
     Image,
     Pass,
     Shape,
+    picked,
     places_of,
     runs,
     single,
@@ -76,6 +77,8 @@ PLACES_OF_PART = 1024
 MOST_PASSES = 8
 # Taps of one channel that are summed in registers.
 MOST_TAPS = 9
+# How often the columns of an operand of at least so many bytes are picked from vectors.
+MOST_PICKS, FAR_BYTES = 4, 1 << 19
 _TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -160,10 +163,10 @@ def _multiply(
     table = fixed(table_of(channels, step.channel, step.table, x.device))
     to, (y_n, y_c, *y_steps) = _places(y, step, stride)
     m0, m1, m2 = step.places
-    x_n, x_0, x_1, _ = step.x_steps
-    if x_1 == m2 and y_steps[1] == m2 * y_steps[2]:
+    x_n, x_0, x_1, x_2 = step.x_steps
+    if x_1 == m2 * x_2 and y_steps[1] == m2 * y_steps[2]:
         m1, m2 = 1, m1 * m2
-        if x_0 == m2 and y_steps[0] == m2 * y_steps[2]:
+        if x_0 == m2 * x_2 and y_steps[0] == m2 * y_steps[2]:
             m0, m2 = 1, m0 * m2
     lines = y.shape[0] * m0 * m1
     row, acc = tiles.of(x.device), _sums_in(x.dtype)
@@ -176,11 +179,11 @@ def _multiply(
         programs = triton.cdiv(lines, height) * triton.cdiv(m2, width)
         launch(
             scaled, (programs, outputs * groups), x, w, table, bias, to, *numbers,
-            ACC=acc, R=height, BW=width, TAPS=taps, STORE=tiles.store_modifier(y), num_warps=row.num_warps,
+            X_2=x_2, ACC=acc, R=height, BW=width, TAPS=taps, STORE=tiles.store_modifier(y), num_warps=row.num_warps,
         )  # fmt: skip
         return
     # Rows of places are taken as one line, with what lies between them, where that makes fewer tiles.
-    rows, length = m1, (m1 - 1) * x_1 + m2
+    rows, length = (1, m2) if x_1 % x_2 else (m1, (m1 - 1) * (x_1 // x_2) + m2)
     height, width = sums_of(row, x.dtype, outputs, length)
     if height and triton.cdiv(length, width) > m1 * triton.cdiv(m2, sums_of(row, x.dtype, outputs, m2)[1]):
         rows, length = 1, m2
@@ -189,9 +192,9 @@ def _multiply(
         lines //= rows
         launch(
             outer, (lines * triton.cdiv(length, width), groups), x, w, table, bias, to, outputs, depth, lines,
-            m0, m1 // rows, m2, x_1 if rows > 1 else m2, rows, channels * step.channel, x_n, x_0, x_1, y_n, y_c,
+            m0, m1 // rows, m2, x_1 // x_2 if rows > 1 else m2, rows, channels * step.channel, x_n, x_0, x_1, y_n, y_c,
             *y_steps, y_steps[1],
-            ACC=acc, BM=height, BW=width, FULL=length >= width, STORE=tiles.store_modifier(y),
+            X_2=x_2, ACC=acc, BM=height, BW=width, FULL=length >= width, STORE=tiles.store_modifier(y),
             num_warps=row.num_warps,
         )  # fmt: skip
         return
@@ -203,7 +206,7 @@ def _multiply(
     grid = (triton.cdiv(lines, height) * triton.cdiv(m2, width), triton.cdiv(outputs, bm), groups)
     launch(
         product, grid, x, w, table, bias, to, *numbers,
-        ACC=acc, BM=bm, R=height, BW=width, BK=bk, STORE=tiles.store_modifier(y), num_warps=row.num_warps,
+        X_2=x_2, ACC=acc, BM=bm, R=height, BW=width, BK=bk, STORE=tiles.store_modifier(y), num_warps=row.num_warps,
     )  # fmt: skip
 
 
@@ -260,13 +263,22 @@ def _run(
         _run_apart(x5, w6, bias, y5)
         return y
     laid_out = (tuple(x5.shape), x5.stride(), _sizes(w5), _sizes(y5), shape)
-    plan = runs(*laid_out, is_transposed) or (transposed if is_transposed else strided)(*laid_out)
+    plan = runs(*laid_out, is_transposed)
+    if plan is None:
+        plan = (transposed if is_transposed else picked if _is_picked(x5, w6) else strided)(*laid_out)
     x5 = _laid_out(x5, plan.image)
     for step in plan.passes:
         t0, t1, t2 = step.taps
         part = w6.transpose(1, 2)[..., t0, t1, t2] if is_transposed else w6
         _multiply(x5, part, bias, y5, step, shape.stride if is_transposed else (1, 1, 1))
     return y
+
+
+def _is_picked(x: torch.Tensor, w: torch.Tensor) -> bool:
+    """Whether columns that lie apart are better picked from vectors, again for each few outputs, than copied once to
+    lie side by side: where that copy goes through memory, and sums are in registers."""
+    most = 0 if x.dtype is torch.bfloat16 else MOST_PICKS * tiles.of(x.device).outer[0]
+    return w.shape[1] <= most and x.numel() * x.element_size() >= FAR_BYTES
 
 
 def _apart(x: torch.Tensor, w: torch.Tensor, y: torch.Tensor, shape: Shape) -> bool:

@@ -74,7 +74,8 @@ def upright(x, beside):
 @triton.jit
 def product(
     x, w, table, bias, y, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, y_n, y_c, y_0, y_1, y_2,
-    ACC: tl.constexpr, BM: tl.constexpr, R: tl.constexpr, BW: tl.constexpr, BK: tl.constexpr, STORE: tl.constexpr,
+    X_2: tl.constexpr, ACC: tl.constexpr, BM: tl.constexpr, R: tl.constexpr, BW: tl.constexpr, BK: tl.constexpr,
+    STORE: tl.constexpr,
 ):  # fmt: skip
     """[BM outputs, R lines of BW places] of one group a program; w is [groups, outputs, depth], contiguous.
 
@@ -91,10 +92,10 @@ def product(
     # One line is a matrix as it is, of which a dot computes the columns that are inside.
     if R == 1:
         inside = cols < m2
-        places, to = from_x + cols, to_y + across
+        places, to = from_x + cols * X_2, to_y + across
     else:
         inside = (line < lines)[:, None] & (cols < m2)[None, :]
-        places, to = from_x[:, None] + cols[None, :], to_y[:, None] + across[None, :]
+        places, to = from_x[:, None] + (cols * X_2)[None, :], to_y[:, None] + across[None, :]
     w_at = w + (group * outputs + out)[:, None] * depth
     acc = tl.zeros([BM, R * BW], ACC)
     for start in range(0, depth, BK):
@@ -114,13 +115,14 @@ def product(
 @triton.jit
 def outer(
     x, w, table, bias, y, outputs, depth, lines, m0, m1, m2, pitch, rows, x_g, x_n, x_0, x_1, y_n, y_c, y_0, y_1, y_2,
-    y_row, ACC: tl.constexpr, BM: tl.constexpr, BW: tl.constexpr, FULL: tl.constexpr, STORE: tl.constexpr,
+    y_row, X_2: tl.constexpr, ACC: tl.constexpr, BM: tl.constexpr, BW: tl.constexpr, FULL: tl.constexpr,
+    STORE: tl.constexpr,
 ):  # fmt: skip
     """`product` where sums [BM outputs, BW places] stay in registers, all outputs of a group a program.
 
-    A line is `rows` rows of m2 places, that begin `pitch` apart in x and y_row apart in y; what lies between rows is
-    computed like them, and not stored. FULL: a line is not shorter than BW. Its last places then are BW as well, some
-    of which others compute too.
+    A line is `rows` rows of m2 places, that begin `pitch` places apart in x and y_row apart in y; what lies between
+    rows is computed like them, and not stored. FULL: a line is not shorter than BW. Its last places then are BW as
+    well, some of which others compute too.
     grid: (lines · cdiv((rows - 1) · pitch + m2, BW), groups).
     """
     length = (rows - 1) * pitch + m2
@@ -130,7 +132,7 @@ def outer(
     if FULL:
         start = tl.minimum(start, length - BW)
     place = start + tl.arange(0, BW)
-    from_x = x + group * x_g + begins(line, m0, m1, x_n, x_0, x_1) + place
+    from_x = x + group * x_g + begins(line, m0, m1, x_n, x_0, x_1) + place * X_2
     to = y + begins(line, m0, m1, y_n, y_0, y_1)
     last_row = tl.minimum((start + BW - 1) // pitch, rows - 1)
     for first in range(0, outputs, BM):
@@ -229,7 +231,7 @@ def outer_windows(
 @triton.jit
 def scaled(
     x, w, table, bias, y, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, y_n, y_c, y_0, y_1, y_2,
-    ACC: tl.constexpr, R: tl.constexpr, BW: tl.constexpr, TAPS: tl.constexpr, STORE: tl.constexpr,
+    X_2: tl.constexpr, ACC: tl.constexpr, R: tl.constexpr, BW: tl.constexpr, TAPS: tl.constexpr, STORE: tl.constexpr,
 ):  # fmt: skip
     """`product` of one channel: R lines of BW places of one output a program, TAPS a step, which divide the depth.
 
@@ -240,7 +242,7 @@ def scaled(
     line = (tl.program_id(0) // tiles_w) * R + tl.arange(0, R)
     cols = (tl.program_id(0) % tiles_w) * BW + tl.arange(0, BW)
     inside = (line < lines)[:, None] & (cols < m2)[None, :]
-    from_x = x + (out // outputs) * x_g + begins(line, m0, m1, x_n, x_0, x_1)[:, None] + cols[None, :]
+    from_x = x + (out // outputs) * x_g + begins(line, m0, m1, x_n, x_0, x_1)[:, None] + (cols * X_2)[None, :]
     acc = tl.zeros([R, BW], ACC)
     for start in range(0, depth, TAPS):
         for k in tl.static_range(TAPS):

@@ -70,8 +70,8 @@ class Pass:
 
     taps: for each dim where the taps that are used begin and how far they lie apart ·
     table: where each tap finds its element, counted from where the place does, for each dim ·
-    x_steps: from place to place of the operand, of the batch and 3 dims; columns follow one another, but where `run` is
-    given · channel: from channel to channel ·
+    x_steps: from place to place of the operand, of the batch and 3 dims; columns follow one another or lie a few
+    elements apart, but where `run` is given · channel: from channel to channel ·
     run: windows are runs of so many elements, that `table` tells the begins of, one after another by channel, if that
     is the innermost dim (`channel` is 1), else by tap.
     """
@@ -115,6 +115,13 @@ def strided(x: Five, steps: Five, kernel: Three, places: Three, shape: Shape) ->
         tuple(at % s * dims[d] + at // s * dims[3 + d] for at in taps) for d, (taps, s, _) in enumerate(per_dim)
     )
     return Plan(image, (Pass(places, (0, 0, 0), whole, table, (x[1] * image.step, *dims[3:]), image.step),))
+
+
+@functools.lru_cache(maxsize=1024)
+def picked(x: Five, steps: Five, kernel: Three, places: Three, shape: Shape) -> Plan:
+    """`strided`, or a plan whose columns lie a few elements apart, which are picked from vectors."""
+    plan = single(x, steps, kernel, places, shape)
+    return plan if 1 < plan.passes[0].x_steps[3] < LEAST_STRIDE else strided(x, steps, kernel, places, shape)
 
 
 @functools.lru_cache(maxsize=1024)

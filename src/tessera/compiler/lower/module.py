@@ -3,7 +3,7 @@
     void NAME(ptr args, i64 begin, i64 end, i32 num_x, i32 num_y, i32 num_z)
 
 `args` holds one 8-byte slot an argument, and behind them the address of an i32 if the kernel has assertions; programs
-begin ≤ i < end run in order, x fastest.
+begin ≤ i < end run in order, along x first unless memory runs along another axis (`passes/grid.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tessera.compiler.lower.calls import STARTS, symbol
 from tessera.compiler.lower.function import FunctionLowering
 from tessera.compiler.lower.lanes import ltype
 from tessera.compiler.lower.stores import is_streaming
+from tessera.compiler.passes import grid
 from tessera.compiler.targets.rows import Target
 from tessera.ir.nodes import Function, Module, Op
 from tessera.ir.types import element_of
@@ -36,7 +37,7 @@ def lower_module(module: Module, target: Target) -> str:
     if faults:
         raise LoweringError(list(faults))
     starts = sum(lowering.starts or 0 for lowering in lowerings)
-    entry = _entry(kernel, [op for function in module.functions for op in function.walk()], starts)
+    entry = _entry(kernel, [op for function in module.functions for op in function.walk()], starts, grid.order(module))
     declarations = sorted({line for lowering in lowerings for line in lowering.b.declarations.values()})
     constants = [line for lowering in lowerings for line in lowering.globals]
     attributes = 'attributes #0 = { nounwind "no-trapping-math"="true" }'
@@ -51,7 +52,7 @@ def _lower(lowering: FunctionLowering) -> str:
         raise internal(error, lowering.place) from error
 
 
-def _entry(kernel: Function, ops: Sequence[Op], starts: int) -> str:
+def _entry(kernel: Function, ops: Sequence[Op], starts: int, order: str) -> str:
     b = Builder()
     b.raw(f"{STARTS.ref} = alloca [{starts} x i64]")
     b.raw(f"store [{starts} x i64] zeroinitializer, {STARTS}")
@@ -62,16 +63,16 @@ def _entry(kernel: Function, ops: Sequence[Op], starts: int) -> str:
         status = b.load(PTR, slot, _SLOT_BYTES)
     b.raw("%any = icmp slt i64 %begin, %end")
     b.raw("br i1 %any, label %start, label %leave")
-    first = _first_place(b)
+    first = _first_place(b, order)
     b.raw("br label %head")
     b.label("head")
     b.raw("%index = phi i64 [ %begin, %start ], [ %next, %head ]")
-    places = [V(I32, f"%{axis}") for axis in "xyz"]
-    for place, start in zip(places, first, strict=True):
-        b.raw(f"{place.ref} = phi i32 [ {start.ref}, %start ], [ {place.ref}.next, %head ]")
-    passed = [*args, *places, *(V(I32, f"%num.{axis}") for axis in "xyz"), status, STARTS]
+    for axis, start in zip(order, first, strict=True):
+        b.raw(f"%{axis} = phi i32 [ {start.ref}, %start ], [ %{axis}.next, %head ]")
+    places, sizes = ([V(I32, f"%{kind}{axis}") for axis in grid.AXES] for kind in ("", "num."))
+    passed = [*args, *places, *sizes, status, STARTS]
     b.raw(f"call void @{symbol(kernel.name)}({', '.join(map(str, passed))})")
-    b.raw(_NEXT_PLACE)
+    b.raw(_next_place(*order))
     b.raw("%next = add nuw nsw i64 %index, 1")
     b.raw("%more = icmp slt i64 %next, %end")
     b.raw("br i1 %more, label %head, label %leave")
@@ -84,28 +85,29 @@ def _entry(kernel: Function, ops: Sequence[Op], starts: int) -> str:
     return "\n".join([head, "entry:", *b.lines, "}"])
 
 
-def _first_place(b: Builder) -> list[V]:
-    """Where in the grid the first program of the range is. Divided once: a small program is done in less than a
-    division takes."""
+def _first_place(b: Builder, order: str) -> list[V]:
+    """Where in the grid the first program of the range is, along each axis. Divided once: a small program is done in
+    less than a division takes."""
     b.label("start")
     index = V(I64, "%begin")
-    num_x, num_y = (b.cast("zext", V(I32, f"%num.{axis}"), I64) for axis in "xy")
-    rest = b.binary("udiv", index, num_x)
-    places = b.binary("urem", index, num_x), b.binary("urem", rest, num_y), b.binary("udiv", rest, num_y)
+    fast, slow = (b.cast("zext", V(I32, f"%num.{axis}"), I64) for axis in order[:2])
+    rest = b.binary("udiv", index, fast)
+    places = b.binary("urem", index, fast), b.binary("urem", rest, slow), b.binary("udiv", rest, slow)
     return [b.cast("trunc", place, I32) for place in places]
 
 
-# The next program's place in the grid.
-_NEXT_PLACE = """
-%x.more = add nuw i32 %x, 1
-%x.full = icmp eq i32 %x.more, %num.x
-%x.next = select i1 %x.full, i32 0, i32 %x.more
-%x.carry = zext i1 %x.full to i32
-%y.more = add nuw i32 %y, %x.carry
-%y.full = icmp eq i32 %y.more, %num.y
-%y.next = select i1 %y.full, i32 0, i32 %y.more
-%y.carry = zext i1 %y.full to i32
-%z.next = add nuw i32 %z, %y.carry"""
+def _next_place(x: str, y: str, z: str) -> str:
+    """The next program's place in the grid, axes from the fastest on."""
+    return f"""
+%{x}.more = add nuw i32 %{x}, 1
+%{x}.full = icmp eq i32 %{x}.more, %num.{x}
+%{x}.next = select i1 %{x}.full, i32 0, i32 %{x}.more
+%{x}.carry = zext i1 %{x}.full to i32
+%{y}.more = add nuw i32 %{y}, %{x}.carry
+%{y}.full = icmp eq i32 %{y}.more, %num.{y}
+%{y}.next = select i1 %{y}.full, i32 0, i32 %{y}.more
+%{y}.carry = zext i1 %{y}.full to i32
+%{z}.next = add nuw i32 %{z}, %{y}.carry"""
 
 
 def _argument(b: Builder, number: int, kernel: Function) -> V:

@@ -175,3 +175,36 @@ def test_a_step_given_to_the_kernel_may_be_zero(shape, dtype, n):
 def test_what_no_lane_asks_for_is_not_read_at_a_step_of_zero():
     a, b, out = torch.randn(8, 64), torch.randn(1), torch.empty(8, 64)
     add_strided[(1,)](a, b, out, 0, 1 << 40, 0, 0, 8, 64)
+
+
+@triton.jit
+def walk(x, out, keep, start, step, STEP: tl.constexpr, BLOCK: tl.constexpr):
+    """Lanes a step apart, that the text gives or the call."""
+    at = tl.arange(0, BLOCK)
+    kept = tl.load(keep + at) != 0
+    move = step if STEP is None else STEP
+    tl.store(out + at, tl.load(x + start + at * move))
+    tl.store(out + BLOCK + at, tl.load(x + start + at * move, mask=kept, other=1))
+    tl.store(out + 2 * BLOCK + start + at * move, tl.load(x + at), mask=kept)
+    tl.store(out + 2 * BLOCK + 9 * BLOCK + start + at * move, tl.load(x + at))
+
+
+@pytest.mark.parametrize("kept", KEPT)
+@pytest.mark.parametrize("known", [True, False], ids=["in the text", "given"])
+@pytest.mark.parametrize("step", [5, 7, -3, -1, 2, 0])
+def test_lanes_a_step_apart(step: int, known: bool, kept: str) -> None:
+    at = torch.arange(SIZE)
+    keep, start = KEPT[kept](at), 0 if step >= 0 else -step * SIZE
+    places = start + at * step
+    for dtype in TYPES:
+        x = numbers(9 * SIZE, dtype)
+        out = torch.zeros(20 * SIZE, dtype=dtype)
+        walk[(1,)](x, out, keep, start, step, step if known else None, SIZE)
+        one = torch.ones((), dtype=dtype)
+        assert out[:SIZE].equal(x[places])
+        assert out[SIZE : 2 * SIZE].equal(torch.where(keep, x[places], one))
+        for begin, some in ((2 * SIZE, keep), (11 * SIZE, torch.ones_like(keep))):
+            expected = torch.zeros(9 * SIZE, dtype=dtype)
+            for lane in at[some].tolist():
+                expected[start + lane * step] = x[lane]
+            assert out[begin : begin + 9 * SIZE].equal(expected)

@@ -135,11 +135,12 @@ class Builder:
     """Writes the body of one function. Blocks are opened by `label`; `declare`d intrinsics gather for the module's
     end."""
 
-    def __init__(self, has_bfloat: bool = False, permute: str = "") -> None:
+    def __init__(self, has_bfloat: bool = False, permute: str = "", has_strides: bool = False) -> None:
         # Does the target convert bfloat by instruction? Where it has not, LLVM would call a library for every element.
         self.has_bfloat = has_bfloat
         # The intrinsic that picks among 16 floats of a register by the low bits of 16 indices, where there is one.
         self.permute = permute
+        self.has_strides = has_strides
         self.lines: list[str] = []
         self.entry: list[str] = []
         self.stack_bytes = self.heap_bytes = 0

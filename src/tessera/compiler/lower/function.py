@@ -24,7 +24,8 @@ class FunctionLowering(Sweeper):
     """The lowering of one function. `lower()` runs it. `calls.py` says what it is passed."""
 
     def __init__(self, function: Function, target: Target, is_kernel: bool) -> None:
-        super().__init__(Builder(target.has("avx512bf16"), target.permute), function.name, target)
+        builder = Builder(target.has("avx512bf16"), target.permute, target.strides)
+        super().__init__(builder, function.name, target)
         self.starts = 0 if is_kernel else None
         self.function = function
         self.returned: list[Buffer | None] = []

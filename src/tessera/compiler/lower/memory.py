@@ -58,7 +58,7 @@ def load(b: Builder, pointer: Lanes, mask: Lanes | None, other: Lanes | None, ty
         return Vector(_load_apart_masked(b, pointer, lanes, passed, apart))
     if isinstance(pointer, Vector):
         return Vector(scattered.load(b, pointer, lanes, passed, align))
-    if isinstance(pointer, Ramp) and pointer.step.const is None:
+    if isinstance(pointer, Ramp):
         return Vector(scattered.load_spaced(b, pointer, lanes, passed, align))
     return Vector(masked.gather(b, to_vector(b, pointer, width), lanes or masked.everywhere(width), passed, align))
 
@@ -88,6 +88,8 @@ def store(b: Builder, value: Lanes, pointer: Lanes, mask: Lanes | None, width: i
     lanes = to_vector(b, mask, width) if mask is not None else None
     if isinstance(pointer, Vector):
         scattered.store(b, data, pointer, lanes, align)
+    elif isinstance(pointer, Ramp):
+        scattered.store_spaced(b, data, pointer, lanes, align)
     else:
         masked.scatter(b, data, to_vector(b, pointer, width), lanes or masked.everywhere(width), align)
 

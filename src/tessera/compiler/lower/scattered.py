@@ -1,9 +1,12 @@
 """Loads and stores of lanes whose places only the running kernel knows: read from a table, or divided and put together;
-or a step apart that it is given.
+or a step apart.
 
 Such places are often neighbours all the same: a row of a flattened block, a page of a cache, most of a permutation that
 moves little. Or they are one place, as of a scale that many elements share. Looking takes a few instructions for a
 whole vector, fetching lane by lane dozens; so both are looked for first.
+
+Lanes a step apart are read and written one by one. Processors that have an instruction for lanes anywhere take it apart
+into more steps than that (Zen 5: a fourth to a tenth of the speed where memory is far), and its addresses are a vector.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ def load(b: Builder, pointers: Vector, mask: V | None, passed: V, align: int) ->
 
 
 def load_spaced(b: Builder, pointer: Ramp, mask: V | None, passed: V, align: int) -> V:
-    """The same of lanes a step apart that is known when the kernel runs: 0 for what is broadcast."""
+    """The same of lanes a step apart, that the text gives or only the running kernel knows: 0 for what is broadcast."""
     width = passed.type.lanes
     lanes = mask if mask is not None else masked.everywhere(width)
 
@@ -50,13 +53,56 @@ def load_spaced(b: Builder, pointer: Ramp, mask: V | None, passed: V, align: int
         one = b.splat(b.load(passed.type.with_lanes(0), pointer.base, align), width)
         return one if mask is None else b.select(lanes, one, passed)
 
-    def apart() -> V:
+    def singly() -> V:
+        return b.gathered([b.load(passed.type.with_lanes(0), place, align) for place in _places(b, pointer, width)])
+
+    def some() -> V:
         return masked.gather(b, to_vector(b, pointer, width), lanes, passed, align)
 
+    def apart() -> V:
+        if b.has_strides:
+            return some()
+        return singly() if mask is None else _either(b, _holds(b, mask), singly, some)
+
+    if pointer.step.const is not None:
+        return apart()
     still = b.icmp("eq", pointer.step, int_const(0, pointer.step.type))
     if mask is not None:
         still = b.binary("and", still, b.intrinsic("vector.reduce.or", I1, [mask], [mask.type]))
     return _either(b, still, same, apart)
+
+
+def store_spaced(b: Builder, data: V, pointer: Ramp, mask: V | None, align: int) -> None:
+    """Write `data` at lanes a step apart where `mask` holds."""
+    width = data.type.lanes
+    lanes = mask if mask is not None else masked.everywhere(width)
+
+    def singly() -> None:
+        for lane, place in enumerate(_places(b, pointer, width)):
+            b.store(b.extract(data, lane), place, align)
+
+    def some() -> None:
+        masked.scatter(b, data, to_vector(b, pointer, width), lanes, align)
+
+    if b.has_strides:
+        some()
+    elif mask is None:
+        singly()
+    else:
+        b.either(_holds(b, mask), singly, some)
+
+
+def _places(b: Builder, pointer: Ramp, width: int) -> list[V]:
+    """The lanes' addresses, each from the one before: numbers, not lanes of a vector that would be taken apart."""
+    found = [pointer.base]
+    while len(found) < width:
+        found.append(b.offset(found[-1], pointer.step, 1))
+    return found
+
+
+def _holds(b: Builder, mask: V) -> V:
+    """Does a mask hold in every lane?"""
+    return b.intrinsic("vector.reduce.and", I1, [mask], [mask.type])
 
 
 def store(b: Builder, data: V, pointers: Vector, mask: V | None, align: int) -> None:

@@ -17,7 +17,7 @@ class Target:
     of the matrix micro-kernel's accumulators, powers of two as the sides of blocks are. `features` are LLVM's,
     `requires` those of them that the host must have, `without` the beginnings of those that are left out although a
     host may have them. `permute` is LLVM's intrinsic that picks among 16 floats of a register by the low bits of 16
-    indices.
+    indices. `strides`: one instruction reads or writes lanes a step apart.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Target:
     without: tuple[str, ...] = ()
     features: tuple[str, ...] = field(default=())
     permute: str = ""
+    strides: bool = False
 
     @property
     def lanes(self) -> int:
@@ -57,7 +58,7 @@ ROWS: tuple[Target, ...] = (
     Target(name="aarch64-neon", triple="aarch64-unknown-linux-gnu", cpu="generic", vector_bits=128, registers=32,
            tile=(4, 4), requires=("neon",)),
     Target(name="riscv64-rvv", triple="riscv64-unknown-linux-gnu", cpu="generic-rv64", vector_bits=256, registers=16,
-           tile=(4, 2), requires=("v",), features=("v", "m", "a", "f", "d", "c", "zvl256b")),
+           tile=(4, 2), requires=("v",), features=("v", "m", "a", "f", "d", "c", "zvl256b"), strides=True),
     Target(name="loongarch64-lasx", triple="loongarch64-unknown-linux-gnu", cpu="la464", vector_bits=256, registers=32,
            tile=(8, 2), requires=("lasx",), features=("lasx", "lsx", "f", "d")),
 )  # fmt: skip

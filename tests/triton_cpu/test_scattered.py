@@ -41,6 +41,8 @@ def tables() -> dict[str, torch.Tensor]:
         "a row": at + 5, "rows of 20": (at // 20) * 37 % 101 + at % 20, "rows of 3": (at // 3) * 31 % 199 + at % 3,
         "one": torch.full((SIZE,), 9), "one for 24": (at // 24) * 7,
         "backwards": 2 * SIZE - 1 - at, "every second": 2 * at,
+        "each twice": at // 2 + 60, "each thrice": at // 3, "near the first": at // 16 * 11 + at * 7 % 16,
+        "a table of 16": torch.randint(16, (SIZE,)), "a table of 17": torch.randint(17, (SIZE,)),
         "anywhere": torch.randint(2 * SIZE, (SIZE,)), "all but one": torch.where(at == 77, 3, at),
     }  # fmt: skip
 
@@ -119,6 +121,19 @@ def test_nothing_outside_is_read_or_written() -> None:
     assert torch.equal(out, torch.ones(SIZE))
     put[(1,)](out, index, at < 70, x, BLOCK=SIZE)
     assert torch.equal(x[-70:], torch.ones(70)) and x[-71] == len(x) - 71
+
+
+def test_a_short_table_at_either_end_of_memory() -> None:
+    """A whole vector from its beginning, or from the first lane on, would reach behind memory that may be used."""
+    page = mmap.PAGESIZE
+    for dtype in (np.float32, np.int8):
+        x = torch.from_numpy(np.frombuffer(mmap.mmap(-1, page), dtype=dtype))
+        x.copy_(torch.arange(len(x)) % 100)
+        for begin in (0, len(x) - 20, len(x) - 5):
+            table, keep = x[begin:], torch.ones(SIZE, dtype=torch.bool)
+            index, out = torch.arange(SIZE) * 5 // 3 % min(16, len(table)), torch.zeros(2 * SIZE, dtype=x.dtype)
+            take[(1,)](table, index, keep, out, BLOCK=SIZE)
+            assert torch.equal(out, table[index].repeat(2))
 
 
 def test_places_on_both_sides_of_the_largest_integer() -> None:

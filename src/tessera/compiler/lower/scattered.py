@@ -3,7 +3,9 @@ or a step apart.
 
 Such places are often neighbours all the same: a row of a flattened block, a page of a cache, most of a permutation that
 moves little. Or they are one place, as of a scale that many elements share. Looking takes a few instructions for a
-whole vector, fetching lane by lane dozens; so both are looked for first.
+whole vector, fetching lane by lane dozens; so both are looked for first. Then, where a processor picks among the floats
+of a register: places all of which one vector holds, behind the first lane's, as of an image that is enlarged, or behind
+the base, as of a table of sixteen numbers.
 
 Lanes a step apart are read and written one by one. Processors that have an instruction for lanes anywhere take it apart
 into more steps than that (Zen 5: a fourth to a tenth of the speed where memory is far), and its addresses are a vector.
@@ -12,14 +14,18 @@ into more steps than that (Zen 5: a fourth to a tenth of the speed where memory 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from tessera.compiler.llvm.builder import I1, I64, Builder, V, int_const
+from tessera.compiler.llvm.builder import F32, I1, I32, I64, Builder, LType, V, int_const
 from tessera.compiler.lower import masked
-from tessera.compiler.lower.lanes import Ramp, Vector, to_vector
+from tessera.compiler.lower.lanes import Ramp, Vector, size_bytes, to_vector
 
 # Fewer lanes are fetched as quickly as they are looked at.
 _FEW_LANES = 4
 _POINTER_BITS = 64
+# Lanes of the register whose floats an instruction picks among, and the longest elements that it can pick.
+_WINDOW, _PICKED_BYTES = 16, 4
+_PAGE_BYTES = 4096
 
 
 def load(b: Builder, pointers: Vector, mask: V | None, passed: V, align: int) -> V:
@@ -41,7 +47,15 @@ def load(b: Builder, pointers: Vector, mask: V | None, passed: V, align: int) ->
     def apart() -> V:
         return masked.gather(b, look.all(), lanes, passed, align)
 
-    return _either(b, look.are_neighbours(align), row, lambda: _either(b, look.are_one(), same, apart))
+    def behind(base: bool, otherwise: Callable[[], V]) -> V:
+        window = look.window(align, base)
+        return _either(b, window.holds_all, lambda: window.pick(b, passed.type), otherwise)
+
+    def near() -> V:
+        return behind(False, lambda: behind(True, apart))
+
+    rest = near if b.permute and width == _WINDOW and look.counts(align) and align <= _PICKED_BYTES else apart
+    return _either(b, look.are_neighbours(align), row, lambda: _either(b, look.are_one(), same, rest))
 
 
 def load_spaced(b: Builder, pointer: Ramp, mask: V | None, passed: V, align: int) -> V:
@@ -123,6 +137,26 @@ def store(b: Builder, data: V, pointers: Vector, mask: V | None, align: int) -> 
     b.either(look.are_neighbours(align), row, lambda: masked.scatter(b, data, look.all(), lanes, align))
 
 
+@dataclass(frozen=True)
+class _Window:
+    """A vector in memory from `begin` on, which of its elements each lane is, and whether it holds all that are."""
+
+    holds_all: V
+    begin: V
+    index: V
+
+    def pick(self, b: Builder, type: LType) -> V:
+        words, floats = I32.with_lanes(_WINDOW), F32.with_lanes(_WINDOW)
+        found = b.load(type, self.begin, size_bytes(type))
+        if type.bits < words.bits:
+            found = b.cast("zext", found, words)
+        index = b.cast("trunc" if self.index.type.bits > words.bits else "zext", self.index, words)
+        picked = b.call(b.permute, floats, [b.cast("bitcast", found, floats), index])
+        if type.scalar == floats.scalar:
+            return picked
+        return b.cast("trunc", b.cast("bitcast", picked, words), type)
+
+
 class _Look:
     """How the lanes' places lie to each other, told by the integers that they are made of where those are known."""
 
@@ -164,6 +198,28 @@ class _Look:
             return found
         some = self._b.intrinsic("vector.reduce.or", I1, [self._mask], [self._mask.type])
         return self._b.binary("and", found, some)
+
+    def counts(self, size_bytes: int) -> bool:
+        """Are places known as numbers of elements behind a base?"""
+        return self._pointers.places is not None and self._scale == size_bytes
+
+    def window(self, size_bytes: int, from_base: bool) -> _Window:
+        """The vector that begins at the first lane's place, or at the base. It lies on one page, of which some lane is
+        read, so that nothing is read that is not there."""
+        b, places = self._b, self._pointers.places
+        assert places is not None
+        index = places.index if from_base else self._ahead
+        begin = places.base if from_base else self.first()
+        lanes = b.icmp("ult", index, b.splat(int_const(_WINDOW, index.type.with_lanes(0)), self._width))
+        for other in (places.exact, self._mask):
+            lanes = lanes if other is None else b.binary("and", lanes, other)
+        within = b.binary("and", b.cast("ptrtoint", begin, I64), int_const(_PAGE_BYTES - 1, I64))
+        found = b.icmp("ule", within, int_const(_PAGE_BYTES - _WINDOW * size_bytes, I64))
+        if not from_base and index.type.bits < _POINTER_BITS:
+            most = (1 << index.type.bits - 1) - _WINDOW
+            less = b.icmp("sle", self._index_of_first, int_const(most, self._index_of_first.type))
+            found = b.binary("and", found, less)
+        return _Window(b.binary("and", found, _holds(b, lanes)), begin, index)
 
     def _all_ahead_by(self, step: int) -> V:
         b = self._b

@@ -204,22 +204,22 @@ def walk(x, out, keep, start, step, STEP: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(out + 2 * BLOCK + 9 * BLOCK + start + at * move, tl.load(x + at))
 
 
-@pytest.mark.parametrize("kept", KEPT)
 @pytest.mark.parametrize("known", [True, False], ids=["in the text", "given"])
-@pytest.mark.parametrize("step", [5, 7, -3, -1, 2, 0])
-def test_lanes_a_step_apart(step: int, known: bool, kept: str) -> None:
+@pytest.mark.parametrize("step", [5, -3, -1, 0])
+def test_lanes_a_step_apart(step: int, known: bool) -> None:
     at = torch.arange(SIZE)
-    keep, start = KEPT[kept](at), 0 if step >= 0 else -step * SIZE
+    start = 0 if step >= 0 else -step * SIZE
     places = start + at * step
-    for dtype in TYPES:
-        x = numbers(9 * SIZE, dtype)
-        out = torch.zeros(20 * SIZE, dtype=dtype)
-        walk[(1,)](x, out, keep, start, step, step if known else None, SIZE)
-        one = torch.ones((), dtype=dtype)
-        assert out[:SIZE].equal(x[places])
-        assert out[SIZE : 2 * SIZE].equal(torch.where(keep, x[places], one))
-        for begin, some in ((2 * SIZE, keep), (11 * SIZE, torch.ones_like(keep))):
-            expected = torch.zeros(9 * SIZE, dtype=dtype)
-            for lane in at[some].tolist():
-                expected[start + lane * step] = x[lane]
-            assert out[begin : begin + 9 * SIZE].equal(expected)
+    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.int8):
+        x, one = numbers(9 * SIZE, dtype), torch.ones((), dtype=dtype)
+        for keep in (kept(at) for kept in KEPT.values()):
+            out = torch.zeros(20 * SIZE, dtype=dtype)
+            walk[(1,)](x, out, keep, start, step, step if known else None, SIZE)
+            assert out[:SIZE].equal(x[places])
+            assert out[SIZE : 2 * SIZE].equal(torch.where(keep, x[places], one))
+            for begin, some in ((2 * SIZE, at[keep]), (11 * SIZE, at)):
+                # Of several lanes at one place the last one stays.
+                some = some[-1:] if step == 0 else some
+                expected = torch.zeros(9 * SIZE, dtype=dtype)
+                expected[places[some]] = x[some]
+                assert out[begin : begin + 9 * SIZE].equal(expected)

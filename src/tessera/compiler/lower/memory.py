@@ -15,7 +15,7 @@ _HALVES = ("half", "bfloat")
 TRUE = int_const(1, I1)
 _LINE_BYTES = 64
 # Distances of lanes in elements at which whole vectors are read and elements picked from them.
-_FEW_APART = (2, 3, 4)
+FEW_APART = (2, 3, 4)
 
 
 def _as_bits(b: Builder, lanes: Lanes) -> Lanes:
@@ -150,7 +150,7 @@ def _elements_apart(pointer: Lanes, type: LType, width: int) -> int:
     if not isinstance(pointer, Ramp) or pointer.step.const is None or width < 2:
         return 0
     apart, rest = divmod(pointer.step.const, size_bytes(type))
-    return apart if rest == 0 and apart in _FEW_APART else 0
+    return apart if rest == 0 and apart in FEW_APART else 0
 
 
 def _load_apart(b: Builder, base: V, vector: LType, apart: int) -> V:

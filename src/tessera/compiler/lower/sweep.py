@@ -14,9 +14,10 @@ from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.digits import delinearise
 from tessera.compiler.lower.evaluate import Evaluator
 from tessera.compiler.lower.lanes import Index, Lanes, Ramp, Uniform, ltype
+from tessera.compiler.lower.memory import FEW_APART
 from tessera.compiler.passes import reach
 from tessera.compiler.passes.placement import cost_of_one
-from tessera.compiler.passes.strides import step
+from tessera.compiler.passes.strides import Step, step
 from tessera.compiler.targets.rows import Target
 from tessera.ir.nodes import Op, Value
 from tessera.ir.types import BlockType, element_of, shape_of
@@ -102,7 +103,21 @@ class Sweeper(Evaluator):
         lanes = self._lanes(reads) if narrow and operations <= _MEDIUM else self.target.lanes
         width = min(lanes, shape[best])
         unroll = 4 if operations <= _LIGHT else 2 if operations <= _MEDIUM else 1
+        if self._goes_singly(shape, reads, stored_to, best):
+            unroll = 1
         return Plan(shape, best, width, max(1, min(unroll, shape[best] // width)), operations)
+
+    def _goes_singly(self, shape: tuple[int, ...], reads: Sequence[Value], stored_to: Value | None, dim: int) -> bool:
+        """Does a walk along `dim` read or write lane by lane somewhere? Such vectors are long enough as they are."""
+        moves = [] if stored_to is None else [step(stored_to, dim, usual=True)]
+        for value in reads:
+            stop = self._stored_except(value)
+            whole = shape_of(value.type) == shape
+            for visit in reach.visits(value, reach.identity(len(shape)), stop) if whole else ():
+                load = visit.value.owner
+                if isinstance(load, Op) and load.name == "load" and dim in visit.dims and not stop(visit):
+                    moves.append(step(load.operands[0], visit.dims.index(dim), usual=True))
+        return any(map(_is_spaced, moves))
 
     def _scores(self, shape: tuple[int, ...], values: Sequence[Value]) -> tuple[list[int], int]:
         """For each dimension how well memory accesses run along it, and the number of operations evaluated.
@@ -440,6 +455,11 @@ class Sweeper(Evaluator):
 
 
 _ZERO = Uniform(int_const(0, I64))
+
+
+def _is_spaced(moved: Step) -> bool:
+    """Are lanes that move so the ones that are read and written one by one?"""
+    return isinstance(moved, str) or (moved is not None and abs(moved) > max(FEW_APART))
 
 
 class _Filling:

@@ -152,23 +152,16 @@ def shifted(w, out, k, ROWS: tl.constexpr, PIECE: tl.constexpr):
 
 
 @triton.jit
-def running(w, out, k, ROWS: tl.constexpr, PIECE: tl.constexpr):
-    """A row's sum takes in the rows before it."""
-    rows, lanes = tl.arange(0, ROWS), tl.arange(0, PIECE)
-    acc = tl.zeros((ROWS, PIECE), tl.float32)
-    for at in range(0, k, PIECE):
-        acc += tl.cumsum(tl.load(w + rows[:, None] * k + at + lanes[None, :]), 0)
-    tl.store(out + rows, tl.sum(acc, 1))
-
-
-@triton.jit
-def above_the_mean(w, out, k, ROWS: tl.constexpr, PIECE: tl.constexpr):
-    """Each trip takes the mean of all rows from every row."""
+def taken_together(w, out, k, WAY: tl.constexpr, ROWS: tl.constexpr, PIECE: tl.constexpr):
+    """A row's sum takes in the rows before it, or each trip takes the mean of all rows from every row."""
     rows, lanes = tl.arange(0, ROWS), tl.arange(0, PIECE)
     acc = tl.zeros((ROWS, PIECE), tl.float32)
     for at in range(0, k, PIECE):
         v = tl.load(w + rows[:, None] * k + at + lanes[None, :])
-        acc += v - (tl.sum(v, 0) / ROWS)[None, :]
+        if WAY == "before it":
+            acc += tl.cumsum(v, 0)
+        else:
+            acc += v - (tl.sum(v, 0) / ROWS)[None, :]
     tl.store(out + rows, tl.sum(acc, 1))
 
 
@@ -184,19 +177,19 @@ def turned_about(w, out, k, ROWS: tl.constexpr, PIECE: tl.constexpr):
 
 
 APART = [
-    (shifted, lambda w: w.sum(1)),
-    (running, lambda w: w.cumsum(0).sum(1)),
-    (above_the_mean, lambda w: (w - w.mean(0)).sum(1)),
-    (turned_about, lambda w: w.flip(0).sum(1)),
+    (shifted, (), lambda w: w.sum(1)),
+    (taken_together, ("before it",), lambda w: w.cumsum(0).sum(1)),
+    (taken_together, ("all",), lambda w: (w - w.mean(0)).sum(1)),
+    (turned_about, (), lambda w: w.flip(0).sum(1)),
 ]
 
 
-@pytest.mark.parametrize(("kernel", "expected"), APART, ids=lambda each: getattr(each, "__name__", ""))
-def test_rows_that_know_of_each_other_stay_together(kernel, expected):
+@pytest.mark.parametrize(("kernel", "way", "expected"), APART, ids=lambda each: getattr(each, "__name__", ""))
+def test_rows_that_know_of_each_other_stay_together(kernel, way, expected):
     torch.manual_seed(0)
     w = torch.randn(17, 256)
     out, right = torch.empty(16), expected(w[:16].clone())
-    kernel[(1,)](w, out, 256, 16, 64)
+    kernel[(1,)](w, out, 256, *way, 16, 64)
     torch.testing.assert_close(out, right)
     if kernel is shifted:
         torch.manual_seed(0)

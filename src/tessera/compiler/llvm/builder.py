@@ -140,6 +140,7 @@ class Builder:
         self.has_bfloat = has_bfloat
         # The intrinsic that picks among 16 floats of a register by the low bits of 16 indices, where there is one.
         self.permute = permute
+        # Does one instruction read or write lanes a step apart?
         self.has_strides = has_strides
         self.lines: list[str] = []
         self.entry: list[str] = []

@@ -1,13 +1,23 @@
-"""LLVM's four accesses of lanes with a mask."""
+"""Masks, and LLVM's four accesses of lanes with one."""
 
 from __future__ import annotations
 
-from tessera.compiler.llvm.builder import Builder, LType, V
+from tessera.compiler.llvm.builder import I1, Builder, LType, V
 
 
 def everywhere(width: int) -> V:
     """The mask that holds in all lanes."""
     return V(LType("i1", width), "splat (i1 true)")
+
+
+def holds_everywhere(b: Builder, mask: V) -> V:
+    """Whether a mask holds in every lane."""
+    return b.intrinsic("vector.reduce.and", I1, [mask], [mask.type])
+
+
+def holds_somewhere(b: Builder, mask: V) -> V:
+    """Whether a mask holds in some lane."""
+    return b.intrinsic("vector.reduce.or", I1, [mask], [mask.type])
 
 
 def load(b: Builder, pointer: V, mask: V, passed: V, align: int) -> V:

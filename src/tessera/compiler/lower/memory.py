@@ -234,7 +234,7 @@ def _stream(b: Builder, data: V, pointer: V, align: int) -> None:
 def _whole_or_part(b: Builder, mask: V, hint: str) -> tuple[str, str, str]:
     """Branch on whether a mask holds in every lane; the labels of the two ways and of where they meet."""
     whole, part, after = b.fresh("whole"), b.fresh("part"), b.fresh(hint)
-    b.branch_rarely(b.binary("xor", b.intrinsic("vector.reduce.and", I1, [mask], [mask.type]), TRUE), part, whole)
+    b.branch_rarely(b.binary("xor", masked.holds_everywhere(b, mask), TRUE), part, whole)
     return whole, part, after
 
 

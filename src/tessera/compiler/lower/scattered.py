@@ -76,13 +76,13 @@ def load_spaced(b: Builder, pointer: Ramp, mask: V | None, passed: V, align: int
     def apart() -> V:
         if b.has_strides:
             return some()
-        return singly() if mask is None else _either(b, _holds(b, mask), singly, some)
+        return singly() if mask is None else _either(b, masked.holds_everywhere(b, mask), singly, some)
 
     if pointer.step.const is not None:
         return apart()
     still = b.icmp("eq", pointer.step, int_const(0, pointer.step.type))
     if mask is not None:
-        still = b.binary("and", still, b.intrinsic("vector.reduce.or", I1, [mask], [mask.type]))
+        still = b.binary("and", still, masked.holds_somewhere(b, mask))
     return _either(b, still, same, apart)
 
 
@@ -103,7 +103,7 @@ def store_spaced(b: Builder, data: V, pointer: Ramp, mask: V | None, align: int)
     elif mask is None:
         singly()
     else:
-        b.either(_holds(b, mask), singly, some)
+        b.either(masked.holds_everywhere(b, mask), singly, some)
 
 
 def _places(b: Builder, pointer: Ramp, width: int) -> list[V]:
@@ -112,11 +112,6 @@ def _places(b: Builder, pointer: Ramp, width: int) -> list[V]:
     while len(found) < width:
         found.append(b.offset(found[-1], pointer.step, 1))
     return found
-
-
-def _holds(b: Builder, mask: V) -> V:
-    """Does a mask hold in every lane?"""
-    return b.intrinsic("vector.reduce.and", I1, [mask], [mask.type])
 
 
 def store(b: Builder, data: V, pointers: Vector, mask: V | None, align: int) -> None:
@@ -196,7 +191,7 @@ class _Look:
         found = self._all_ahead_by(0)
         if self._mask is None:
             return found
-        some = self._b.intrinsic("vector.reduce.or", I1, [self._mask], [self._mask.type])
+        some = masked.holds_somewhere(self._b, self._mask)
         return self._b.binary("and", found, some)
 
     def counts(self, size_bytes: int) -> bool:
@@ -219,7 +214,7 @@ class _Look:
             most = (1 << index.type.bits - 1) - _WINDOW
             less = b.icmp("sle", self._index_of_first, int_const(most, self._index_of_first.type))
             found = b.binary("and", found, less)
-        return _Window(b.binary("and", found, _holds(b, lanes)), begin, index)
+        return _Window(b.binary("and", found, masked.holds_everywhere(b, lanes)), begin, index)
 
     def _all_ahead_by(self, step: int) -> V:
         b = self._b
@@ -230,7 +225,7 @@ class _Look:
             found = b.binary("and", found, places.exact)
         if self._mask is not None:
             found = b.binary("or", found, b.binary("xor", self._mask, masked.everywhere(self._width)))
-        return b.intrinsic("vector.reduce.and", I1, [found], [found.type])
+        return masked.holds_everywhere(b, found)
 
     def first(self) -> V:
         """The address of the first lane."""

@@ -16,7 +16,7 @@ from tessera.compiler.lower.evaluate import Evaluator
 from tessera.compiler.lower.lanes import Index, Lanes, Ramp, Uniform, ltype
 from tessera.compiler.lower.memory import FEW_APART
 from tessera.compiler.passes import reach
-from tessera.compiler.passes.placement import cost_of_one
+from tessera.compiler.passes.placement import COSTLY, cost_of_one
 from tessera.compiler.passes.strides import Step, step
 from tessera.compiler.targets.rows import Target
 from tessera.ir.nodes import Op, Value
@@ -24,8 +24,6 @@ from tessera.ir.types import BlockType, element_of, shape_of
 
 # Expressions up to this many operations are worth several vectors a trip.
 _LIGHT, _MEDIUM = 16, 48
-# From this cost on an operation is what takes the time, not a load.
-_COSTLY = 8
 # A block of up to so many vectors can be held in registers, and so many operations are worth being written out.
 _REGISTERS, _WRITTEN_OUT = 16, 512
 # How much more it matters how something is read at every element than how a row or a column is.
@@ -146,7 +144,7 @@ class Sweeper(Evaluator):
         ]
         far = [op for op, stored in visits if op.name == "load" and op not in self.performed and not stored]
         # What is costly and in scratch was written there a register at a time, and is read so.
-        if not far or any(cost_of_one(op) >= _COSTLY for op, _ in visits):
+        if not far or any(cost_of_one(op) >= COSTLY for op, _ in visits):
             return self.target.lanes
         widest = max(ltype(element_of(op.result.type)).bits for op in far)
         return min(self.target.lanes, self.target.loaded_bits // widest)

@@ -23,28 +23,20 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from tessera.compiler.passes.placement import LAZY, cost_of_one
+from tessera.compiler.passes.dimensions import Place, blocks_of, same
+from tessera.compiler.passes.placement import COSTLY, LAZY, cost_of_one
 from tessera.compiler.passes.strides import step
 from tessera.ir.nodes import Block, Function, Module, Op, Region, Value, made, walk
 from tessera.ir.types import BlockType, ScalarType, Type, element_of, shape_of
 
-# A dimension of a block.
-Place = tuple[Value, int]
-
 _I32 = ScalarType("i32")
 # Bytes of a row that one trip reads at least: with fewer, the loop around them would cost more than they do.
 _PIECE_BYTES = 64
-# An operation that costs as much is not computed again for each row.
-_COSTLY = 8
 # Elements so far apart still come from memory together.
 _NEAR = range(-4, 5)
 # Expressions that are deeper than this are read from where they are, not written anew.
 _DEEP = 64
 
-# Each element is computed from others at all indices along `axis`, but only at its own along the rest.
-_ALONG_AXIS = frozenset({"gather", "exchange", "fp4_to_fp", "scan"})
-_MOVES = frozenset({"reshape", "join", "split", "cat", "unsplat", *_ALONG_AXIS})
-_SOURCES = frozenset({"constant", "splat", "make_range", "poison"})
 # What gives the same wherever it stands between the same writes.
 _REORDERED = LAZY | {"reduce"}
 # What may stand in a loop that is turned: it computes, reads, or is control flow of these.
@@ -64,24 +56,24 @@ def _region(function: Function, region: Region) -> bool:
             around: Block | None = block
             while around is not None and op.name == "for":
                 # A second time it is in the branch of many trips.
-                around = _turn(function, around, op, many=around is not block or _trips(op) is not None)
+                around = _turn(function, around, op, many=around is not block or _has_many_trips(op) is True)
                 turned |= around is not None
             for inner in op.regions:
                 turned |= _region(function, inner)
     return turned
 
 
-def _trips(loop: Op) -> int | None:
-    """How many trips a loop has, if its text tells."""
+def _has_many_trips(loop: Op) -> bool | None:
+    """More than one, if its text tells."""
     numbers = [op.attrs["value"] for op in _owners(loop.operands[:3]) if op.name == "constant"]
-    return len(range(*numbers)) if len(numbers) == 3 else None
+    return bool(range(*numbers)[1:]) if len(numbers) == 3 else None
 
 
 def _turn(function: Function, block: Block, loop: Op, many: bool) -> Block | None:
     """Interchange `loop` with the rows of what it reads, if that can be done and is worth it; the block in which it
     stands then. Unless it is known to have `many` trips it also stays as it was, for a single one."""
     seeds = [(load.result, dim) for load in walk(loop.regions[0]) for dim in _rows_of(load)]
-    if not seeds or _trips(loop) in (0, 1) or not all(op.name in _QUIET for op in walk(loop.regions[0])):
+    if not seeds or _has_many_trips(loop) is False or not all(op.name in _QUIET for op in walk(loop.regions[0])):
         return None
     ahead, reduced, behind = _around(block, loop)
     nest = _Nest([loop, *reduced])
@@ -143,12 +135,12 @@ class _Nest:
         self.links: dict[Place, list[Place]] = {}
         self.mixed: set[Place] = set()
         for op in self.inside:
-            groups = list(_same(op))
+            groups = list(same(op))
             for group in groups:
                 for place in group:
                     self.links.setdefault(place, []).extend(group)
             if not op.name.endswith((".return", "yield")):
-                places = {(value, dim) for value in _blocks(op) for dim in range(len(shape_of(value.type)))}
+                places = {(value, dim) for value in blocks_of(op) for dim in range(len(shape_of(value.type)))}
                 self.mixed |= places.difference(*groups)
 
 
@@ -184,7 +176,7 @@ class _Rows:
         """Is what all rows read cheap enough to be read and computed for each, and no more than a row?"""
         piece = math.prod(shape_of(self.seed[0].type)) // self.size
         return all(
-            cost_of_one(op) < _COSTLY
+            cost_of_one(op) < COSTLY
             and math.prod(shape_of(result.type)) <= piece
             and (op.name != "load" or _runs(op))
             and op.name not in ("reduce", "scan")
@@ -214,68 +206,6 @@ def _runs(load: Op) -> bool:
     pointer = load.operands[0]
     long = [dim for dim, size in enumerate(shape_of(pointer.type)) if size > 1]
     return not long or any(step(pointer, dim) in _NEAR for dim in long)
-
-
-def _same(op: Op) -> Iterable[list[Place]]:
-    """The dimensions of operands and results that are one and the same, element by element; those that appear nowhere
-    are mixed."""
-    blocks = _blocks(op)
-    if not blocks:
-        return []
-    if op.name in ("for", "if"):
-        return _same_through(op)
-    if op.name == "constant" and isinstance(op.attrs["value"], list):
-        return []
-    if op.name in _SOURCES:
-        return [[(op.result, dim)] for dim in range(len(shape_of(op.result.type)))]
-    if op.name == "broadcast":
-        (source,), shape = op.operands, shape_of(op.result.type)
-        sizes = enumerate(shape_of(source.type))
-        return [[(op.result, dim)] if size != shape[dim] else [(op.result, dim), (source, dim)] for dim, size in sizes]
-    if op.name == "expand_dims":
-        axis = op.attrs["axis"]
-        rank = len(shape_of(op.result.type))
-        return [[(op.result, dim), (op.operands[0], dim - (dim > axis))] for dim in range(rank) if dim != axis]
-    if op.name == "trans":
-        return [[(op.result, dim), (op.operands[0], origin)] for dim, origin in enumerate(op.attrs["order"])]
-    if op.name == "reduce":
-        axis, rank = op.attrs["axis"], len(shape_of(op.operands[0].type))
-        return [_at(op.operands, dim) + _at(op.results, dim - (dim > axis)) for dim in range(rank) if dim != axis]
-    if op.name in ("reshape", "join", "split"):
-        return list(_leading(op, blocks))
-    if op.name in _ALONG_AXIS:
-        return [_at(blocks, dim) for dim in range(len(shape_of(blocks[0].type))) if dim != op.attrs["axis"]]
-    if op.name in _MOVES or op.attrs.get("pack", 1) != 1 or op.name not in LAZY:
-        return []
-    shapes = {shape_of(value.type) for value in blocks}
-    return [_at(blocks, dim) for dim in range(len(shape_of(blocks[0].type)))] if len(shapes) == 1 else []
-
-
-def _blocks(op: Op) -> list[Value]:
-    return [value for value in (*op.operands, *op.results) if isinstance(value.type, BlockType)]
-
-
-def _leading(op: Op, blocks: list[Value]) -> Iterator[list[Place]]:
-    """The first dimensions, as far as they are the same on both sides of an operation that keeps row-major order."""
-    before, after = shape_of(op.operands[0].type), shape_of(op.results[0].type)
-    for dim, (left, right) in enumerate(zip(before, after, strict=False)):
-        if left != right:
-            return
-        yield _at(blocks, dim)
-
-
-def _same_through(op: Op) -> Iterator[list[Place]]:
-    yielded = [region.block.terminator.operands for region in op.regions]
-    sides = [op.results, *yielded, op.operands[3:], op.regions[0].block.args[1:]]
-    if op.name == "if":
-        sides = [op.results, *yielded]
-    for together in zip(*sides, strict=True):
-        for dim in range(len(shape_of(together[0].type))):
-            yield _at(together, dim)
-
-
-def _at(values: Iterable[Value], dim: int) -> list[Place]:
-    return [(value, dim) for value in values if isinstance(value.type, BlockType)]
 
 
 # Rewriting --------------------------------------------------------------------------------------------------------
@@ -411,7 +341,7 @@ class _Versions:
             return self._new("gather", [value, index], type, axis=dim)
         if op.name == "make_range":
             return self._new("splat", [self.number(op.attrs["start"])], type)
-        inner = dict(place for group in _same(op) if (value, dim) in group for place in group if place[0] is not value)
+        inner = dict(place for group in same(op) if (value, dim) in group for place in group if place[0] is not value)
         operands = [self.of(o, inner[o], depth + 1) if o in inner else o for o in op.operands]
         return self._new(op.name, operands, type, **op.attrs)
 
@@ -428,4 +358,4 @@ def _written_anew(op: Op, dim: int) -> bool:
         return False
     if op.name == "constant":
         return not isinstance(op.attrs["value"], list)
-    return any((op.result, dim) in group for group in _same(op)) and op.name not in ("reshape", "join")
+    return any((op.result, dim) in group for group in same(op)) and op.name not in ("reshape", "join")

@@ -24,6 +24,8 @@ _COSTS = {
 }  # fmt: skip
 _GATHERED_LOAD = 24
 _MASKING = 2
+# From this cost on an operation is what takes the time, not a load.
+COSTLY = 8
 # What reading from scratch costs instead, and how much must be saved before it is worth the trouble.
 _SCRATCH_READ = 3
 _WORTHWHILE = 3

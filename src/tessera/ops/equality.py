@@ -23,6 +23,8 @@ from tessera.ops.launch import launch
 from tessera.ops.pointwise import fill_
 
 FIRST = 256
+# From here on fewer and longer blocks: after a difference each program that is left still looks whether there was one.
+MANY = 1 << 20
 
 
 @triton.jit
@@ -65,7 +67,8 @@ def equal(self: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     kind = {"COMPUTE": compute, "num_warps": row.num_warps}
     launch(compare_first, (1,), x, y, same, size, BLOCK=tiles.block(size, FIRST), **kind)
     if size > FIRST:
-        launch(compare_rest, (tiles.parts(size - FIRST, row.flat),), x, y, same, size, FIRST, BLOCK=row.flat, **kind)
+        flat = row.flat if size < MANY else 8 * row.flat
+        launch(compare_rest, (tiles.parts(size - FIRST, flat),), x, y, same, size, FIRST, BLOCK=flat, **kind)
     return same
 
 

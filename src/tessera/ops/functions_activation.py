@@ -104,12 +104,12 @@ def softshrink(x, size):
 @triton.jit
 def shrink_backward(grad, x, size):
     """grad where |x| is above the size, else 0."""
-    return tl.where((x >= -size) & (x <= size), 0.0, grad).to(x.dtype)
+    return tl.where(tl.abs(x) <= size, 0.0, grad).to(x.dtype)
 
 
 @triton.jit
 def hardshrink(x, size):
-    return tl.where((x >= -size) & (x <= size), 0.0, x).to(x.dtype)
+    return tl.where(tl.abs(x) <= size, 0.0, x).to(x.dtype)
 
 
 @triton.jit

@@ -292,6 +292,10 @@ class Builder:
             return a if condition.const else b
         return self.emit(a.type, f"select {condition}, {a}, {b}")
 
+    def freeze(self, a: V) -> V:
+        """The same value, which LLVM's rewriting does not see through."""
+        return self.emit(a.type, f"freeze {a}")
+
     def cast(self, op: str, a: V, to: LType) -> V:
         """`op` is LLVM's: trunc, zext, sext, fptrunc, fpext, fptosi, sitofp, bitcast, ptrtoint, inttoptr, …"""
         if a.type == to:

@@ -11,7 +11,7 @@ from tessera.compiler.errors import fail
 from tessera.compiler.llvm.builder import Builder, LType, V, const, float_const, int_const
 from tessera.compiler.llvm.mathlib import FUNCTIONS
 from tessera.compiler.lower import conversions
-from tessera.ir.nodes import Op
+from tessera.ir.nodes import Op, Value
 
 Row = Callable[[Builder, Op, Sequence[V], LType], V]
 
@@ -185,7 +185,18 @@ def _shift(name: str) -> Row:
 
 
 def _select(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
-    return b.select(args[0], args[1], args[2])
+    condition, *arms = args
+    if to.lanes:
+        # LLVM would make loads of loads under the condition, which wait until it is known: out of memory, half as fast.
+        arms = [b.freeze(arm) if _is_loaded(value) else arm for value, arm in zip(op.operands[1:], arms, strict=True)]
+    return b.select(condition, *arms)
+
+
+def _is_loaded(value: Value) -> bool:
+    """Was it read from memory, and changed in its type at most?"""
+    while isinstance(value.owner, Op) and value.owner.name in conversions.ROWS:
+        value = value.owner.operands[0]
+    return isinstance(value.owner, Op) and value.owner.name == "load"
 
 
 def _negate(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:

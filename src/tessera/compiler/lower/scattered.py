@@ -240,8 +240,7 @@ class _Look:
         if places is None or places.exact is not None:
             return self._pointers.value
         # Frozen, lest it be taken for the index that was widened before.
-        index = b.emit(places.index.type, f"freeze {places.index}")
-        return b.offset(b.splat(places.base, self._width), index, places.scale_bytes)
+        return b.offset(b.splat(places.base, self._width), b.freeze(places.index), places.scale_bytes)
 
 
 def _either(b: Builder, condition: V, then: Callable[[], V], otherwise: Callable[[], V]) -> V:

@@ -1,0 +1,32 @@
+"""What is measured runs in memory that the process has already."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+TENSORS_AND_SMALL_THINGS = """
+import resource
+import torch
+from tessera.bench.memory import keep_freed_memory
+
+torch.set_num_threads(1)
+assert keep_freed_memory()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+kept = []
+for n in range(12):
+    tensor = torch.ones(2**22 + 1000 * n)
+    kept.append(bytearray(5000 + 100 * n))  # It lies where the tensor was, so that the next one finds no room there.
+    del tensor
+    kept.append(bytearray(5000 + 100 * n))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc has the switch")
+def test_no_new_pages_while_tensors_come_and_go() -> None:
+    ran = subprocess.run([sys.executable, "-c", TENSORS_AND_SMALL_THINGS], capture_output=True, text=True, check=True)
+    pages_of_one = 2**24 // 4096
+    assert int(ran.stdout) < pages_of_one / 4

@@ -20,6 +20,11 @@ ends = torch.randperm(40)
 
 CALLS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gather, transposed": lambda y: y.t().gather(0, places.t()),
+    "gather of whole rows": lambda y: y.gather(1, places),
+    "gather of fewer than a row": lambda y: y.gather(1, places[:, :33]),
+    "gather of more than a row, of halves": lambda y: y.bfloat16().gather(-1, places.repeat(1, 3)[:, :200]),
+    "gather of whole rows of integers in a batch": lambda y: y.view(5, 8, 70).int().gather(2, places.view(5, 8, 70)),
+    "gather of whole rows of truth values": lambda y: (y > 0).gather(1, places),
     "gather of a part": lambda y: y[:, ::2].gather(1, places[:20, :30] % 35),
     "an index beside a slice": lambda y: x.permute(3, 1, 0, 2)[:, column, ::2],
     "two indices apart": lambda y: x[column, :, column % 4],
@@ -43,6 +48,14 @@ def test_indices_in_any_layout(name: str) -> None:
     with tessera.use("always"):
         found = CALLS[name](square.clone())
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("index", [-1, 70, 2**33], ids=str)
+def test_a_gather_outside_of_its_row_is_an_error(index: int) -> None:
+    outside = places.clone()
+    outside[17, 4] = index
+    with tessera.use("always"), pytest.raises(RuntimeError, match=r"70 elements, so an index must lie in \[0, 70\)"):
+        square.gather(1, outside)
 
 
 def test_sums_along_a_row_are_the_same_for_any_number_of_threads() -> None:

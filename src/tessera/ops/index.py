@@ -1,7 +1,9 @@
 """Reading by index: index_select, gather, index with integer tensors; and the gradient of an embedding table.
 
 gather, index_select, embedding and advanced indexing differ only in the strides that they give to the kernel `take`,
-which walks blocks of the two innermost dims; where a row of the output has one index, rows are copied. Only `index` and
+which walks blocks of the two innermost dims; where a row of the output has one index, rows are copied. A gather that
+picks much of each contiguous row reads the row in order and then picks from it: random reads of memory that is far wait
+for each other. Only `index` and
 `take` count negative indices from the end. An index outside is an error: kernels raise a flag and leave the block out,
 and the entry raises IndexError (gather: RuntimeError), as PyTorch does.
 
@@ -42,6 +44,8 @@ from tessera.ops.row_sums import sum_rows
 # Dims of an output that are left once those are joined that every operand walks with one step.
 MOST_LOOPS = 5
 MOST_INDICES = 3
+# Of a row from so many elements on, of which one in so many is picked, all are read.
+_LEAST_ROW, _FEWEST_PICKED = 64, 4
 
 
 @triton.jit
@@ -109,6 +113,25 @@ def take(
             value = tl.load(x + (at + step_i + step_j + step_k), mask=mask)
             to = out + place(outer, size_2, size_3, out_2, out_3, out_4, OUTER) + rows * out_1 + cols * out_0
             tl.store(to, value, mask=mask, cache_modifier=STORE)
+
+
+@triton.jit
+def pick(x, index, out, flag, num_rows, size, count, per_program, SIZE: tl.constexpr, COLS: tl.constexpr):
+    """out[r, c] = x[r, index[r, c]], all contiguous; a row of x, `size` elements, is read in order, then picked from.
+
+    Grid: (cdiv(num_rows, per_program),).
+    """
+    first = tl.program_id(0).to(tl.int64) * per_program
+    for row in range(first, tl.minimum(first + per_program, num_rows)):
+        lanes = tl.arange(0, SIZE)
+        values = tl.load(x + row * size + lanes, mask=lanes < size, other=0)
+        for c in range(0, count, COLS):
+            cols = c + tl.arange(0, COLS)
+            i = tl.load(index + row * count + cols, mask=cols < count, other=0).to(tl.int64)
+            if tl.max(outside(i, size).to(tl.int32), axis=0) != 0:
+                tl.store(flag, 1)
+            else:
+                tl.store(out + row * count + cols, tl.gather(values, i.to(tl.int32), 0), mask=cols < count)
 
 
 @functools.cache
@@ -218,8 +241,33 @@ def gather(self: torch.Tensor, dim: int, index: torch.Tensor, *, sparse_grad: bo
     dim %= self.dim()
     if any(index.shape[d] > self.shape[d] for d in range(self.dim()) if d != dim):
         raise Declined("an index larger than the tensor")
+    if _reads_most(self, dim, index):
+        return _pick(self, index)
     strides = tuple(0 if d == dim else self.stride(d) for d in range(self.dim()))
     return _take(self, tuple(index.shape), strides, [(index, self.shape[dim], self.stride(dim))], error=RuntimeError)
+
+
+def _reads_most(x: torch.Tensor, dim: int, index: torch.Tensor) -> bool:
+    """Is it a large part of each row that is picked, so that the row is best read as a whole: in order, once?"""
+    size, count = x.shape[-1], index.shape[-1]
+    return (
+        dim == x.dim() - 1 and x.shape[:-1] == index.shape[:-1] and x.is_contiguous() and index.is_contiguous()
+        and _LEAST_ROW <= size <= tiles.of(x.device).row * 2 and count * _FEWEST_PICKED >= size and not x.is_complex()
+    )  # fmt: skip
+
+
+def _pick(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    storage_type(x.dtype)
+    out = torch.empty(index.shape, dtype=x.dtype, device=x.device)
+    row, size, count = tiles.of(x.device), x.shape[-1], index.shape[-1]
+    num_rows = x.numel() // size
+    per_program = max(1, row.flat // tiles.power_of_2(max(size, count)))
+    with checked(size, x.device, error=RuntimeError) as flag:
+        launch(
+            pick, (triton.cdiv(num_rows, per_program),), x, index, out, flag, num_rows, size, count, per_program,
+            SIZE=tiles.power_of_2(size), COLS=tiles.block(count, row.row // 2), num_warps=row.num_warps,
+        )  # fmt: skip
+    return out
 
 
 def index_select(self: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tensor:

@@ -147,6 +147,8 @@ class Builder:
         self.stack_bytes = self.heap_bytes = 0
         self.declarations: dict[str, str] = {}
         self.current = "entry"
+        # Names of what was widened from half precision.
+        self._widened: set[str] = set()
         self._next = 0
 
     # Names, blocks, raw text ------------------------------------------------------------------------------------
@@ -308,7 +310,10 @@ class Builder:
             return self._round_to_bfloat(a, to)
         if op == "fpext" and a.type.scalar == "bfloat" and not self.has_bfloat:
             return self._widen_bfloat(a, to)
-        return self.emit(to, f"{op} {a} to {to}")
+        made = self.emit(to, f"{op} {a} to {to}")
+        if op == "fpext" and a.type.bits == 16:
+            self._widened.add(made.ref)
+        return made
 
     def _widen_bfloat(self, a: V, to: LType) -> V:
         """A bfloat is the upper half of a float."""
@@ -340,13 +345,17 @@ class Builder:
         return self.call(f"llvm.{name}{suffix}", result, operands, flags)
 
     def rounded(self, name: str, value: V) -> V:
-        """A rounding to whole numbers by its LLVM name.
+        """A rounding to whole numbers by its LLVM name."""
+        return self.intrinsic(name, value.type, [self._fenced(value)])
 
-        A fence keeps LLVM from rounding in half precision what was widened to float: it has no vectors for that, and
-        would take them apart.
-        """
-        fenced = self.intrinsic("arithmetic.fence", value.type, [value]) if value.type.scalar == "float" else value
-        return self.intrinsic(name, value.type, [fenced])
+    def extreme(self, name: str, a: V, b: V, flags: str = "") -> V:
+        """The larger or the smaller of two by LLVM's name."""
+        return self.intrinsic(name, a.type, [self._fenced(a) if a.ref in self._widened else a, b], flags=flags)
+
+    def _fenced(self, value: V) -> V:
+        """Keeps LLVM from computing in half precision with what was widened to float: it has no vectors for that, and
+        would take them apart."""
+        return self.intrinsic("arithmetic.fence", value.type, [value]) if value.type.scalar == "float" else value
 
     def call(self, symbol: str, result: LType | None, operands: Sequence[V], flags: str = "") -> V:
         """Call a function by symbol, declaring it once. A `None` result is void (the returned value is then

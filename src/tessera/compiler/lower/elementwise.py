@@ -42,6 +42,10 @@ def _intrinsic(name: str) -> Row:
     return in_float(lambda b, args: b.intrinsic(name, args[0].type, args))
 
 
+def _extreme(name: str) -> Row:
+    return in_float(lambda b, args: b.extreme(name, args[0], args[1]))
+
+
 def _rounded(name: str) -> Row:
     return in_float(lambda b, args: b.rounded(name, args[0]))
 
@@ -51,7 +55,7 @@ def _nan_wins(b: Builder, args: Sequence[V], name: str) -> V:
 
     Zeros of either sign are equal, as in the form that skips NaN; ordering them takes twice as long.
     """
-    return b.intrinsic(name, args[0].type, args, flags="nsz")
+    return b.extreme(name, args[0], args[1], flags="nsz")
 
 
 def _integer(name: str) -> Row:
@@ -223,7 +227,7 @@ def _clamp(b: Builder, op: Op, args: Sequence[V], to: LType) -> V:
     if op.attrs.get("propagateNan") == "all":
         clamped = _nan_wins(b, [_nan_wins(b, [x, minimum], "maximum"), maximum], "minimum")
     else:
-        clamped = b.intrinsic("minnum", x.type, [b.intrinsic("maxnum", x.type, [x, minimum]), maximum])
+        clamped = b.extreme("minnum", b.extreme("maxnum", x, minimum), maximum)
     return conversions.convert_float(b, clamped, to)
 
 
@@ -271,7 +275,7 @@ ROWS: dict[str, Row] = {
     "addf": _float_binary("fadd", True), "subf": _float_binary("fsub", True), "mulf": _float_binary("fmul", True),
     "divf": _float_binary("fdiv", False), "precise_divf": _float_binary("fdiv", False),
     "remf": _maths("fmod"), "negf": _negate, "absf": _absolute_float, "fma": _intrinsic("fma"), "clampf": _clamp,
-    "maxnumf": _intrinsic("maxnum"), "minnumf": _intrinsic("minnum"),
+    "maxnumf": _extreme("maxnum"), "minnumf": _extreme("minnum"),
     "maximumf": in_float(lambda b, args: _nan_wins(b, args, "maximum")),
     "minimumf": in_float(lambda b, args: _nan_wins(b, args, "minimum")),
     "floor": _rounded("floor"), "ceil": _rounded("ceil"), "trunc": _rounded("trunc"),

@@ -46,9 +46,9 @@ def places_of_bag(offsets, bag, num, num_offsets):
 @triton.jit
 def reduce_bags(
     w, indices, offsets, scales, y, sizes, places, flag, num, num_offsets, size, width, w_row, w_col, padding,
-    MODE: tl.constexpr, COMPUTE: tl.constexpr, COLS: tl.constexpr,
+    MODE: tl.constexpr, EVEN: tl.constexpr, COMPUTE: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """y is [bags, width]; sizes [bags] and places [bags, width] may be missing.
+    """y is [bags, width]; sizes [bags] and places [bags, width] may be missing. EVEN: COLS divides the width.
 
     Grid: (bags · cdiv(width, COLS),), the columns of a bag one after the other, because its rows are near then.
     """
@@ -66,9 +66,12 @@ def reduce_bags(
         inside = (i >= 0) & (i < size)
         bad |= (inside == 0).to(tl.int32)
         counts = inside & (i != padding)
-        # One bound for both reasons to leave an element out, so that a row is read in whole vectors.
-        end = tl.where(counts, width, 0)
-        row = tl.load(w + i * w_row + cols * w_col, mask=cols < end, other=0).to(COMPUTE)
+        if EVEN:
+            row = tl.load(w + i * w_row + cols * w_col, mask=counts, other=0).to(COMPUTE)
+        else:
+            # One bound for both reasons to leave an element out, so that a row is read in whole vectors.
+            end = tl.where(counts, width, 0)
+            row = tl.load(w + i * w_row + cols * w_col, mask=cols < end, other=0).to(COMPUTE)
         if MODE == MOST:
             better = counts & ((count == 0) | (row > total))
             total = tl.where(better, row, total)
@@ -189,7 +192,7 @@ def _reduced(
             offsets.contiguous(), None if scales is None else scales.contiguous(), y, sizes,
             places if mode == MOST.value else None, flag, num, offsets.numel(), weight.shape[0], width,
             *weight.stride(), padding_idx,
-            MODE=mode, COMPUTE=compute_type(weight.dtype), COLS=cols, num_warps=row.num_warps,
+            MODE=mode, EVEN=width % cols == 0, COMPUTE=compute_type(weight.dtype), COLS=cols, num_warps=row.num_warps,
         )  # fmt: skip
     return y, sizes, places
 

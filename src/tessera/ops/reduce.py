@@ -285,8 +285,8 @@ def _reduce(
     row = tiles.of(x.device)
     across = stride_kept != 0 and stride_n > stride_kept
     if across:
-        # Two programs at least, and few rows at a time, which are added up in registers.
-        cols = tiles.block(kept, row.row // (4 if kept * outer > row.row // 4 else 8))
+        # So few that their sums stay in registers; and few rows at a time.
+        cols = tiles.block(kept, row.row // 8)
         rows = tiles.block(n, row.row // cols)
         programs, step = triton.cdiv(kept, cols) * outer, rows
     else:

@@ -43,7 +43,8 @@ class Compiled:
     """A kernel compiled for the types of its arguments.
 
     `signature` is Triton's, one type an argument of the kernel; `call` is the driver's launcher, `loaded` keeps the
-    code at `address` in memory, `tail` are the values of the constants that follow the arguments.
+    code at `address` in memory, `tail` are the values of the constants that follow the arguments; `has_tables`: some
+    arguments are tables yet to be made.
     """
 
     signature: tuple[str, ...]
@@ -51,6 +52,7 @@ class Compiled:
     call: Callable[..., None]
     loaded: Any
     tail: tuple[None, ...]
+    has_tables: bool
 
 
 class ValueNeeded(Exception):
@@ -107,6 +109,7 @@ class Addresses:
 
 
 _TABLES = (Addresses, Numbers)
+_HASHED_SLOWLY = frozenset({JITFunction, tl.dtype})
 
 
 class Recorder(Protocol):
@@ -149,9 +152,10 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> 
     if not isinstance(kernel, JITFunction) or not _on_cpu(args):
         kernel[grid](*[x.table() if isinstance(x, _TABLES) else x for x in args], **constants)
         return
-    kinds = tuple([_kind(x) for x in args])
+    # This is on the way of every call that is not planned, so the usual classes are told apart without a call.
+    kinds = tuple([x.dtype if x.__class__ is torch.Tensor else _kind(x) for x in args])
     # Kernels and Triton's types are hashed by Python code, their identities at once; what is compiled keeps them alive.
-    values = [id(x) if isinstance(x, JITFunction | tl.dtype) else x for x in constants.values()]
+    values = [id(x) if x.__class__ in _HASHED_SLOWLY else x for x in constants.values()]
     key = (id(kernel), kinds, *constants, *values)
     compiled = _ready.get(key)
     if compiled is None:
@@ -161,8 +165,9 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> 
     if _recording.recorder is not None:
         _recording.recorder.launched(compiled, (x, y, z), args)
     else:
-        given = [x.table() if isinstance(x, _TABLES) else x for x in args]
-        compiled.call(x, y, z, 0, compiled.address, None, None, None, None, *given, *compiled.tail)
+        if compiled.has_tables:
+            args = tuple([x.table() if isinstance(x, _TABLES) else x for x in args])
+        compiled.call(x, y, z, 0, compiled.address, None, None, None, None, *args, *compiled.tail)
 
 
 def fixed(table: torch.Tensor) -> torch.Tensor:
@@ -186,7 +191,10 @@ def raising(flag: torch.Tensor, check: Callable[[], None]) -> Iterator[torch.Ten
 
 def _on_cpu(args: tuple[Any, ...]) -> bool:
     """The first tensor decides; an entry never mixes devices."""
-    return next(x.is_cpu for x in args if isinstance(x, torch.Tensor))
+    for x in args:
+        if isinstance(x, torch.Tensor):
+            return x.is_cpu
+    raise ValueError("a launch without a tensor, which would say on which chip")
 
 
 def _kind(x: Any) -> Any:
@@ -215,6 +223,7 @@ def _compile(kernel: Any, args: tuple[Any, ...], kinds: tuple[Any, ...], constan
     return Compiled(
         signature=tuple(compiled.src.signature.values()), address=loaded[1], call=launcher,
         loaded=(loaded[0], source), tail=(None,) * (len(names) - len(args)),
+        has_tables=any(isinstance(x, _TABLES) for x in args),
     )  # fmt: skip
 
 

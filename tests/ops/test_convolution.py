@@ -26,6 +26,8 @@ image = last(2, 12, 9, 11)
 broad, narrow = torch.randn(2, 6, 5, 37), torch.randn(3, 10, 9, 9)
 # From half a mebibyte on.
 large, lines = torch.randn(1, 5, 162, 167), torch.randn(1, 4, 32770)
+# Of many channels, and of a few wide planes.
+deep, wide = torch.randn(2, 40, 9, 7), torch.randn(1, 5, 20, 90)
 Call = tuple[Any, tuple[torch.Tensor, ...], dict[str, Any]]
 CALLS: dict[str, Call] = {
     "channels-last": (nn.conv2d, (image, torch.randn(20, 12, 3, 3), torch.randn(20)), {"padding": 1}),
@@ -48,6 +50,29 @@ CALLS: dict[str, Call] = {
     "large, with strides that differ": (nn.conv2d, (large, torch.randn(9, 5, 2, 4)), {"stride": (1, 4), "dilation": 2}),
     "large, of single channels": (nn.conv2d, (large, torch.randn(10, 1, 3, 3)), {"stride": 3, "groups": 5}),
     "large lines with a stride": (nn.conv1d, (lines, torch.randn(8, 2, 3)), {"stride": 2, "padding": 1, "groups": 2}),
+    "depthwise": (nn.conv2d, (deep, torch.randn(40, 1, 5, 3), torch.randn(40)), {"padding": (2, 1), "groups": 40}),
+    "depthwise, dilated, a stride": (
+        nn.conv2d, (deep, torch.randn(40, 1, 3, 3)), {"padding": 3, "groups": 40, "stride": (1, 2), "dilation": (2, 3)},
+    ),
+    "depthwise, channels-last": (
+        nn.conv2d, (last(2, 64, 5, 6), torch.randn(64, 1, 3, 3), torch.randn(64)), {"padding": 1, "groups": 64},
+    ),
+    "depthwise, transposed": (
+        nn.conv_transpose2d, (deep, torch.randn(40, 1, 3, 4), torch.randn(40)), {"padding": 1, "groups": 40},
+    ),
+    "depthwise, transposed with a stride": (
+        nn.conv_transpose2d, (deep, torch.randn(40, 1, 3, 3)), {"padding": 1, "groups": 40, "stride": 2},
+    ),
+    "depthwise along time": (nn.conv1d, (deep.flatten(2), torch.randn(40, 1, 7)), {"padding": 6, "groups": 40}),
+    "depthwise in 3 dims": (
+        nn.conv3d, (deep.unflatten(3, (7, 1)), torch.randn(40, 1, 3, 3, 2)), {"padding": (0, 1, 1), "groups": 40},
+    ),
+    "depthwise of wide planes": (
+        nn.conv2d, (wide, torch.randn(5, 1, 7, 7), torch.randn(5)), {"padding": 3, "groups": 5},
+    ),
+    "depthwise of wide planes, lines apart": (
+        nn.conv2d, (wide, torch.randn(5, 1, 3, 3)), {"padding": 1, "groups": 5, "stride": (2, 1)},
+    ),
     "large in 3 dims": (nn.conv3d, (large[:, :, None], torch.randn(7, 5, 1, 3, 3)), {"stride": 2, "padding": 1}),
     "narrow rows": (nn.conv2d, (narrow, torch.randn(9, 10, 3, 3)), {"padding": (1, 0)}),
     "narrow rows of groups": (nn.conv2d, (narrow, torch.randn(10, 5, 3, 3)), {"padding": 1, "groups": 2}),
@@ -67,7 +92,9 @@ def test_results_and_gradients(name: str) -> None:
 
 @pytest.mark.parametrize("dtype", (torch.float64, torch.bfloat16), ids=str)
 def test_other_types(dtype: torch.dtype) -> None:
-    for name in ("channels-last", "channels-last in 3 dims", "patches", "narrow rows"):
+    for name in (
+        "channels-last", "channels-last in 3 dims", "patches", "narrow rows", "depthwise", "depthwise of wide planes",
+    ):  # fmt: skip
         call, args, kwargs = CALLS[name]
         given = tuple(x.to(dtype, memory_format=torch.preserve_format) for x in args)
         for record in assert_calls(call, [(given, kwargs)]):

@@ -8,7 +8,8 @@ along the columns of wide windows, the matrix is read by its columns, the window
 another. Then an input is copied only where it is padded.
 `product` multiplies outputs by places, and `windows` windows by outputs. `outer` and `outer_windows` are the same on
 chips where float sums in registers are faster than a dot, which would copy its operands; `scaled` serves groups of one
-channel, where there is no matrix to speak of; `weight_gradient` and `outer_gradient` sum over places, split into parts
+channel, where there is no matrix to speak of, and so does `depthwise.py` where channels are better neighbours than
+columns; `weight_gradient` and `outer_gradient` sum over places, split into parts
 by the shape alone, so that threads change no result.
 
 Formula:
@@ -34,7 +35,7 @@ import torch
 import triton
 import triton.language as tl
 
-from tessera.ops import reduce, tiles
+from tessera.ops import depthwise, reduce, tiles
 from tessera.ops.convolution_kernels import (
     add_parts,
     outer,
@@ -77,6 +78,8 @@ PLACES_OF_PART = 1024
 MOST_PASSES = 8
 # Taps of one channel that are summed in registers.
 MOST_TAPS = 9
+# Places of one channel whose sums are held in registers, at the least and at the most.
+LEAST_WIDE, MOST_WIDE = 64, 256
 # How often the columns of an operand of at least so many bytes are picked from vectors.
 MOST_PICKS, FAR_BYTES = 4, 1 << 19
 _TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -174,13 +177,7 @@ def _multiply(
         outputs, depth, lines, m0, m1, m2, channels * step.channel, x_n, x_0, x_1, y_n, y_c, *y_steps,
     )  # fmt: skip
     if channels == 1:
-        height, width = tile_of(lines, m2, row.row)
-        taps = max(count for count in range(1, MOST_TAPS + 1) if depth % count == 0)
-        programs = triton.cdiv(lines, height) * triton.cdiv(m2, width)
-        launch(
-            scaled, (programs, outputs * groups), x, w, table, bias, to, *numbers,
-            X_2=x_2, ACC=acc, R=height, BW=width, TAPS=taps, STORE=tiles.store_modifier(y), num_warps=row.num_warps,
-        )  # fmt: skip
+        _scale(x, w, table, bias, to, numbers, groups, x_2, tiles.store_modifier(y))
         return
     # Rows of places are taken as one line, with what lies between them, where that makes fewer tiles.
     rows, length = (1, m2) if x_1 % x_2 else (m1, (m1 - 1) * (x_1 // x_2) + m2)
@@ -207,6 +204,34 @@ def _multiply(
     launch(
         product, grid, x, w, table, bias, to, *numbers,
         X_2=x_2, ACC=acc, BM=bm, R=height, BW=width, BK=bk, STORE=tiles.store_modifier(y), num_warps=row.num_warps,
+    )  # fmt: skip
+
+
+def _scale(
+    x: torch.Tensor, w: torch.Tensor, table: torch.Tensor, bias: torch.Tensor | None, to: torch.Tensor,
+    numbers: tuple[int, ...], groups: int, x_2: int, store: str,
+) -> None:  # fmt: skip
+    """`_multiply` of one channel a group."""
+    outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, *y_steps = numbers
+    row = tiles.of(x.device)
+    given = {"X_2": x_2, "ACC": _sums_in(x.dtype), "STORE": store, "num_warps": row.num_warps}
+    # All rows of places are taken as one line, as those of many channels.
+    length = (m1 - 1) * x_1 + m2
+    width = min(steps_of(length, LEAST_WIDE, MOST_WIDE), 1 << (length.bit_length() - 1))
+    one_line = outputs == 1 and x_2 == 1 and row.outer[0] and length >= LEAST_WIDE
+    if one_line and 2 * m1 * m2 > triton.cdiv(length, width) * width:
+        launch(
+            outer, (lines // m1 * triton.cdiv(length, width), groups), x, w, table, bias, to, outputs, depth,
+            lines // m1, m0, 1, m2, x_1, m1, x_g, x_n, x_0, x_1, *y_steps, y_steps[3],
+            BM=1, BW=width, FULL=True, **given,
+        )  # fmt: skip
+        return
+    height, width = tile_of(lines, m2, row.row)
+    taps = max(count for count in range(1, MOST_TAPS + 1) if depth % count == 0)
+    programs = triton.cdiv(lines, height) * triton.cdiv(m2, width)
+    launch(
+        scaled, (programs, outputs * groups), x, w, table, bias, to, *numbers,
+        R=height, BW=width, TAPS=taps, **given,
     )  # fmt: skip
 
 
@@ -259,6 +284,9 @@ def _run(
     """Into y. The weight is [outputs, channels / groups, …], or [channels, outputs / groups, …] where transposed."""
     x5, y5, w5 = _wide(x), _wide(y), _wide(w)
     w6 = w5.view(shape.groups, w5.shape[0] // shape.groups, *w5.shape[1:])
+    if depthwise.suits(x5, w6, shape, is_transposed):
+        depthwise.run(x5, w6, bias, y5, shape, is_transposed)
+        return y
     if is_transposed and _apart(x5, w5, y5, shape):
         _run_apart(x5, w6, bias, y5)
         return y
@@ -278,7 +306,7 @@ def _is_picked(x: torch.Tensor, w: torch.Tensor) -> bool:
     """Whether columns that lie apart are better picked from vectors, again for each few outputs, than copied once to
     lie side by side: where that copy goes through memory, and sums are in registers."""
     most = 0 if x.dtype is torch.bfloat16 else MOST_PICKS * tiles.of(x.device).outer[0]
-    return w.shape[1] <= most and x.numel() * x.element_size() >= FAR_BYTES
+    return w.shape[1:3] != (1, 1) and w.shape[1] <= most and x.numel() * x.element_size() >= FAR_BYTES
 
 
 def _apart(x: torch.Tensor, w: torch.Tensor, y: torch.Tensor, shape: Shape) -> bool:

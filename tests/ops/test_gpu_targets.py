@@ -190,6 +190,7 @@ CALLS: list[Callable[[], Any]] = [
     ),
     lambda: index.index_select(half, 0, rows),
     lambda: index.gather(x, 1, rows[:, None]),
+    lambda: index.gather(x, 1, x.to(torch.int64).abs()),
     lambda: index.index(x, [rows, rows]),
     lambda: index.embedding_dense_backward(half, rows, 10, -1, False),
     lambda: bags.embedding_bag(x, rows, rows[:4], False, 2),
@@ -246,6 +247,9 @@ CALLS: list[Callable[[], Any]] = [
     ),
     lambda: convolution.convolution_backward(
         image, image, filters[:, :1], None, [1], [1], [1], False, [0], 8, [True, True, False]
+    ),
+    lambda: convolution.convolution(
+        image.repeat(1, 4, 1, 1), filters[:8, :1].repeat(4, 1, 1, 1), None, [1], [1], [1], False, [0], 32
     ),
     lambda: with_sums_in_registers(lambda: convolution.convolution(image, filters, None, [1], [1], [1], False, [0], 1)),
     lambda: with_sums_in_registers(

@@ -55,12 +55,12 @@ def of_rows(k, at, i0, i1, o0, o1, weights_0, weights_1, n1, lanes_in, m0, m1, t
 def resample(
     x, y, first_0, first_1, first_lane, weights_0, weights_1, weights_lane, num_rows, per_program,
     n0, n1, lanes_in, m0, m1, lanes_out, taps_0, taps_1, taps_lane, same_0, same_1,
-    TAPS: tl.constexpr, GAPS: tl.constexpr, REPEATS: tl.constexpr, WINDOW: tl.constexpr, COMPUTE: tl.constexpr,
-    BLOCK: tl.constexpr,
+    TAPS: tl.constexpr, GAPS: tl.constexpr, REPEATS: tl.constexpr, STEP: tl.constexpr, WINDOW: tl.constexpr,
+    COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """x is [planes, n0, n1, lanes_in], y is [planes, m0, m1, lanes_out], both contiguous; a block reads WINDOW lanes.
 
-    TAPS: 0, or taps_0 * taps_1; same: where a row is the one before it.
+    TAPS: 0, or taps_0 * taps_1; same: where a row is the one before it. STEP: from lane to lane of y in x, or 0.
     Grid: (cdiv(num_rows, per_program),), a row being lanes_out elements.
     """
     begin = tl.program_id(0).to(tl.int64) * per_program
@@ -92,10 +92,12 @@ def resample(
                         source < lanes_in, GAPS,
                     )  # fmt: skip
                 result = tl.zeros([BLOCK], COMPUTE)
-                place = tl.load(first_lane + lane, mask=lane < lanes_out, other=0) - start
+                if not STEP:
+                    place = tl.load(first_lane + lane, mask=lane < lanes_out, other=0) - start
                 for k in range(taps_lane):
                     weight = tl.load(weights_lane + k * lanes_out + lane, mask=lane < lanes_out, other=0.0)
-                    value = tl.gather(total, tl.minimum(place + k, WINDOW - 1), 0)
+                    at = tl.arange(0, BLOCK) * STEP + k if STEP else tl.minimum(place + k, WINDOW - 1)
+                    value = tl.gather(total, at, 0)
                     result += weighted(value, weight, weight != 0, GAPS)
                 tl.store(to, result.to(y.dtype.element_ty), mask=lane < lanes_out)
 
@@ -196,8 +198,16 @@ class Band:
         found[1:] = (self.first[1:] == self.first[:-1]) & (self.weights[1:] == self.weights[:-1]).all(axis=1)
         return found
 
+    @property
+    def step(self) -> int:
+        """From output to output where it is the same everywhere, else 0."""
+        steps = np.unique(np.diff(self.first))
+        return int(steps[0]) if len(steps) == 1 else 0
+
     def window(self, block: int) -> int:
-        """How many elements so many outputs read at the most."""
+        """How many elements so many outputs read at the most; of one step, also those outputs that there are not."""
+        if self.step:
+            return (block - 1) * self.step + self.taps
         last = self.first[np.minimum(np.arange(0, len(self.first), block) + block, len(self.first)) - 1]
         return int((last - self.first[::block]).max()) + self.taps
 
@@ -261,7 +271,7 @@ def _launch(x: torch.Tensor, y: torch.Tensor, bands: list[Band]) -> None:
     launch(
         resample, grid, *arguments, *(table(rows, np.int8, x) for rows in same),
         TAPS=outer if outer <= _UNROLLED else 0, GAPS=any(band.has_gaps for band in bands),
-        REPEATS=any(rows.mean() > _WORTHWHILE for rows in same),
+        REPEATS=any(rows.mean() > _WORTHWHILE for rows in same), STEP=lane.step,
         WINDOW=tiles.power_of_2(lane.window(block)), COMPUTE=compute_type(x.dtype), BLOCK=block,
         num_warps=row.num_warps,
     )  # fmt: skip

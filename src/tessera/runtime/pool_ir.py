@@ -18,7 +18,8 @@ of the two sees the other, and no wake-up is lost.
 
 A launch that is known to be brief (see `brief_ir`) opens no door. A second launch at the same time finds the pool busy
 and runs alone on its own thread. Where somebody lends his threads (`tessera_borrow`), a launch opens no door either:
-he has each of them claim chunks, and returns when all have. Workers take over the caller's floating-point mode
+he has each of them claim chunks, and returns when all have. Short launches that lost a time slice by being shared are
+followed by some that are not (`heed_loss`). Workers take over the caller's floating-point mode
 (flush-to-zero, rounding), so that the result does not depend on who ran a program.
 
 Some schedulers wake a worker on the processor of the thread that woke it and leave it there, beside an idle one: two
@@ -77,6 +78,9 @@ define internal i32 @sched_setaffinity(i32 %thread, i64 %size, ptr %mask) {
 MASK_BYTES = 128
 """Size of a set of processors, a bit each, as glibc has it."""
 
+ALONE = 16, 4096
+"""How many short launches run alone after one that lost much time to others, at the fewest and at the most."""
+
 EXPORTS = ("tessera_create", "tessera_relax", "tessera_work", "tessera_launch", "tessera_borrow")
 
 
@@ -85,6 +89,7 @@ def module_text(triple: str) -> str:
     architecture = triple.split("-")[0]
     machine = _MACHINES.get("aarch64" if architecture.startswith("arm64") else architecture, _PLAIN)
     text = _MODULE.replace("<relax>", machine.relax).replace("<threads>", str(shares_ir.MAX_THREADS))
+    text = text.replace("<fewest_alone>", str(ALONE[0])).replace("<most_alone>", str(ALONE[1]))
     text = text.replace("<places>", _LINUX if "linux" in triple else _ELSEWHERE)
     text = text.replace("<read_mode>", machine.read_mode).replace("<write_mode>", machine.write_mode)
     return text + shares_ir.module_text() + brief_ir.module_text(machine.ticks)
@@ -104,7 +109,8 @@ _MODULE = """
   [16 x i64], [16 x i64], [16 x i64],                     ; 23-25  mutex, condition "work", condition "done"
   [128 x i8],                                             ; 26     the processors that workers may use
   i64, [15 x i64],                                        ; 27     ticks below which a launch is brief
-  [64 x i64]                                              ; 29     what is remembered of launches
+  i64, i64, [14 x i64],                                   ; 29-30  short launches to run alone: now, the last time
+  [64 x i64]                                              ; 32     what is remembered of launches
 }
 
 @team = internal global ptr null
@@ -392,6 +398,44 @@ define void @tessera_borrow(ptr %team) {
   ret void
 }
 
+; The ticks from which on a launch is no short one, which is shared whatever it lost: some hundred brief ones.
+define internal i64 @long(i64 %brief) {
+  %long = shl i64 %brief, 9
+  ret i64 %long
+}
+
+; Where other programs want the processors too, a thread that has to come first may be kept waiting for a time slice, by
+; far longer than a short launch takes alone. After such a loss the next short launches run alone, twice as many after
+; each further one, half as many after each that went well.
+define internal void @heed_loss(ptr %pool, i64 %alone, i64 %elapsed) {
+entry:
+  %brief.at = getelementptr %Pool, ptr %pool, i64 0, i32 27
+  %spared.at = getelementptr %Pool, ptr %pool, i64 0, i32 29
+  %last.at = getelementptr %Pool, ptr %pool, i64 0, i32 30
+  %brief = load i64, ptr %brief.at
+  %long = call i64 @long(i64 %brief)
+  %short = icmp ult i64 %alone, %long
+  br i1 %short, label %short.one, label %leave
+short.one:
+  %lost = sub i64 %elapsed, %alone
+  %much = icmp sgt i64 %lost, %long
+  %last = load i64, ptr %last.at
+  br i1 %much, label %loss, label %gain
+loss:
+  %twice = shl i64 %last, 1
+  %some = call i64 @llvm.smax.i64(i64 %twice, i64 <fewest_alone>)
+  %next = call i64 @llvm.smin.i64(i64 %some, i64 <most_alone>)
+  store i64 %next, ptr %spared.at
+  store i64 %next, ptr %last.at
+  br label %leave
+gain:
+  %half = lshr i64 %last, 1
+  store i64 %half, ptr %last.at
+  br label %leave
+leave:
+  ret void
+}
+
 ; Run the grid on up to %threads threads, the caller's being one.
 define void @tessera_launch(ptr %pool, ptr %fn, ptr %args, i32 %x, i32 %y, i32 %z, i32 %threads.32) {
 entry:
@@ -407,14 +451,26 @@ entry:
   %parallel = icmp sgt i64 %seats, 0
   br i1 %parallel, label %recall, label %alone
 recall:
-  %table = getelementptr %Pool, ptr %pool, i64 0, i32 29
+  %table = getelementptr %Pool, ptr %pool, i64 0, i32 32
   %brief.at = getelementptr %Pool, ptr %pool, i64 0, i32 27
   %brief = load i64, ptr %brief.at
   %hash = call i64 @launch_hash(ptr %fn, i64 %programs)
   %before = call i64 @remembered(ptr %table, i64 %hash)
   %start = call i64 @ticks()
   %is.brief = icmp ult i64 %before, %brief
-  br i1 %is.brief, label %briefly, label %occupy
+  br i1 %is.brief, label %briefly, label %heed
+heed:
+  %spared.at = getelementptr %Pool, ptr %pool, i64 0, i32 29
+  %spared = load i64, ptr %spared.at
+  %long = call i64 @long(i64 %brief)
+  %short = icmp ult i64 %before, %long
+  %any.spared = icmp ne i64 %spared, 0
+  %spare = and i1 %short, %any.spared
+  br i1 %spare, label %sparing, label %occupy
+sparing:
+  %spared.left = sub i64 %spared, 1
+  store i64 %spared.left, ptr %spared.at
+  br label %briefly
 briefly:
   call void %fn(ptr %args, i64 0, i64 %programs, i32 %x, i32 %y, i32 %z)
   %stop = call i64 @ticks()
@@ -467,7 +523,7 @@ borrow:
   %part = load i64, ptr %part.at
   %parts = mul i64 %part, %threads
   call void @remember(ptr %table, i64 %hash, i64 %before, i64 %parts)
-  br label %finish
+  br label %judge
 open:
   %door.old = load atomic i64, ptr %pool monotonic, align 8
   %generation.old = lshr i64 %door.old, 32
@@ -494,9 +550,15 @@ work:
   %door.last = atomicrmw and ptr %pool, i64 -4294901761 seq_cst ; no seats: 0xFFFFFFFF0000FFFF
   %inside = and i64 %door.last, 65535
   %some = icmp ne i64 %inside, 0
-  br i1 %some, label %wait, label %finish
+  br i1 %some, label %wait, label %judge
 wait:
   call void @wait_until_empty(ptr %pool)
+  br label %judge
+judge:
+  %alone.taken = phi i64 [ %parts, %borrow ], [ %all.taken, %work ], [ %all.taken, %wait ]
+  %end = call i64 @ticks()
+  %elapsed = sub i64 %end, %start
+  call void @heed_loss(ptr %pool, i64 %alone.taken, i64 %elapsed)
   br label %finish
 finish:
   store atomic i32 0, ptr %busy.at release, align 4

@@ -16,7 +16,8 @@ bounded time and then sleep on a condition variable. Whoever sleeps first announ
 looks again, whoever changes the door changes it first and then reads the announcement, all sequentially consistent: one
 of the two sees the other, and no wake-up is lost.
 
-A launch that is known to be brief (see `brief_ir`) opens no door. A second launch at the same time finds the pool busy
+A launch that is known to be brief (see `brief_ir`) opens no door, nor does a short one that would have to wake workers,
+unless it is one of many (`worth_waking`). A second launch at the same time finds the pool busy
 and runs alone on its own thread. Where somebody lends his threads (`tessera_borrow`), a launch opens no door either:
 he has each of them claim chunks, and returns when all have. Short launches that lost a time slice by being shared are
 followed by some that are not (`heed_loss`). Workers take over the caller's floating-point mode
@@ -81,6 +82,9 @@ MASK_BYTES = 128
 ALONE = 16, 4096
 """How many short launches run alone after one that lost much time to others, at the fewest and at the most."""
 
+DENSE = 4
+"""How many short launches come one soon after the other before they wake a worker."""
+
 EXPORTS = ("tessera_create", "tessera_relax", "tessera_work", "tessera_launch", "tessera_borrow")
 
 
@@ -89,7 +93,9 @@ def module_text(triple: str) -> str:
     architecture = triple.split("-")[0]
     machine = _MACHINES.get("aarch64" if architecture.startswith("arm64") else architecture, _PLAIN)
     text = _MODULE.replace("<relax>", machine.relax).replace("<threads>", str(shares_ir.MAX_THREADS))
-    text = text.replace("<fewest_alone>", str(ALONE[0])).replace("<most_alone>", str(ALONE[1]))
+    numbers = {"<dense>": DENSE, "<fewest_alone>": ALONE[0], "<most_alone>": ALONE[1]}
+    for name, number in numbers.items():
+        text = text.replace(name, str(number))
     text = text.replace("<places>", _LINUX if "linux" in triple else _ELSEWHERE)
     text = text.replace("<read_mode>", machine.read_mode).replace("<write_mode>", machine.write_mode)
     return text + shares_ir.module_text() + brief_ir.module_text(machine.ticks)
@@ -110,7 +116,8 @@ _MODULE = """
   [128 x i8],                                             ; 26     the processors that workers may use
   i64, [15 x i64],                                        ; 27     ticks below which a launch is brief
   i64, i64, [14 x i64],                                   ; 29-30  short launches to run alone: now, the last time
-  [64 x i64]                                              ; 32     what is remembered of launches
+  i64, i64, [14 x i64],                                   ; 32-33  when the last launch ended; how many followed soon
+  [64 x i64]                                              ; 35     what is remembered of launches
 }
 
 @team = internal global ptr null
@@ -404,6 +411,41 @@ define internal i64 @long(i64 %brief) {
   ret i64 %long
 }
 
+; Whether a launch at %start that took %before the last time is to be shared as far as its workers' sleep goes. To wake
+; them takes the caller some ten microseconds, and them as many more to come: short launches do without, unless several
+; came one soon after the other, so that workers that were woken will be looking for the next.
+define internal i1 @worth_waking(ptr %pool, i64 %before, i64 %start) {
+entry:
+  %brief.at = getelementptr %Pool, ptr %pool, i64 0, i32 27
+  %ended.at = getelementptr %Pool, ptr %pool, i64 0, i32 32
+  %soon.at = getelementptr %Pool, ptr %pool, i64 0, i32 33
+  %sleepers.at = getelementptr %Pool, ptr %pool, i64 0, i32 15
+  %brief = load i64, ptr %brief.at
+  %near = shl i64 %brief, 5
+  %sleepers = load atomic i32, ptr %sleepers.at monotonic, align 4
+  %team = load atomic ptr, ptr @team monotonic, align 8
+  %own = icmp eq ptr %team, null
+  %asleep = icmp ne i32 %sleepers, 0
+  %short = icmp ult i64 %before, %near
+  %some = and i1 %own, %asleep
+  %doubtful = and i1 %some, %short
+  br i1 %doubtful, label %count, label %worth
+count:
+  %ended = load i64, ptr %ended.at
+  %gap = sub i64 %start, %ended
+  %follows = icmp ult i64 %gap, %near
+  %soon = load i64, ptr %soon.at
+  %more = add i64 %soon, 1
+  %now = select i1 %follows, i64 %more, i64 0
+  store i64 %now, ptr %soon.at
+  %dense = icmp uge i64 %now, <dense>
+  br i1 %dense, label %worth, label %not.worth
+worth:
+  ret i1 true
+not.worth:
+  ret i1 false
+}
+
 ; Where other programs want the processors too, a thread that has to come first may be kept waiting for a time slice, by
 ; far longer than a short launch takes alone. After such a loss the next short launches run alone, twice as many after
 ; each further one, half as many after each that went well.
@@ -451,7 +493,7 @@ entry:
   %parallel = icmp sgt i64 %seats, 0
   br i1 %parallel, label %recall, label %alone
 recall:
-  %table = getelementptr %Pool, ptr %pool, i64 0, i32 32
+  %table = getelementptr %Pool, ptr %pool, i64 0, i32 35
   %brief.at = getelementptr %Pool, ptr %pool, i64 0, i32 27
   %brief = load i64, ptr %brief.at
   %hash = call i64 @launch_hash(ptr %fn, i64 %programs)
@@ -466,7 +508,10 @@ heed:
   %short = icmp ult i64 %before, %long
   %any.spared = icmp ne i64 %spared, 0
   %spare = and i1 %short, %any.spared
-  br i1 %spare, label %sparing, label %occupy
+  br i1 %spare, label %sparing, label %look
+look:
+  %worth = call i1 @worth_waking(ptr %pool, i64 %before, i64 %start)
+  br i1 %worth, label %occupy, label %briefly
 sparing:
   %spared.left = sub i64 %spared, 1
   store i64 %spared.left, ptr %spared.at
@@ -476,6 +521,8 @@ briefly:
   %stop = call i64 @ticks()
   %taken = sub i64 %stop, %start
   call void @remember(ptr %table, i64 %hash, i64 %before, i64 %taken)
+  %ended.at = getelementptr %Pool, ptr %pool, i64 0, i32 32
+  store i64 %stop, ptr %ended.at
   ret void
 occupy:
   %busy.at = getelementptr %Pool, ptr %pool, i64 0, i32 17
@@ -558,6 +605,8 @@ judge:
   %alone.taken = phi i64 [ %parts, %borrow ], [ %all.taken, %work ], [ %all.taken, %wait ]
   %end = call i64 @ticks()
   %elapsed = sub i64 %end, %start
+  %last.at = getelementptr %Pool, ptr %pool, i64 0, i32 32
+  store i64 %end, ptr %last.at
   call void @heed_loss(ptr %pool, i64 %alone.taken, i64 %elapsed)
   br label %finish
 finish:

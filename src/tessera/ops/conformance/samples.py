@@ -31,7 +31,7 @@ COMPLEX = (torch.complex64, torch.complex128)
 # it, so that the process ends later, in whatever comes next; means over volumes and narrow copies as if its dims were
 # in order.
 ORDERED_OUT = frozenset({"tril", "triu", "nn.functional.avg_pool3d", "narrow_copy"})
-MOST_OF_TENTH = 3
+MOST_OF_TENTH = 4
 Call = Callable[..., Any]
 
 

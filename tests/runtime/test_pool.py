@@ -16,7 +16,7 @@ from llvmlite import binding
 from native_kernels import KERNEL, compile_ir, make_kernel
 
 from tessera.core.errors import UsageError
-from tessera.runtime import pool_ir
+from tessera.runtime import pool_ir, worth_ir
 from tessera.runtime.arguments import make_packer
 from tessera.runtime.loader import LoadedKernel, load
 from tessera.runtime.native import native
@@ -207,7 +207,7 @@ spun:
     finally:
         borrow(False)
     # So many, and more after the second loss.
-    assert max(seen) > pool_ir.ALONE[0], seen
+    assert max(seen) > worth_ir.ALONE[0], seen
 
 
 @pytest.mark.usefixtures("either")

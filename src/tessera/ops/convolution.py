@@ -9,8 +9,8 @@ another. Then an input is copied only where it is padded.
 `product` multiplies outputs by places, and `windows` windows by outputs. `outer` and `outer_windows` are the same on
 chips where float sums in registers are faster than a dot, which would copy its operands; `scaled` serves groups of one
 channel, where there is no matrix to speak of, and so does `depthwise.py` where channels are better neighbours than
-columns; `weight_gradient` and `outer_gradient` sum over places, split into parts
-by the shape alone, so that threads change no result.
+columns; `weight_gradient` and `outer_gradient` sum over places, split into parts by the shape alone, so that threads
+change no result.
 
 Formula:
     forward:    y[n, o, p] = b[o] + Σ_{c, k} x[n, c, p·s - pad + k·d] · w[o, c, k]

@@ -3,9 +3,8 @@
 gather, index_select, embedding and advanced indexing differ only in the strides that they give to the kernel `take`,
 which walks blocks of the two innermost dims; where a row of the output has one index, rows are copied. A gather that
 picks much of each contiguous row reads the row in order and then picks from it: random reads of memory that is far wait
-for each other. Only `index` and
-`take` count negative indices from the end. An index outside is an error: kernels raise a flag and leave the block out,
-and the entry raises IndexError (gather: RuntimeError), as PyTorch does.
+for each other. Only `index` and `take` count negative indices from the end. An index outside is an error: kernels raise
+a flag and leave the block out, and the entry raises IndexError (gather: RuntimeError), as PyTorch does.
 
 Formula:
     take:        out[…] = x[… + Σ_k i_k[…] · s_k], with up to 3 index tensors, each broadcast over the output

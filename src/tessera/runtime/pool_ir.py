@@ -17,10 +17,10 @@ looks again, whoever changes the door changes it first and then reads the announ
 of the two sees the other, and no wake-up is lost.
 
 A launch that is known to be brief (see `brief_ir`) opens no door, nor does a short one that would have to wake workers,
-unless it is one of many (`worth_waking`). A second launch at the same time finds the pool busy
+unless it is one of many (`worth_ir`). A second launch at the same time finds the pool busy
 and runs alone on its own thread. Where somebody lends his threads (`tessera_borrow`), a launch opens no door either:
 he has each of them claim chunks, and returns when all have. Short launches that lost a time slice by being shared are
-followed by some that are not (`heed_loss`). Workers take over the caller's floating-point mode
+followed by some that are not (`worth_ir`, too). Workers take over the caller's floating-point mode
 (flush-to-zero, rounding), so that the result does not depend on who ran a program.
 
 Some schedulers wake a worker on the processor of the thread that woke it and leave it there, beside an idle one: two
@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tessera.runtime import brief_ir, shares_ir
+from tessera.runtime import brief_ir, shares_ir, worth_ir
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +82,6 @@ MASK_BYTES = 128
 ALONE = 16, 4096
 """How many short launches run alone after one that lost much time to others, at the fewest and at the most."""
 
-DENSE = 4
-"""How many short launches come one soon after the other before they wake a worker."""
-
 EXPORTS = ("tessera_create", "tessera_relax", "tessera_work", "tessera_launch", "tessera_borrow")
 
 
@@ -93,12 +90,9 @@ def module_text(triple: str) -> str:
     architecture = triple.split("-")[0]
     machine = _MACHINES.get("aarch64" if architecture.startswith("arm64") else architecture, _PLAIN)
     text = _MODULE.replace("<relax>", machine.relax).replace("<threads>", str(shares_ir.MAX_THREADS))
-    numbers = {"<dense>": DENSE, "<fewest_alone>": ALONE[0], "<most_alone>": ALONE[1]}
-    for name, number in numbers.items():
-        text = text.replace(name, str(number))
     text = text.replace("<places>", _LINUX if "linux" in triple else _ELSEWHERE)
     text = text.replace("<read_mode>", machine.read_mode).replace("<write_mode>", machine.write_mode)
-    return text + shares_ir.module_text() + brief_ir.module_text(machine.ticks)
+    return text + shares_ir.module_text() + brief_ir.module_text(machine.ticks) + worth_ir.module_text()
 
 
 # Each part that different threads write has 128 bytes of its own: cores fetch lines of 64 bytes in pairs.
@@ -402,79 +396,6 @@ exit:
 ; function with parts of a range and a pointer. null: on the pool's own.
 define void @tessera_borrow(ptr %team) {
   store atomic ptr %team, ptr @team monotonic, align 8
-  ret void
-}
-
-; The ticks from which on a launch is no short one, which is shared whatever it lost: some hundred brief ones.
-define internal i64 @long(i64 %brief) {
-  %long = shl i64 %brief, 9
-  ret i64 %long
-}
-
-; Whether a launch at %start that took %before the last time is to be shared as far as its workers' sleep goes. To wake
-; them takes the caller some ten microseconds, and them as many more to come: short launches do without, unless several
-; came one soon after the other, so that workers that were woken will be looking for the next.
-define internal i1 @worth_waking(ptr %pool, i64 %before, i64 %start) {
-entry:
-  %brief.at = getelementptr %Pool, ptr %pool, i64 0, i32 27
-  %ended.at = getelementptr %Pool, ptr %pool, i64 0, i32 32
-  %soon.at = getelementptr %Pool, ptr %pool, i64 0, i32 33
-  %sleepers.at = getelementptr %Pool, ptr %pool, i64 0, i32 15
-  %brief = load i64, ptr %brief.at
-  %near = shl i64 %brief, 5
-  %sleepers = load atomic i32, ptr %sleepers.at monotonic, align 4
-  %team = load atomic ptr, ptr @team monotonic, align 8
-  %own = icmp eq ptr %team, null
-  %asleep = icmp ne i32 %sleepers, 0
-  %short = icmp ult i64 %before, %near
-  %some = and i1 %own, %asleep
-  %doubtful = and i1 %some, %short
-  br i1 %doubtful, label %count, label %worth
-count:
-  %ended = load i64, ptr %ended.at
-  %gap = sub i64 %start, %ended
-  %follows = icmp ult i64 %gap, %near
-  %soon = load i64, ptr %soon.at
-  %more = add i64 %soon, 1
-  %now = select i1 %follows, i64 %more, i64 0
-  store i64 %now, ptr %soon.at
-  %dense = icmp uge i64 %now, <dense>
-  br i1 %dense, label %worth, label %not.worth
-worth:
-  ret i1 true
-not.worth:
-  ret i1 false
-}
-
-; Where other programs want the processors too, a thread that has to come first may be kept waiting for a time slice, by
-; far longer than a short launch takes alone. After such a loss the next short launches run alone, twice as many after
-; each further one, half as many after each that went well.
-define internal void @heed_loss(ptr %pool, i64 %alone, i64 %elapsed) {
-entry:
-  %brief.at = getelementptr %Pool, ptr %pool, i64 0, i32 27
-  %spared.at = getelementptr %Pool, ptr %pool, i64 0, i32 29
-  %last.at = getelementptr %Pool, ptr %pool, i64 0, i32 30
-  %brief = load i64, ptr %brief.at
-  %long = call i64 @long(i64 %brief)
-  %short = icmp ult i64 %alone, %long
-  br i1 %short, label %short.one, label %leave
-short.one:
-  %lost = sub i64 %elapsed, %alone
-  %much = icmp sgt i64 %lost, %long
-  %last = load i64, ptr %last.at
-  br i1 %much, label %loss, label %gain
-loss:
-  %twice = shl i64 %last, 1
-  %some = call i64 @llvm.smax.i64(i64 %twice, i64 <fewest_alone>)
-  %next = call i64 @llvm.smin.i64(i64 %some, i64 <most_alone>)
-  store i64 %next, ptr %spared.at
-  store i64 %next, ptr %last.at
-  br label %leave
-gain:
-  %half = lshr i64 %last, 1
-  store i64 %half, ptr %last.at
-  br label %leave
-leave:
   ret void
 }
 

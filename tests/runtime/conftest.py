@@ -54,7 +54,7 @@ sys.path.insert(0, {folder!r})
 import torch
 from native_kernels import VISIT, WHO, make_kernel
 from tessera.runtime.arguments import make_packer
-from tessera.runtime.pool import launch
+from tessera.runtime.pool import Lent, borrow, launch
 visit, who, pack = make_kernel(VISIT), make_kernel(WHO), make_packer(("*i64",) * 3)
 
 def count(programs):

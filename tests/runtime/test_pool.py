@@ -20,7 +20,7 @@ from tessera.runtime import pool_ir, worth_ir
 from tessera.runtime.arguments import make_packer
 from tessera.runtime.loader import LoadedKernel, load
 from tessera.runtime.native import native
-from tessera.runtime.pool import borrow, launch
+from tessera.runtime.pool import Lent, borrow, launch
 
 Script = Callable[..., "subprocess.CompletedProcess[str]"]
 SetThreads = Callable[[int], None]
@@ -32,11 +32,11 @@ def run(kernel: LoadedKernel, out: torch.Tensor, *grid: int) -> None:
     launch(kernel.address, pack((out, None, None)), *grid)
 
 
-@pytest.fixture(params=["own threads", "PyTorch's threads"])
+@pytest.fixture(params=Lent)
 def either(request: pytest.FixtureRequest) -> Iterator[None]:
-    borrow(request.param == "PyTorch's threads")
+    borrow(request.param)
     yield
-    borrow(False)
+    borrow(Lent.WHILE_AWAKE)
 
 
 def threads_of(who: LoadedKernel, programs: int = 24) -> int:
@@ -122,6 +122,7 @@ def test_number_of_threads_follows_torch(who: LoadedKernel, threads: SetThreads)
 def test_threads_begin_with_the_same_programs_in_every_launch(script: Script) -> None:
     done = script(
         """
+borrow(Lent.NEVER)
 torch.set_num_threads(2)
 distinct()
 starts = set()
@@ -200,12 +201,12 @@ spun:
             alone += 1
         return alone
 
-    native().borrow(ctypes.cast(slow_team, ctypes.c_void_p).value)
+    native().borrow(ctypes.cast(slow_team, ctypes.c_void_p).value, True)
     try:
         # A launch that this machine interrupts is no short one and counts for nothing, so there are several tries.
         seen = [alone_before_one_is_shared() for _ in range(9)]
     finally:
-        borrow(False)
+        borrow(Lent.WHILE_AWAKE)
     # So many, and more after the second loss.
     assert max(seen) > worth_ir.ALONE[0], seen
 
@@ -282,9 +283,11 @@ def test_stack_of_workers_holds_kernels_scratch(threads: SetThreads) -> None:
     assert threading.stack_size() == before
 
 
-def test_thousands_of_tiny_launches_with_pauses_lose_no_wake_up(script: Script) -> None:
-    result = script("""
+@pytest.mark.parametrize("lent", [Lent.NEVER, Lent.WHILE_AWAKE])
+def test_thousands_of_tiny_launches_with_pauses_lose_no_wake_up(script: Script, lent: Lent) -> None:
+    result = script(f"""
 import random
+borrow({lent})
 random.seed(0)
 for step in range(6000):
     torch.set_num_threads(2 + step % 3)
@@ -296,10 +299,9 @@ print("done")
     assert (result.stdout, result.returncode) == ("done\n", 0), result.stderr
 
 
-@pytest.mark.parametrize("lent", [False, True])
-def test_child_of_a_fork_has_a_pool_of_its_own(script: Script, lent: bool) -> None:
+@pytest.mark.parametrize("lent", Lent)
+def test_child_of_a_fork_has_a_pool_of_its_own(script: Script, lent: Lent) -> None:
     result = script(f"""
-from tessera.runtime.pool import borrow
 borrow({lent})
 torch.set_num_threads(2)
 assert distinct() == 2
@@ -357,6 +359,7 @@ def test_worker_leaves_the_processor_of_the_launch(script: Script) -> None:
     if len(processors) < 2:
         pytest.skip("there is nowhere to go on one processor")
     result = script("""
+borrow(Lent.NEVER)
 torch.set_num_threads(2)
 distinct()
 worker, = (thread.native_id for thread in threading.enumerate() if thread.name.startswith("tessera-worker"))

@@ -33,7 +33,7 @@ class Registration:
             # In the table's order, so that every process does the same.
             self._entries = {name: _Entry(name, policy) for name in VARIANTS if name in names}
         _registered.append(self)
-        pool.borrow(True)
+        pool.borrow(pool.Lent.ALWAYS)
 
     def serves(self, full_name: str) -> bool:
         """Whether an overload is registered now."""
@@ -48,7 +48,7 @@ class Registration:
     def end(self) -> None:
         """PyTorch's own kernels serve again."""
         _registered.remove(self)
-        pool.borrow(bool(_registered))
+        pool.borrow(pool.Lent.ALWAYS if _registered else pool.Lent.WHILE_AWAKE)
         for entry in self._entries.values():
             entry.end()
         self._entries.clear()

@@ -42,7 +42,7 @@ class Native:
     relax: Callable[[int], int]
     work: Callable[[int, int], None]
     use: Callable[[int | None, Any, str, str, str, str], None]
-    borrow: Callable[[int | None], None]
+    borrow: Callable[[int | None, int], None]
     divert: Callable[[int], None]
     one: _MethodDef
     chain: _MethodDef
@@ -74,7 +74,7 @@ def native() -> Native:
         relax=ctypes.CFUNCTYPE(i64, i64)(at["relax"]),
         work=ctypes.CFUNCTYPE(None, pointer, i64)(at["work"]),
         use=ctypes.PYFUNCTYPE(None, pointer, *[any_object] * 5)(at["use"]),
-        borrow=ctypes.CFUNCTYPE(None, pointer)(at["borrow"]),
+        borrow=ctypes.CFUNCTYPE(None, pointer, ctypes.c_int)(at["borrow"]),
         divert=ctypes.CFUNCTYPE(None, i64)(at["divert"]),
         one=_MethodDef(b"launch", at["one"], _METH_FASTCALL, None),
         chain=_MethodDef(b"chain", at["chain"], _METH_FASTCALL, None),

@@ -10,7 +10,8 @@ Python that stay in one native call for ever. A launch is one native call as wel
 A launch cannot be interrupted: Ctrl-C arrives when the grid is done.
 
 Between operators of PyTorch's, launches run on PyTorch's threads (`borrow`): these look for work for milliseconds after
-each operator, and two pools that do so on the same processors keep each other from working.
+each operator, and two pools that do so on the same processors keep each other from working. `lent_ir` says how it is
+found out whether they do.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Any, Protocol
 
 from tessera.core import env
@@ -108,8 +110,18 @@ def _thread_count() -> Callable[[], int]:
     return torch.get_num_threads
 
 
+class Lent(Enum):
+    """When launches run on PyTorch's threads; at other times they run on the pool's own."""
+
+    NEVER = "never"
+    WHILE_AWAKE = "while they are awake"
+    ALWAYS = "always"
+
+
 _pool: _Pool | None = None
 _starting = threading.Lock()
+_lent: Lent | None = None
+_forked = False
 
 
 def _start() -> _Pool:
@@ -119,6 +131,9 @@ def _start() -> _Pool:
             _at_fork()
             _pool = _Pool()
             _tell(_pool.address)
+            # Who fixes the number of threads means another one than PyTorch has.
+            if _lent is None and env.NUM_THREADS.read() is None:
+                borrow(Lent.WHILE_AWAKE)
         return _pool
 
 
@@ -129,18 +144,21 @@ def _at_fork() -> None:
 
 
 def _forget() -> None:
-    global _pool, _starting
-    borrow(False)  # a child of a fork has none of PyTorch's threads either
+    global _pool, _starting, _forked
+    _forked = True
+    borrow(Lent.NEVER)
     _pool = None
     _starting = threading.Lock()
     listeners.clear()
 
 
-def borrow(on: bool) -> None:
-    """Whether launches run on PyTorch's threads from now on, or on the pool's own."""
-    if on:
-        _at_fork()
-    native().borrow(torch_function("torch_parallel_for") if on else None)
+def borrow(when: Lent) -> None:
+    """On whose threads launches run from now on. A child of a fork, which has none of PyTorch's, keeps to its own."""
+    global _lent
+    _at_fork()
+    _lent = Lent.NEVER if _forked else when
+    team = None if _lent is Lent.NEVER else torch_function("torch_parallel_for")
+    native().borrow(team, _lent is Lent.ALWAYS)
 
 
 def _ready() -> int:

@@ -18,7 +18,7 @@ of the two sees the other, and no wake-up is lost.
 
 A launch that is known to be brief (see `brief_ir`) opens no door, nor does a short one that would have to wake workers,
 unless it is one of many (`worth_ir`). A second launch at the same time finds the pool busy
-and runs alone on its own thread. Where somebody lends his threads (`tessera_borrow`), a launch opens no door either:
+and runs alone on its own thread. Where somebody lends his threads (`lent_ir`), a launch opens no door either:
 he has each of them claim chunks, and returns when all have. Short launches that lost a time slice by being shared are
 followed by some that are not (`worth_ir`, too). Workers take over the caller's floating-point mode
 (flush-to-zero, rounding), so that the result does not depend on who ran a program.
@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tessera.runtime import brief_ir, shares_ir, worth_ir
+from tessera.runtime import brief_ir, lent_ir, shares_ir, worth_ir
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +79,6 @@ define internal i32 @sched_setaffinity(i32 %thread, i64 %size, ptr %mask) {
 MASK_BYTES = 128
 """Size of a set of processors, a bit each, as glibc has it."""
 
-ALONE = 16, 4096
-"""How many short launches run alone after one that lost much time to others, at the fewest and at the most."""
-
 EXPORTS = ("tessera_create", "tessera_relax", "tessera_work", "tessera_launch", "tessera_borrow")
 
 
@@ -92,7 +89,8 @@ def module_text(triple: str) -> str:
     text = _MODULE.replace("<relax>", machine.relax).replace("<threads>", str(shares_ir.MAX_THREADS))
     text = text.replace("<places>", _LINUX if "linux" in triple else _ELSEWHERE)
     text = text.replace("<read_mode>", machine.read_mode).replace("<write_mode>", machine.write_mode)
-    return text + shares_ir.module_text() + brief_ir.module_text(machine.ticks) + worth_ir.module_text()
+    parts = (shares_ir.module_text(), brief_ir.module_text(machine.ticks), worth_ir.module_text())
+    return "".join((text, *parts, lent_ir.module_text(triple)))
 
 
 # Each part that different threads write has 128 bytes of its own: cores fetch lines of 64 bytes in pairs.
@@ -113,8 +111,6 @@ _MODULE = """
   i64, i64, [14 x i64],                                   ; 32-33  when the last launch ended; how many followed soon
   [64 x i64]                                              ; 35     what is remembered of launches
 }
-
-@team = internal global ptr null
 
 declare i32 @posix_memalign(ptr, i64, i64)
 declare i32 @pthread_mutex_init(ptr, ptr)
@@ -376,6 +372,7 @@ define internal void @take_part(i64 %begin, i64 %end, ptr %pool) {
   %before = alloca i64
   %mode.at = getelementptr %Pool, ptr %pool, i64 0, i32 10
   %start = call i64 @ticks()
+  call void @be_watched(ptr %pool, i64 %start)
   call void @read_mode(ptr %before)
   call void @write_mode(ptr %mode.at)
   call void @run(ptr %pool, i64 %begin)
@@ -389,13 +386,6 @@ tell:
   store i64 %taken, ptr %part.at
   br label %exit
 exit:
-  ret void
-}
-
-; From now on launches run on the threads that %team lends, a function as PyTorch's `torch_parallel_for`: it calls a
-; function with parts of a range and a pointer. null: on the pool's own.
-define void @tessera_borrow(ptr %team) {
-  store atomic ptr %team, ptr @team monotonic, align 8
   ret void
 }
 
@@ -431,7 +421,8 @@ heed:
   %spare = and i1 %short, %any.spared
   br i1 %spare, label %sparing, label %look
 look:
-  %worth = call i1 @worth_waking(ptr %pool, i64 %before, i64 %start)
+  %team = call ptr @lender(ptr %pool, i64 %start)
+  %worth = call i1 @worth_waking(ptr %pool, i64 %before, i64 %start, ptr %team)
   br i1 %worth, label %occupy, label %briefly
 sparing:
   %spared.left = sub i64 %spared, 1
@@ -482,11 +473,11 @@ together:
   call void @read_mode(ptr %mode.at)
   store i64 %threads, ptr %threads.at
   call void @share_out(ptr %pool, i64 %programs, i64 %threads)
-  %team = load atomic ptr, ptr @team monotonic, align 8
   %own = icmp eq ptr %team, null
   br i1 %own, label %open, label %borrow
 borrow:
   %error = call i32 %team(i64 0, i64 %threads, i64 1, ptr @take_part, ptr %pool)
+  call void @nobody_watched()
   call void @run(ptr %pool, i64 0)                        ; finds something only if there were no threads to be had
   %part = load i64, ptr %part.at
   %parts = mul i64 %part, %threads

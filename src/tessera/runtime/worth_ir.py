@@ -30,10 +30,11 @@ define internal i64 @long(i64 %brief) {
   ret i64 %long
 }
 
-; Whether a launch at %start that took %before the last time is to be shared as far as its workers' sleep goes. To wake
-; them takes the caller some ten microseconds, and them as many more to come: short launches do without, unless several
-; came one soon after the other, so that workers that were woken will be looking for the next.
-define internal i1 @worth_waking(ptr %pool, i64 %before, i64 %start) {
+; Whether a launch at %start that took %before the last time is to be shared as far as its workers' sleep goes, unless
+; it runs on threads that %team lends. To wake them takes the caller some ten microseconds, and them as many more to
+; come: short launches do without, unless several came one soon after the other, so that workers that were woken will be
+; looking for the next.
+define internal i1 @worth_waking(ptr %pool, i64 %before, i64 %start, ptr %team) {
 entry:
   %brief.at = getelementptr %Pool, ptr %pool, i64 0, i32 27
   %ended.at = getelementptr %Pool, ptr %pool, i64 0, i32 32
@@ -42,7 +43,6 @@ entry:
   %brief = load i64, ptr %brief.at
   %near = shl i64 %brief, 5
   %sleepers = load atomic i32, ptr %sleepers.at monotonic, align 4
-  %team = load atomic ptr, ptr @team monotonic, align 8
   %own = icmp eq ptr %team, null
   %asleep = icmp ne i32 %sleepers, 0
   %short = icmp ult i64 %before, %near

@@ -16,16 +16,19 @@ from tessera.runtime.native import bind
 from tessera.runtime.pool import entries
 
 
-def make_caller(signature: tuple[Any, ...], slow: Callable[..., None]) -> Callable[..., None]:
+def make_caller(
+    signature: tuple[Any, ...], slow: Callable[..., None], failed: Callable[[int], None]
+) -> Callable[..., None]:
     """Triton's launcher for kernels of `signature`: `slow`, with a native short way for what is simple.
 
     Both take (x, y, z, stream, function, kernel's metadata, launch's metadata, enter hook, exit hook, *arguments). The
-    short way takes launches without hooks of tensors on the CPU and numbers that fit; all else is `slow`'s.
+    short way takes launches without hooks of tensors on the CPU and numbers that fit; all else is `slow`'s. Where a
+    kernel left the number of an assertion in its status word, `failed` is called with it.
     """
     if any(isinstance(kind, tuple) for kind in signature):
         return slow
     words = [len(signature), *(word(kind) for kind in signature)]
-    return bind(entries().call, (struct.pack(f"<{len(words)}q", *words), slow))
+    return bind(entries().call, (struct.pack(f"<{len(words)}q", *words), slow, failed))
 
 
 def word(kind: str) -> int:

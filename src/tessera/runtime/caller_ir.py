@@ -6,7 +6,8 @@ Out: a function of Python:
     tessera_call(x, y, z, stream, function, metadata of kernel and launch, enter hook, exit hook, *arguments)
 
 Its record has one word an argument, `64 - bits << 8 | kind`, after their number. What it cannot pack at sight (a raw
-address, None, a value out of range) it hands to a function of Python with the same arguments, and launches with hooks.
+address, None, a value out of range) it hands to a function of Python with the same arguments, and launches with hooks;
+the number of an assertion that failed to another, which raises.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def module_text() -> str:
 _MODULE = """
 declare double @PyFloat_AsDouble(ptr)
 declare void @PyErr_Clear()
+declare ptr @PyLong_FromLongLong(i64)
 declare ptr @PyObject_VectorcallMethod(ptr, ptr, i64, ptr)
 declare ptr @PyObject_GetAttr(ptr, ptr)
 declare i64 @PyObject_Size(ptr)
@@ -202,7 +204,9 @@ entry:
   %expected = load i64, ptr %record
   %leading.count = add i64 %expected, <leading>
   %right = icmp eq i64 %count, %leading.count
-  %args = alloca i64, i64 %expected, align 16
+  %with.status = add i64 %expected, 1
+  %args = alloca i64, i64 %with.status, align 16
+  %status = alloca i32
   %numbers = alloca [5 x i64], align 16
   br i1 %right, label %hooks, label %slowly
 hooks:
@@ -261,9 +265,28 @@ counted:
   %more = icmp slt i64 %i.next, %expected
   br i1 %more, label %argument, label %run
 run:
+  ; A kernel with assertions takes one argument more, the address of its status word; any other never looks there.
+  %slots = phi i64 [ 0, %start ], [ %slot.next, %counted ]
+  %status.at = getelementptr i64, ptr %args, i64 %slots
+  store i32 0, ptr %status
+  store ptr %status, ptr %status.at
   %fn = inttoptr i64 %fn.int to ptr
   %result = call ptr @run_grid(ptr %fn, ptr %args, i64 %x, i64 %y, i64 %z)
+  %which = load i32, ptr %status
+  %held = icmp eq i32 %which, 0
+  br i1 %held, label %done, label %told
+done:
   ret ptr %result
+told:
+  call void @Py_DecRef(ptr %result)                       ; None, unless the launch itself has failed
+  %failed = call ptr @PyTuple_GetItem(ptr %self, i64 2)
+  %number = sext i32 %which to i64
+  %object = call ptr @PyLong_FromLongLong(i64 %number)
+  %asked = alloca ptr
+  store ptr %object, ptr %asked
+  %raised = call ptr @PyObject_Vectorcall(ptr %failed, ptr %asked, i64 1, ptr null)
+  call void @Py_DecRef(ptr %object)
+  ret ptr %raised
 slowly:
   %answer = call ptr @PyObject_Vectorcall(ptr %slow, ptr %given, i64 %count, ptr null)
   ret ptr %answer

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, NoReturn
 
 from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
@@ -51,16 +51,16 @@ def make_launcher(src: Any, metadata: Any) -> Callable[..., None]:
     parameters = getattr(getattr(src, "fn", None), "params", ())
     constants = frozenset(at for at, parameter in enumerate(parameters) if parameter.is_constexpr)
     slow = CPULauncher(signature, assertions, constants)
-    if assertions or descriptors.is_descriptor(signature):
+    if descriptors.is_descriptor(signature):
         return slow
     # Triton's runtime imports this module.
     from triton.runtime import driver
 
     from tessera.triton_cpu import shortcut
 
-    if isinstance(driver.active, CPUDriver):
+    if isinstance(driver.active, CPUDriver) and not assertions:
         shortcut.install(getattr(src, "fn", None))
-    return make_caller(signature, slow)
+    return make_caller(signature, slow, slow.failed)
 
 
 class CPULauncher:
@@ -93,6 +93,10 @@ class CPULauncher:
         if exit_hook is not None:
             exit_hook(launch_metadata)
 
+    def failed(self, number: int) -> NoReturn:
+        """Say which assertion did not hold; they are counted from 1."""
+        raise DeviceAssertionError(self._assertions[number - 1])
+
     def _with_constants(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments with a place for every constant."""
         given = iter(args)
@@ -104,7 +108,7 @@ class CPULauncher:
         def check() -> None:
             failed, status.value = status.value, 0
             if failed:
-                raise DeviceAssertionError(self._assertions[failed - 1])
+                self.failed(failed)
 
         launch(function, self._pack((*args, ctypes.addressof(status))), grid_x, grid_y, grid_z)
         if (who := listener()) is not None:

@@ -40,6 +40,8 @@ from tessera.ops.pointwise import clamp_min, fill_, number_fits, where
 from tessera.ops.pointwise_kernels import place
 
 MOST_OTHER_DIMS = 4
+# Of so many slices and indices, each thread writes some slices whole.
+_SHARED = 16
 SET, ADD, MUL, MAX, MIN = (tl.constexpr(kind) for kind in range(5))
 
 
@@ -76,12 +78,15 @@ def write_slices(
     """`n` indices, each the same for `num_cols` places o_0 apart, over a loop nest outside of `num_outer` = size_1 ·
     size_2 · (the rest).
 
-    ALIKE: src has one value for all places of an index. Grid: (cdiv(num_outer, per_program), cdiv(num_cols, COLS)).
+    ALIKE: src has one value for all places of an index. Grid: (cdiv(num_outer, per_program), cdiv(num_cols, COLS),
+    parts), of which each part writes its share of the `size` slices and passes over the indices of others.
     """
     # A single place is walked by scalar code.
     cols = 0 if COLS == 1 else tl.program_id(1).to(tl.int64) * COLS + tl.arange(0, COLS)
     mask = True if COLS == 1 else cols < num_cols
     first = tl.program_id(0).to(tl.int64) * per_program
+    share = tl.cdiv(size.to(tl.int64), tl.num_programs(2))
+    begin = tl.program_id(2) * share
     for outer in tl.range(first, tl.minimum(first + per_program, num_outer)):
         to = out + place(outer, size_1, size_2, o_1, o_2, o_3, OUTER) + cols * o_0
         which = index + place(outer, size_1, size_2, i_1, i_2, i_3, OUTER)
@@ -92,15 +97,15 @@ def write_slices(
             i = tl.load(which + j.to(tl.int64) * i_step).to(tl.int64)
             if WRAP:
                 i = tl.where(i < 0, i + size, i)
-            if not outside(i, size):
+            if outside(i, size):
+                tl.store(flag, 1)
+            elif not outside(i - begin, share):
                 if ALIKE:
                     value = tl.load(given + j.to(tl.int64) * s_step)
                 else:
                     value = tl.load(given + j.to(tl.int64) * s_step, mask=mask)
                 at = to + i * o_step
                 tl.store(at, put_to(at, value.to(COMPUTE), mask, KIND), mask=mask)
-            else:
-                tl.store(flag, 1)
 
 
 @triton.jit
@@ -190,14 +195,18 @@ def _launch(
     missing = MOST_OTHER_DIMS - len(sizes)
     num_cols, *outer = sizes + (1,) * missing
     strides = [s for one in (of_out, of_index, of_src) for s in one + (0,) * missing]
-    cols = tiles.block(num_cols, row.row // 4)
-    num_outer = math.prod(outer)
+    num_outer, slices = math.prod(outer), strides[MOST_OTHER_DIMS] == 0
+    parts, most = 1, row.row // 4
+    if slices and num_outer == 1 and min(size, n) >= _SHARED and num_cols <= row.row:
+        # Where each thread writes pieces of all slices, one fetches ahead what another is about to write.
+        parts, most = tiles.threads(out.device), row.row
+    cols = tiles.block(num_cols, most)
     per_program = max(1, row.flat // (cols * n))
     compute = storage_type(out.dtype) if kind == SET.value else compute_type(out.dtype)
     with checked(size, out.device, wrap, error) as flag:
         launch(
-            write_slices if strides[MOST_OTHER_DIMS] == 0 else write_places,
-            (triton.cdiv(num_outer, per_program), triton.cdiv(num_cols, cols)), out, index, src, flag,
+            write_slices if slices else write_places,
+            (triton.cdiv(num_outer, per_program), triton.cdiv(num_cols, cols), parts), out, index, src, flag,
             num_cols, num_outer, per_program, n, size, *outer[:2], *strides, *steps,
             KIND=kind, COMPUTE=compute, WRAP=wrap, ALIKE=strides[2 * MOST_OTHER_DIMS] == 0,
             OUTER=math.prod(outer[1:]) > 1, COLS=cols, num_warps=row.num_warps,

@@ -35,6 +35,8 @@ CALLS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "scatter, transposed": lambda y: y.t().clone().scatter(0, places.t(), 2.5),
     "sums in the last dim": lambda y: x.index_add(3, torch.tensor([2, 2, 0]), x),
     "sums in a middle dim": lambda y: x.index_add(1, torch.tensor([4, 4, 0]), x[:, :3], alpha=2),
+    "sums in one place": lambda y: y[:1].index_add(0, torch.zeros(40, dtype=torch.int64), y),
+    "one slice of a long row": lambda y: y.view(1, -1).index_copy(0, torch.tensor([0]), -y.view(1, -1)),
     "fills from the end": lambda y: y.index_fill(0, column, 1.5),
     "puts two indices": lambda y: y.index_put((ends[:, None], places[0][:9]), torch.ones(()), accumulate=True),
     "puts a row": lambda y: y.index_put((column,), square[0], accumulate=True),
@@ -69,6 +71,21 @@ def test_sums_along_a_row_are_the_same_for_any_number_of_threads() -> None:
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("slices", [1, 2, 17, 500])
+def test_sums_of_slices_are_the_same_for_any_number_of_threads(slices: int) -> None:
+    threads, found = torch.get_num_threads(), []
+    index, values = torch.randint(slices, (300,)), torch.randn(300, 700)
+    try:
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            with tessera.use("always"):
+                found.append(torch.ones(slices, 700).index_add_(0, index, values))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+    torch.testing.assert_close(found[0], torch.ones(slices, 700).index_add_(0, index, values))
 
 
 def test_one_of_several_indices_outside_is_named() -> None:

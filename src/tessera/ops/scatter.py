@@ -85,7 +85,7 @@ def write_slices(
     cols = 0 if COLS == 1 else tl.program_id(1).to(tl.int64) * COLS + tl.arange(0, COLS)
     mask = True if COLS == 1 else cols < num_cols
     first = tl.program_id(0).to(tl.int64) * per_program
-    share = tl.cdiv(size.to(tl.int64), tl.num_programs(2))
+    share = tl.cdiv(tl.cast(size, tl.int64), tl.num_programs(2))
     begin = tl.program_id(2) * share
     for outer in tl.range(first, tl.minimum(first + per_program, num_outer)):
         to = out + place(outer, size_1, size_2, o_1, o_2, o_3, OUTER) + cols * o_0

@@ -15,10 +15,10 @@ import torch
 
 from tessera.aten.vendor import kernel_of, vendor_of
 from tessera.runtime import front
+from tessera.runtime.account_ir import MOST_LOST_US
 from tessera.runtime.front import Front, make_front
 from tessera.runtime.front_ir import RETURNS
 from tessera.runtime.recall import Known, Spelling, handed_on, make_recall
-from tessera.runtime.recall_ir import MOST_LOST_US
 
 pytestmark = pytest.mark.skipif(
     not front.available(), reason="fronts need a release of PyTorch whose layouts are known, on Linux"

@@ -30,10 +30,10 @@ from tessera.aten.vendor import kernel_of, served_by
 from tessera.ops.declined import Declined
 from tessera.ops.launch import ValueNeeded
 from tessera.ops.table import Variant
+from tessera.runtime.account_ir import MOST_LOST_US
 from tessera.runtime.front import Front, make_front
 from tessera.runtime.front_ir import RETURNS
 from tessera.runtime.recall import Known, Spelling, Steps, handed_on, make_entry, make_recall
-from tessera.runtime.recall_ir import MOST_LOST_US
 
 # What the vendor's kernels are handed: they are called past everything that other keys stand for.
 KEYS = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)

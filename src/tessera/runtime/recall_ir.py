@@ -13,7 +13,7 @@ those that cannot be spelled or must be seen by others without one.
 
 from __future__ import annotations
 
-from tessera.runtime import host_ir
+from tessera.runtime import account_ir, host_ir, overlap_ir, results_ir
 from tessera.runtime import spelling_ir as spelling
 
 HEADER = 7
@@ -24,8 +24,6 @@ bytes, whether it is written, a number that tensors of one layout share), the pl
 in this order."""
 
 EXPORTS = ("tessera_recall",)
-# What the calls of an overload may lose in all, in microseconds, before Python is asked what to do.
-MOST_LOST_US = 250.0
 # Where in an operator's record its front is, and in an entry what a front needs to know.
 FRONT_AT, ALONE_AT = 5, 7
 
@@ -36,22 +34,19 @@ def module_text() -> str:
         **host_ir.OBJECTS, **host_ir.symbols(spelling.SHIMS),
         "most_words": spelling.MOST_WORDS, "most_pointers": spelling.MOST_POINTERS,
         "most_numbers": spelling.MOST_NUMBERS, "header": HEADER, "spec": spelling.SPEC,
-        "least balance": -MOST_LOST_US, "text_bytes": spelling.TEXT_BYTES,
+        "text_bytes": spelling.TEXT_BYTES,
         "complex_first": spelling.COMPLEX[0], "complex_last": spelling.COMPLEX[1],
         **spelling.SCRATCH,
     }  # fmt: skip
-    return host_ir.filled(spelling.TEXT + _RECALL, words)
+    parts = (account_ir.module_text(), overlap_ir.module_text(), results_ir.module_text())
+    return "".join((host_ir.filled(spelling.TEXT + _RECALL, words), *parts))
 
 
 _RECALL = """
 declare ptr @PyBytes_FromStringAndSize(ptr, i64)
 declare ptr @PyDict_GetItemWithError(ptr, ptr)
-declare ptr @PyObject_Call(ptr, ptr, ptr)
-declare ptr @PyTuple_New(i64)
 declare i64 @PyTuple_Size(ptr)
-declare i32 @PyTuple_SetItem(ptr, i64, ptr)
 declare ptr @PyByteArray_AsString(ptr)
-declare i32 @memcmp(ptr, ptr, i64)
 
 ; What of the process belongs to the key: the default type, and the number of threads where the record says so.
 define internal i1 @spell_process(ptr %s, ptr %spec) {
@@ -95,230 +90,6 @@ define internal ptr @hand(ptr %function, ptr %first, ptr %given, i64 %count, ptr
   %leading = add i64 %count, 1
   %answer = call ptr @PyObject_Vectorcall(ptr %function, ptr %args, i64 %leading, ptr %names)
   ret ptr %answer
-}
-
-; Whether a tensor at %w, of %extent bytes and layout %group, which is written, overlaps another one than number %skip.
-define internal i1 @meets(ptr %pointers, ptr %tensors, i64 %count, i64 %skip, i64 %w, i64 %extent, i64 %group) {
-entry:
-  br label %more
-more:
-  %i = phi i64 [ 0, %entry ], [ %i.next, %look ]
-  %any = icmp slt i64 %i, %count
-  br i1 %any, label %look, label %no
-look:
-  %place = mul i64 %i, 3
-  %tensor = getelementptr i64, ptr %tensors, i64 %place
-  %other.extent = load i64, ptr %tensor
-  %other.group.at = getelementptr i64, ptr %tensor, i64 2
-  %other.group = load i64, ptr %other.group.at
-  %at = getelementptr i64, ptr %pointers, i64 %i
-  %o = load i64, ptr %at
-  %ahead = sub i64 %o, %w
-  %before = sub i64 0, %other.extent
-  %after = icmp sgt i64 %ahead, %before
-  %until = icmp slt i64 %ahead, %extent
-  %inside = and i1 %after, %until
-  %filled = icmp ne i64 %other.extent, 0
-  %same.place = icmp eq i64 %ahead, 0
-  %same.group = icmp eq i64 %other.group, %group
-  %alike = and i1 %same.place, %same.group
-  %itself = icmp eq i64 %i, %skip
-  %fine = or i1 %alike, %itself
-  %matters = xor i1 %fine, 1
-  %two = and i1 %inside, %filled
-  %overlap = and i1 %two, %matters
-  %i.next = add i64 %i, 1
-  br i1 %overlap, label %yes, label %more
-yes:
-  ret i1 1
-no:
-  ret i1 0
-}
-
-; The same, where all were found apart is remembered, behind a word that is not 0 while somebody looks there.
-define internal i1 @any_overlap(ptr %s, ptr %tensors, i64 %count, ptr %memory) {
-  %apart = getelementptr i64, ptr %memory, i64 1
-  %pointers = getelementptr i64, ptr %s, i64 <pointers>
-  %bytes = shl i64 %count, 3
-  %asked = cmpxchg ptr %memory, i64 0, i64 1 acquire monotonic
-  %mine = extractvalue { i64, i1 } %asked, 1
-  br i1 %mine, label %compare, label %all
-all:
-  %found.alone = call i1 @overlapping(ptr %s, ptr %tensors, i64 %count)
-  ret i1 %found.alone
-compare:
-  %difference = call i32 @memcmp(ptr %pointers, ptr %apart, i64 %bytes)
-  %moved = icmp ne i32 %difference, 0
-  br i1 %moved, label %look, label %end
-look:
-  %overlap = call i1 @overlapping(ptr %s, ptr %tensors, i64 %count)
-  br i1 %overlap, label %end, label %remember
-remember:
-  call void @llvm.memcpy.p0.p0.i64(ptr %apart, ptr %pointers, i64 %bytes, i1 false)
-  br label %end
-end:
-  %found = phi i1 [ 0, %compare ], [ 1, %look ], [ 0, %remember ]
-  store atomic i64 0, ptr %memory release, align 8
-  ret i1 %found
-}
-
-; Whether a tensor that is written overlaps another in a way that may matter.
-define internal i1 @overlapping(ptr %s, ptr %tensors, i64 %count) {
-entry:
-  %pointers = getelementptr i64, ptr %s, i64 <pointers>
-  br label %more
-more:
-  %i = phi i64 [ 0, %entry ], [ %i.next, %next ]
-  %any = icmp slt i64 %i, %count
-  br i1 %any, label %look, label %no
-look:
-  %place = mul i64 %i, 3
-  %tensor = getelementptr i64, ptr %tensors, i64 %place
-  %extent = load i64, ptr %tensor
-  %written.at = getelementptr i64, ptr %tensor, i64 1
-  %written.word = load i64, ptr %written.at
-  %group.at = getelementptr i64, ptr %tensor, i64 2
-  %group = load i64, ptr %group.at
-  %at = getelementptr i64, ptr %pointers, i64 %i
-  %w = load i64, ptr %at
-  %written = icmp ne i64 %written.word, 0
-  %filled = icmp ne i64 %extent, 0
-  %both = and i1 %written, %filled
-  br i1 %both, label %others, label %next
-others:
-  %overlap = call i1 @meets(ptr %pointers, ptr %tensors, i64 %count, i64 %i, i64 %w, i64 %extent, i64 %group)
-  br i1 %overlap, label %yes, label %next
-next:
-  %i.next = add i64 %i, 1
-  br label %more
-yes:
-  ret i1 1
-no:
-  ret i1 0
-}
-
-; Allocate the memory of a call behind its tensors; how many it made, less than asked where an exception is set.
-define internal i64 @allocate(ptr %s, i64 %first, ptr %layouts, i64 %count) {
-entry:
-  %handle = alloca i64
-  br label %more
-more:
-  %i = phi i64 [ 0, %entry ], [ %i.next, %held ]
-  %any = icmp slt i64 %i, %count
-  br i1 %any, label %make, label %end
-make:
-  %layout = call ptr @PyTuple_GetItem(ptr %layouts, i64 %i)
-  %made = call ptr @PyObject_Call(ptr <empty>, ptr %layout, ptr null)
-  %failed = icmp eq ptr %made, null
-  br i1 %failed, label %end, label %held
-held:
-  %impl = call i64 @handle_of(ptr %made)
-  store i64 %impl, ptr %handle
-  %place = add i64 %first, %i
-  %ok = call i1 @hold(ptr %s, i64 %place, ptr %made, ptr %handle)
-  %i.next = add i64 %i, 1
-  br label %more
-end:
-  ret i64 %i
-}
-
-define internal void @release(ptr %s, i64 %first, i64 %count) {
-entry:
-  br label %more
-more:
-  %i = phi i64 [ 0, %entry ], [ %i.next, %one ]
-  %any = icmp slt i64 %i, %count
-  br i1 %any, label %one, label %end
-one:
-  %place.0 = add i64 %first, %i
-  %place = add i64 %place.0, <objects>
-  %at = getelementptr ptr, ptr %s, i64 %place
-  %object = load ptr, ptr %at
-  call void @Py_DecRef(ptr %object)
-  %i.next = add i64 %i, 1
-  br label %more
-end:
-  ret void
-}
-
-; A new reference to one result.
-define internal ptr @result(ptr %s, ptr %results, i64 %index) {
-  %at = getelementptr i64, ptr %results, i64 %index
-  %number = load i64, ptr %at
-  %none = icmp slt i64 %number, 0
-  br i1 %none, label %nothing, label %something
-nothing:
-  call void @Py_IncRef(ptr <none>)
-  ret ptr <none>
-something:
-  %place = add i64 %number, <objects>
-  %object.at = getelementptr ptr, ptr %s, i64 %place
-  %object = load ptr, ptr %object.at
-  call void @Py_IncRef(ptr %object)
-  ret ptr %object
-}
-
-define internal ptr @answer_of(ptr %s, ptr %results, i64 %count) {
-  %single = icmp slt i64 %count, 0
-  br i1 %single, label %one, label %several
-one:
-  %only = call ptr @result(ptr %s, ptr %results, i64 0)
-  ret ptr %only
-several:
-  %tuple = call ptr @PyTuple_New(i64 %count)
-  %failed = icmp eq ptr %tuple, null
-  br i1 %failed, label %end, label %more
-more:
-  %i = phi i64 [ 0, %several ], [ %i.next, %put ]
-  %any = icmp slt i64 %i, %count
-  br i1 %any, label %put, label %end
-put:
-  %object = call ptr @result(ptr %s, ptr %results, i64 %i)
-  %error = call i32 @PyTuple_SetItem(ptr %tuple, i64 %i, ptr %object)
-  %i.next = add i64 %i, 1
-  br label %more
-end:
-  ret ptr %tuple
-}
-
-; Add what a call gains to an account, if there is one. Other threads may do so as well: some gain may be lost.
-define internal void @gain(ptr %account, double %gain) {
-  %absent = icmp eq ptr %account, null
-  br i1 %absent, label %end, label %add
-add:
-  %before = load atomic double, ptr %account monotonic, align 8
-  %after = fadd double %before, %gain
-  store atomic double %after, ptr %account monotonic, align 8
-  br label %end
-end:
-  ret void
-}
-
-; Whether a call may be counted here: one that loses is not, once its account has lost too much.
-define internal i1 @solvent(ptr %account, double %gain) {
-  %absent = icmp eq ptr %account, null
-  br i1 %absent, label %yes, label %look
-look:
-  %loses = fcmp olt double %gain, 0.0
-  %balance = load atomic double, ptr %account monotonic, align 8
-  %spent = fcmp olt double %balance, <least balance>
-  %broke = and i1 %loses, %spent
-  %may = xor i1 %broke, true
-  ret i1 %may
-yes:
-  ret i1 true
-}
-
-define internal ptr @account_of(ptr %spec) {
-  %account.at = getelementptr i64, ptr %spec, i64 3
-  %account = load ptr, ptr %account.at
-  ret ptr %account
-}
-
-define internal double @gain_of(ptr %record) {
-  %gain.at = getelementptr i64, ptr %record, i64 6
-  %gain = load double, ptr %gain.at
-  ret double %gain
 }
 
 ; Call the checks of which a launch raised the flag; 0 where one of them raised an exception.

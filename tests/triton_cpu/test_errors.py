@@ -19,16 +19,16 @@ def test_all_faults_of_a_kernel_at_once_each_with_its_line():
     def kernel(x, n):
         at = x + tl.arange(0, 64)
         value = tl.load(at)
-        first = tl.inline_asm_elementwise("add.s32 $0, $1, $1;", "=r,r", [value], tl.int32, True, 1)
+        first = tl.inline_asm_elementwise("prmt.b32 $0, $1, $1, 3;", "=r,r", [value], tl.int32, True, 1)
         tl.store(at, first)
         if n > 3:
-            second = tl.inline_asm_elementwise("sub.s32 $0, $1, $1;", "=r,r", [value], tl.int32, True, 1)
+            second = tl.inline_asm_elementwise("bfi.b32 $0, $1, $1, 3, 4;", "=r,r", [value], tl.int32, True, 1)
             tl.store(at, second)
 
     message = complaint(kernel, torch.zeros(64, dtype=torch.int32), 5)
     assert message.count("inline assembly is written in a GPU's instruction set") == 2
     assert message.count("test_errors.py:") == 2 and message.count("^") == 2
-    assert 'tl.inline_asm_elementwise("add.s32' in message and 'tl.inline_asm_elementwise("sub.s32' in message
+    assert 'tl.inline_asm_elementwise("prmt' in message and 'tl.inline_asm_elementwise("bfi' in message
 
 
 def test_an_atomic_that_floats_do_not_have():

@@ -145,13 +145,14 @@ def test_an_unsupported_operation_names_its_source_line():
     @triton.jit
     def assembly(x):
         at = x + tl.arange(0, 64)
-        doubled = tl.inline_asm_elementwise("add.s32 $0, $1, $1;", "=r,r", [tl.load(at)], tl.int32, True, 1)
+        doubled = tl.inline_asm_elementwise("prmt.b32 $0, $1, $1, 3;", "=r,r", [tl.load(at)], tl.int32, True, 1)
         tl.store(at, doubled)
 
     with pytest.raises(CompilationError) as caught:
         assembly[(1,)](torch.zeros(64, dtype=torch.int32))
     message = str(caught.value)
     assert "the operation 'elementwise_inline_asm' is not supported on the CPU: inline assembly" in message
+    assert "not known here: 'prmt.b32 $0, $1, $1, 3'" in message
     assert "test_plugin.py" in message and "tl.inline_asm_elementwise(" in message and message.rstrip().endswith("^")
 
 

@@ -235,13 +235,15 @@ def unsupported(op: Op) -> LoweringError:
     """The error for an operation that the compiler does not know, with the reason where there is one."""
     reason = _ONLY_ON_GPUS.get(op.name) or _ONLY_ON_GPUS.get(op.name.split(".")[0])
     why = f": {reason}" if reason else ""
+    if "unknown" in op.attrs:
+        why += f" (not known here: {op.attrs['unknown']})"
     return fail(f"the operation {op.name!r} is not supported on the CPU{why}", op.location)
 
 
 # By operation or by dialect.
 _ONLY_ON_GPUS = {
-    "elementwise_inline_asm": "inline assembly is written in a GPU's instruction set; use tl.math, tl.extra.libdevice "
-    "or plain arithmetic",
+    "elementwise_inline_asm": "inline assembly is written in a GPU's instruction set, of which the CPU knows a part; "
+    "use tl.math, tl.extra.libdevice or plain arithmetic",
     "ttg": "it names a GPU's layouts",
     "ttng": "it is an NVIDIA instruction",
     "nvvm": "it is an NVIDIA instruction",

@@ -15,6 +15,7 @@ from tessera.ir.types import PointerType, ScalarType, Type, element_of, parse_ty
 
 _VALUE = re.compile(r"%[\w.$-]+(?:#\d+)?")
 _KEYWORD = re.compile(r"(\w+) = ([\w.]+)")
+_QUOTED = re.compile(r'\s*("(?:[^"\\]|\\.)*")')
 _I1 = ScalarType("i1")
 
 
@@ -122,12 +123,20 @@ def _constant(name: str, rest: str, values: Mapping[str, Value]) -> Parsed:
 
 def _print(name: str, rest: str, values: Mapping[str, Value]) -> Parsed:
     """`tt.print "prefix: " {hex = false, isSigned = array<i32: 1>} : %x : i32`"""
-    quoted = re.match(r'\s*("(?:[^"\\]|\\.)*")', rest)
+    quoted = _QUOTED.match(rest)
     assert quoted is not None, f"no text in {rest!r}"
     parts = split_top(rest[quoted.end() :], " : ")
     _, attrs = _take_braces(parts[0])
     operands = [values[found] for part in parts[1:2] for found in _VALUE.findall(part)]
     return Parsed(name, operands, attrs | {"prefix": unquote(quoted[1])}, [])
+
+
+def _assembly(name: str, rest: str, values: Mapping[str, Value]) -> Parsed:
+    """`tt.elementwise_inline_asm "text" {constraints = "=r,r", packed_element = 1 : i32, …} %x, … : T, … -> U, …`"""
+    quoted, constraints = _QUOTED.match(rest), re.compile(r'constraints = "(?:[^"\\]|\\.)*", ')
+    assert quoted is not None, f"no text in {rest!r}"
+    parsed = _usual(name, constraints.sub("", rest[quoted.end() :]), values)
+    return Parsed(name, parsed.operands, parsed.attrs | {"text": unquote(quoted[1])}, parsed.result_types)
 
 
 def _assert(name: str, rest: str, values: Mapping[str, Value]) -> Parsed:
@@ -172,6 +181,7 @@ _SPECIAL: dict[str, Callable[[str, str, Mapping[str, Value]], Parsed]] = {
     "constant": _constant,
     "split": _split,
     "print": _print,
+    "elementwise_inline_asm": _assembly,
     "assert": _assert,
     "br": _branch,
     "cond_br": _branch,

@@ -156,6 +156,30 @@ def test_an_unsupported_operation_names_its_source_line():
     assert "test_plugin.py" in message and "tl.inline_asm_elementwise(" in message and message.rstrip().endswith("^")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"maxnreg": 128, "launch_pdl": True, "ptx_options": "-O3"},
+        {"waves_per_eu": 2, "matrix_instr_nonkdim": 16, "kpack": 2, "schedule_hint": "attention"},
+    ],
+)
+def test_options_for_gpus_mean_nothing_here(options):
+    @triton.jit
+    def double(x, BLOCK: tl.constexpr):
+        at = tl.arange(0, BLOCK)
+        tl.store(x + at, 2 * tl.load(x + at))
+
+    x = torch.ones(64)
+    plain = double[(1,)](x, BLOCK=64)
+    assert double[(1,)](x, BLOCK=64, **options).asm["obj"] == plain.asm["obj"]
+    assert torch.equal(x, torch.full((64,), 4.0))
+
+
+def test_an_option_that_nobody_knows_is_an_error():
+    with pytest.raises(KeyError, match="waves was specified but unrecognised"):
+        add(waves=2)
+
+
 def test_a_bad_number_of_warps_says_what_would_work():
     with pytest.raises(ValueError, match="num_warps is 3; it must be a power of 2, for example num_warps=4"):
         add(num_warps=3)

@@ -18,7 +18,10 @@ from tessera.compiler.errors import LoweringError, internal
 from tessera.compiler.targets import rows
 
 # Options of a GPU's launch that change nothing in what is compiled for a CPU.
-_MEANINGLESS = frozenset({"num_warps", "num_stages", "num_ctas", "launch_cooperative_grid"})
+_MEANINGLESS = frozenset((
+    "num_warps", "num_stages", "num_ctas", "launch_cooperative_grid", "maxnreg", "ptx_version", "ptx_options",
+    "enable_reflect_ftz", "launch_pdl", "waves_per_eu", "matrix_instr_nonkdim", "kpack", "schedule_hint",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,16 @@ class CPUOptions:
     allowed_dot_input_precisions: tuple[str, ...] = ("ieee", "tf32", "tf32x3", "bf16x3", "bf16x6")
     max_num_imprecise_acc_default: int = 0
     launch_cooperative_grid: bool = False
+    # What configurations for NVIDIA's and AMD's chips say beside it.
+    maxnreg: int | None = None
+    ptx_version: int | None = None
+    ptx_options: str | None = None
+    enable_reflect_ftz: bool = True
+    launch_pdl: bool = False
+    waves_per_eu: int = 0
+    matrix_instr_nonkdim: int = 0
+    kpack: int = 1
+    schedule_hint: str = "none"
     extern_libs: tuple[tuple[str, str], ...] = ()
     instrumentation_mode: str = ""
     fpsan_homomorphic_casts: bool = False

@@ -97,6 +97,24 @@ def test_gradient():
     (x * torch.full((3,), 2.0, device="cuda")).sum().backward()
     assert x.grad.tolist() == [2.0, 2.0, 2.0]
 
+@pytest.mark.parametrize("ask", [lambda y, x: y.sum().backward(), lambda y, x: torch.autograd.grad(y.sum(), x)])
+def test_gradient_in_python(ask):
+    seen = []
+
+    class Twice(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx, grad):
+            seen.append(grad.is_cuda and torch.zeros(3, device="cuda").is_cuda)
+            return 2 * grad
+
+    x = torch.ones(3, device="cuda", requires_grad=True)
+    ask(Twice.apply(x), x)
+    assert seen == [True]
+
 def test_questions():
     import triton
 
@@ -187,7 +205,7 @@ def test_tests_for_cuda_run_on_the_cpu(checkout: Path, capsys: pytest.CaptureFix
     status = main(arguments)
     shown = capsys.readouterr().out
     assert status == 0, shown
-    assert "test_mine.py     19      0     0       1" in shown
+    assert "test_mine.py     21      0     0       1" in shown
     assert "1 skipped needs package_of_no_one, which is not installed" in shown
 
 

@@ -54,6 +54,9 @@ def install() -> None:
         setattr(torch.amp, name, _redirected(getattr(torch.amp, name)))
     for name in ("__init__", "impl"):
         setattr(torch.library.Library, name, _registered(getattr(torch.library.Library, name)))
+    # Gradients that are written in Python run inside of `backward`, in which the mode is off.
+    for module in (torch.autograd, torch.autograd.graph):
+        module._engine_run_backward = _on_cpu(module._engine_run_backward)  # type: ignore[attr-defined]
     _OnCPU().__enter__()  # type: ignore[no-untyped-call]
 
 

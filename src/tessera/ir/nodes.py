@@ -125,6 +125,15 @@ def walk(region: Region) -> Iterator[Op]:
                 yield from walk(inner)
 
 
+def placed(region: Region) -> Iterator[tuple[Block, Op]]:
+    """Every operation in a region with its block, what is inside of it first. The blocks may be changed meanwhile."""
+    for block in region.blocks:
+        for op in list(block.ops):
+            for inner in op.regions:
+                yield from placed(inner)
+            yield block, op
+
+
 def made(name: str, operands: list[Value], type: Type, **attrs: Any) -> Value:
     """The result of a new operation, which stands nowhere yet: put `value.owner` into a block."""
     op = Op(name, operands, [], attrs)
@@ -136,6 +145,16 @@ def replace_uses(region: Region, old: Value, new: Value) -> None:
     """Let every operation in a region use another value."""
     for op in walk(region):
         op.operands = [new if operand is old else operand for operand in op.operands]
+
+
+def substitute(scope: Region, block: Block, op: Op, new: list[Op], results: list[Value]) -> None:
+    """Put operations in the place of one, whose results become those of `new` throughout the scope."""
+    for step in new:
+        step.location = op.location
+    at = block.ops.index(op)
+    block.ops[at : at + 1] = new
+    for old, value in zip(op.results, results, strict=True):
+        replace_uses(scope, old, value)
 
 
 def users(region: Region) -> dict[Value, list[Op]]:

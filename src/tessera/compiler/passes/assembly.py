@@ -13,25 +13,18 @@ import re
 import struct
 from collections.abc import Callable, Sequence
 
-from tessera.ir.nodes import Block, Module, Op, Region, Value, made, replace_uses
+from tessera.ir.nodes import Block, Module, Op, Region, Value, made, placed, substitute
 from tessera.ir.types import ScalarType, Type, element_of, with_element
 
-OPERATION = "elementwise_inline_asm"
+_OPERATION = "elementwise_inline_asm"
 
 
 def run(module: Module) -> None:
     """Rewrite the assembly of the module; of what is not known, `unknown` of its operation says which part."""
     for function in module.functions:
-        _region(function.body, function.body)
-
-
-def _region(region: Region, scope: Region) -> None:
-    for block in region.blocks:
-        for op in list(block.ops):
-            for inner in op.regions:
-                _region(inner, scope)
-            if op.name == OPERATION:
-                _rewrite(block, op, scope)
+        for block, op in placed(function.body):
+            if op.name == _OPERATION:
+                _rewrite(block, op, function.body)
 
 
 def _rewrite(block: Block, op: Op, scope: Region) -> None:
@@ -41,12 +34,7 @@ def _rewrite(block: Block, op: Op, scope: Region) -> None:
     except _Unknown as unknown:
         op.attrs["unknown"] = str(unknown)
         return
-    for step in program.ops:
-        step.location = op.location
-    at = block.ops.index(op)
-    block.ops[at : at + 1] = program.ops
-    for old, new in zip(op.results, results, strict=True):
-        replace_uses(scope, old, new)
+    substitute(scope, block, op, program.ops, results)
 
 
 class _Unknown(Exception):

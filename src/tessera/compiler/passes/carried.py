@@ -11,7 +11,7 @@ so that inside the loop an address is again an affine function of the index.
 from __future__ import annotations
 
 from tessera.compiler.passes.strides import uniform_scalar
-from tessera.ir.nodes import Block, Function, Module, Op, Region, Value, replace_uses, walk
+from tessera.ir.nodes import Block, Function, Module, Op, Region, Value, placed, replace_uses, walk
 from tessera.ir.types import BlockType, PointerType, ScalarType
 
 _I64 = ScalarType("i64")
@@ -20,14 +20,7 @@ _I64 = ScalarType("i64")
 def run(module: Module) -> None:
     """Rewrite every loop of the module, inner loops first."""
     for function in module.functions:
-        _region(function, function.body)
-
-
-def _region(function: Function, region: Region) -> None:
-    for block in region.blocks:
-        for op in list(block.ops):
-            for inner in op.regions:
-                _region(function, inner)
+        for block, op in placed(function.body):
             if op.name == "for":
                 _loop(function, block, op)
 

@@ -7,23 +7,16 @@ since a ⊕ (a ⊕ b) = b. What was a loop over the block and scratch for its re
 
 from __future__ import annotations
 
-from tessera.ir.nodes import Block, Module, Op, Region, Value, made, replace_uses
+from tessera.ir.nodes import Block, Module, Op, Region, Value, made, placed, substitute
 from tessera.ir.types import shape_of
 
 
 def run(module: Module) -> None:
     """Rewrite every function of the module."""
     for function in module.functions:
-        _region(function.body, function.body)
-
-
-def _region(region: Region, scope: Region) -> None:
-    for block in region.blocks:
-        for op in list(block.ops):
-            for inner in op.regions:
-                _region(inner, scope)
+        for block, op in placed(function.body):
             if op.name == "xori":
-                _rewrite(block, op, scope)
+                _rewrite(block, op, function.body)
 
 
 def _rewrite(block: Block, op: Op, scope: Region) -> None:
@@ -34,11 +27,7 @@ def _rewrite(block: Block, op: Op, scope: Region) -> None:
             neighbour = made("exchange", [source], source.type, axis=axis)
             result = made("bitcast", [neighbour], op.result.type)
             new = [value.owner for value in (neighbour, result) if isinstance(value.owner, Op)]
-            for step in new:
-                step.location = op.location
-            at = block.ops.index(op)
-            block.ops[at : at + 1] = new
-            replace_uses(scope, op.result, result)
+            substitute(scope, block, op, new, [result])
             return
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tessera.compiler.errors import fail
-from tessera.ir.nodes import Block, Module, Op, Region, Value, made, replace_uses
+from tessera.ir.nodes import Block, Module, Op, Region, Value, made, placed, substitute
 from tessera.ir.types import BlockType, ScalarType, Type, element_of, shape_of
 
 _F32 = ScalarType("f32")
@@ -24,7 +24,9 @@ _FORMATS = ("e2m1", "e4m3", "e5m2", "bf16", "fp16")
 def run(module: Module) -> None:
     """Rewrite every `dot_scaled` of the module."""
     for function in module.functions:
-        _region(function.body, function.body)
+        for block, op in placed(function.body):
+            if op.name == "dot_scaled":
+                _rewrite(block, op, function.body)
 
 
 @dataclass(frozen=True)
@@ -51,25 +53,12 @@ def _sides(op: Op) -> list[_Side]:
     return sides
 
 
-def _region(region: Region, scope: Region) -> None:
-    for block in region.blocks:
-        for op in list(block.ops):
-            for inner in op.regions:
-                _region(inner, scope)
-            if op.name == "dot_scaled":
-                _rewrite(block, op, scope)
-
-
 def _rewrite(block: Block, op: Op, scope: Region) -> None:
     sides = _sides(op)
     exact = ScalarType("f32" if any(side.format == "fp16" for side in sides) else "bf16")
     new: list[Op] = []
     product = _add(new, "dot", [*(_factor(new, side, exact) for side in sides), op.operands[-1]], op.result.type)
-    for step in new:
-        step.location = op.location
-    at = block.ops.index(op)
-    block.ops[at : at + 1] = new
-    replace_uses(scope, op.result, product)
+    substitute(scope, block, op, new, [product])
 
 
 def _add(new: list[Op], name: str, operands: list[Value], type: Type, **attrs: object) -> Value:

@@ -15,9 +15,10 @@ _LEAD = (
     "Small models with random weights, a whole forward pass or a whole step of training (forward, backward, SGD with "
     'momentum), compiled by `torch.compile` with `options={"cpu_backend": "triton"}`. Every output and, of training, '
     "every gradient, weight and running average is judged by the [accuracy rule](../accuracy.md) against the same in "
-    "float64. *Inductor C++* is PyTorch's own compiler for CPUs, judged and timed alike. Compile times are cold: each "
-    "row is a process with empty caches. `dynamic` compiles with `dynamic=True` and judges a second shape as well. "
-    "Times are of one call, ratios are eager's time divided by the compiled one's."
+    "float64; what torch loses is what it loses with channels last, as `torch.compile` lays the inputs of its "
+    "convolutions out. *Inductor C++* is PyTorch's own compiler for CPUs, judged and timed alike. Compile times are "
+    "cold: each row is a process with empty caches. `dynamic` compiles with `dynamic=True` and judges a second shape "
+    "as well. Times are of one call, ratios are eager's time divided by the compiled one's."
 )
 
 

@@ -54,7 +54,7 @@ def run_here(trial: Trial) -> Row:
     import torch
 
     from benchmarks.inductor import families
-    from benchmarks.inductor.work import Backend, Mode, Work, compare, exact
+    from benchmarks.inductor.work import Backend, Mode, Work, compare, exact, native
 
     mode, dtype = Mode(trial.mode), getattr(torch, trial.dtype)
     model, calls = families.build(trial.family, dtype), list(families.inputs(trial.family, dtype))
@@ -62,7 +62,7 @@ def run_here(trial: Trial) -> Row:
     calls = calls if dynamic else calls[:1]
     reference = exact(model, mode, calls)
     works = {Backend.EAGER: Work(model, mode, Backend.EAGER)}
-    theirs = works[Backend.EAGER].numbers(calls)
+    theirs = native(model, mode, calls)
     row: Row = {}
     for backend in (Backend.OURS, Backend.CPP) if trial.peer else (Backend.OURS,):
         works[backend] = Work(model, mode, backend, dynamic=dynamic)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tessera.compiler.llvm import codegen
 from tessera.compiler.lower import diagnostics
 from tessera.compiler.lower.module import lower_module
-from tessera.compiler.passes import assembly, carried, demand, exchange, interchange, outline, placement, scaled
+from tessera.compiler.passes import assembly, carried, demand, ending, exchange, interchange, outline, placement, scaled
 from tessera.compiler.targets.rows import Target
 from tessera.compiler.ttir.parser import parse_module
 from tessera.ir.nodes import Module
@@ -32,6 +32,7 @@ def make_tir(ttir: str) -> Module:
         carried.remove_dead(module, placement.PURE)
     demand.run(module)
     placement.run(module)
+    ending.run(module)
     return module
 
 

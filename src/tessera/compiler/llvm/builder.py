@@ -191,6 +191,29 @@ class Builder:
             self.branch(after)
         self.label(after)
 
+    def unless(self, usual: V, way: Callable[[], None]) -> None:
+        """One way that is seldom taken: where the usual does not hold."""
+        rare, after = self.fresh("unusual"), self.fresh("after")
+        self.branch_rarely(self.binary("xor", usual, int_const(1, usual.type)), rare, after)
+        self.label(rare)
+        way()
+        self.branch(after)
+        self.label(after)
+
+    def chosen(
+        self, condition: V, then: Callable[[], Sequence[V]], otherwise: Callable[[], Sequence[V]]
+    ) -> list[V]:
+        """What one of two ways gives, as many values as the other one."""
+        ends: list[tuple[Sequence[V], str]] = []
+        self.either(
+            condition, lambda: ends.append((then(), self.current)), lambda: ends.append((otherwise(), self.current))
+        )
+        (left, one), (right, other) = ends
+        return [
+            self.emit(a.type, f"phi {a.type} [ {a.ref}, %{one} ], [ {b.ref}, %{other} ]")
+            for a, b in zip(left, right, strict=True)
+        ]
+
     def alloca(self, type: LType, count: int) -> V:
         """Scratch for `count` elements, allocated once at the function's entry: on the stack as far as `STACK_BYTES`
         go, then on the heap."""

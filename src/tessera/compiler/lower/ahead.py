@@ -43,7 +43,7 @@ _LINE_BYTES = 64
 # LLVM's numbers of the caches.
 _FIRST_LEVEL, _SECOND_LEVEL = 3, 2
 # Prefetches of one operand in one tile of a dot's result: more take time that memory does not give back.
-_MOST_LINES = 16
+_MOST_LINES = 32
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def either_way(low: Sweeper, store: Op, guarded: Sequence[Value], write: Callabl
             low.flush()
             write()
 
-    low.b.either(_harmless(low, store, guarded), together, after_loading)
+    low.b.either(harmless(low, store, guarded), together, after_loading)
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,11 @@ class _Range:
     high: V
 
 
-def _harmless(low: Sweeper, store: Op, loads: Sequence[Value]) -> V:
+def harmless(low: Sweeper, store: Op, loads: Sequence[Value]) -> V:
+    """Whether loads may be performed while a store writes, known now or when it runs."""
     b, condition = low.b, int_const(1, I1)
+    if not loads:
+        return condition
     with low.lanes(0):
         written = _range(low, store.operands[0], store.operands[2:])
         for load in loads:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 
 from tessera.compiler.llvm.builder import V
-from tessera.compiler.lower import dot
+from tessera.compiler.lower import apart, dot
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.function import FunctionLowering
 from tessera.compiler.lower.memory import TRUE
@@ -25,8 +25,11 @@ def for_loop(low: FunctionLowering, op: Op) -> None:
     sums = _sums(low, body, op.operands[3:], carried)
     slots = enter(low, op.operands[3:], carried, sums, op)
     low.for_bodies.add(body)
-    if sums:
-        _clear_unless(low, b.icmp(predicate, lower, upper), sums)
+    ending = next((dot.ending(low, op) for op in body.ops if op.name == "dot"), None)
+    entered = b.icmp(predicate, lower, upper) if sums or ending else None
+    if sums and entered is not None:
+        _clear_unless(low, entered, sums)
+    free = apart.harmless(low, ending.store, ending.guarded) if ending is not None else None
     head, inside, leave, before = b.fresh("for"), b.fresh("body"), b.fresh("end"), b.current
     b.branch(head)
     b.label(head)
@@ -38,6 +41,9 @@ def for_loop(low: FunctionLowering, op: Op) -> None:
     b.label(inside)
     if sums:
         low.fresh.update(dict.fromkeys(sums, b.icmp("eq", low.scalars[index], lower)))
+    if ending is not None and free is not None:
+        more = b.icmp(predicate, b.add(low.scalars[index], by), upper)
+        low.stored[ending.store] = b.binary("and", free, b.binary("xor", more, TRUE))
     with low.conditional():
         low.ops(body.ops[:-1])
         low.flush()
@@ -50,6 +56,8 @@ def for_loop(low: FunctionLowering, op: Op) -> None:
         for arg, init in phis
     ]
     b.label(leave)
+    if ending is not None and free is not None and entered is not None:
+        low.stored[ending.store] = b.binary("and", free, entered)
     publish(low, carried, op.results)
 
 

@@ -11,12 +11,13 @@ import functools
 from collections.abc import Callable, Sequence
 
 from tessera.compiler.llvm.builder import BF16, F32, F64, I8, I32, I64, LType, V, int_const
-from tessera.compiler.lower import ahead, buffers, edges, microkernel, packing
+from tessera.compiler.lower import ahead, apart, buffers, edges, microkernel, packing, stores
 from tessera.compiler.lower.buffers import Buffer
-from tessera.compiler.lower.lanes import Index, Uniform, ltype
-from tessera.compiler.lower.microkernel import Method, Part
+from tessera.compiler.lower.lanes import Index, Ramp, Uniform, Vector, ltype
+from tessera.compiler.lower.microkernel import Direct, Method, Part, Tile
 from tessera.compiler.lower.packing import converted
 from tessera.compiler.lower.sweep import Sweeper
+from tessera.compiler.passes.ending import Ending
 from tessera.ir.nodes import Op, Value
 from tessera.ir.types import BlockType, ScalarType, element_of, shape_of
 
@@ -37,15 +38,56 @@ def dot(low: Sweeper, op: Op) -> None:
     packed_b = packing.panels(low, tile, depth, shape[-1])
 
     following = ahead.coming(low, [a, b] if ready is None else [b]) if len(shape) == 2 else []
+    direct = _direct(low, op, result)
 
     def one(prefix: Index) -> None:
         if ready is None:
             packing.rows(low, a, prefix, packed_a, method, part)
         packing.columns(low, b, prefix, tile, packed_b, part)
-        microkernel.multiply(low, tile, part, packed_a, packed_b, result, prefix, from_zero, following)
+        microkernel.multiply(low, tile, part, packed_a, packed_b, result, prefix, from_zero, following, direct)
 
     _batches(low, shape[:-2], (), one)
     _publish(low, op, result)
+
+
+def ending(low: Sweeper, op: Op) -> Ending | None:
+    """The store that the product ends in, if its sums are as the store wants them and in vectors."""
+    found = op.attrs.get("ending")
+    method, shape = _method(low, op), shape_of(op.result.type)
+    if not isinstance(found, Ending) or method.sums != ltype(element_of(op.result.type)):
+        return None
+    return found if microkernel.tile_for(low.target, method, shape).lanes > 1 else None
+
+
+def _direct(low: Sweeper, op: Op, result: Buffer) -> Direct | None:
+    """How finished sums are stored from registers, if they can be."""
+    found = ending(low, op)
+    if found is None:
+        return None
+    store = found.store
+    if found.sums is op.result:
+        low.stored[store] = apart.harmless(low, store, found.guarded)
+    # The sums are at hand, and how they came about is none of the store's business.
+    low.buffers[found.sums] = result
+    write_at = stores.writer(low, store)
+
+    def write(tile: Tile, row: V, column: V, sums: Sequence[V]) -> None:
+        b = low.b
+        rows = [Uniform(b.add(row, int_const(i, I64))) for i in range(tile.rows)]
+        starts = [b.add(column, int_const(j * tile.lanes, I64)) for j in range(tile.columns)]
+        places = [(place, Ramp(start, int_const(1, I64))) for place in rows for start in starts]
+
+        def walk() -> None:
+            for index, total in zip(places, sums, strict=True):
+                low.at(index)
+                low.assume(found.sums, index, Vector(total))
+                write_at(index)
+
+        with low.lanes(tile.lanes):
+            sides = [int_const(tile.rows, I64), int_const(tile.width, I64)]
+            low.whole_or_part(store.operands[1:], (Uniform(row), Uniform(column)), walk, sides)
+
+    return Direct(low.stored[store], write)
 
 
 def _part(low: Sweeper, op: Op, method: Method) -> Part:

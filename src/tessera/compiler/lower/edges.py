@@ -66,8 +66,8 @@ def along(
     return _edges(low, [value for value in reads if shape_of(value.type) == shape], ends)
 
 
-def inside(low: Sweeper, value: Value) -> list[Edge]:
-    """What ends somewhere in a block, along any of its dimensions."""
+def inside(low: Sweeper, values: Sequence[Value]) -> list[Edge]:
+    """What ends somewhere in blocks of one shape, along any of their dimensions."""
 
     def ends(visit: reach.Visit) -> bool:
         if None in visit.dims or not isinstance(visit.value.owner, Op):
@@ -77,7 +77,7 @@ def inside(low: Sweeper, value: Value) -> list[Edge]:
         dims = moving(visit.value.owner.operands[0]) if visit.value.owner.operands else []
         return len(dims) == 1 and counts(visit.value, dims[0])
 
-    return _edges(low, [value], ends)
+    return _edges(low, values, ends)
 
 
 def _edges(low: Sweeper, values: Sequence[Value], ends: reach.Stop) -> list[Edge]:

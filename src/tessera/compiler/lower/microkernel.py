@@ -2,16 +2,16 @@
 
     for each panel of NR columns, for each MR rows:        sums = 0
         for k:  sums += A[MR, k] ⊗ B[k, NR]                one multiply-add a row and vector
-        C[MR × NR] += sums
+        C[MR × NR] += sums                                 or, where only a store waits for them, the user's memory
 
 The sums of one depth are added to C at its end, so that rounding grows with the depth and the number of depths, not
-with
-their product. The loop order follows Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008).
+with their product. The loop order follows Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication"
+(2008).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tessera.compiler.llvm.builder import I64, LType, V, int_const
@@ -69,9 +69,17 @@ class Part:
     depth: V
 
 
+@dataclass(frozen=True)
+class Direct:
+    """Where `holds`, known now or when it runs, finished sums go to `write(tile, row, column, sums)` instead of C."""
+
+    holds: V
+    write: Callable[[Tile, V, V, Sequence[V]], None]
+
+
 def multiply(
     low: Sweeper, tile: Tile, part: Part, a: Buffer, b: Buffer, c: Buffer, prefix: Index, from_zero: V | bool | None,
-    following: Sequence[Coming],
+    following: Sequence[Coming], direct: Direct | None = None,
 ) -> None:
     """C[prefix] + A · B into C, as far as it is needed; `from_zero`, known now or when it runs, takes C for 0 and never
     reads it. Meanwhile what is `following` is prefetched."""
@@ -79,7 +87,7 @@ def multiply(
 
     def panel(column: V, carried: list[V]) -> list[V]:
         number = low.b.binary("udiv", column, int_const(tile.width, I64))
-        wide = _Panel(low, tile, a, b, c, prefix, number, column, depth, from_zero, following)
+        wide = _Panel(low, tile, a, b, c, prefix, number, column, depth, from_zero, following, direct)
         if part.columns.const is None and tile.columns > 1:
             one = replace(wide, tile=replace(tile, columns=1), following=())
             few = low.b.icmp("ule", low.b.sub(part.columns, column), int_const(tile.lanes, I64))
@@ -112,6 +120,7 @@ class _Panel:
     depth: V
     from_zero: V | bool | None
     following: Sequence[Coming]
+    direct: Direct | None
 
     def strips(self, rows: V) -> None:
         """All rows that are needed, as many at a time as the tile has."""
@@ -165,16 +174,47 @@ class _Panel:
             return sums
 
         totals = builder.limited_loop(groups, self.depth, unroll, start * tile.rows, step)
-        type, align = _vector(tile.method.sums, tile.lanes), size_bytes(tile.method.sums)
+        if self.direct is None:
+            self._to_scratch(places, totals)
+        else:
+            self._directly(self.direct, row, places, totals)
+
+    def _to_scratch(self, places: Sequence[V], totals: Sequence[V]) -> None:
+        """C + the sums of a tile into C."""
+        builder, align = self.low.b, size_bytes(self.tile.method.sums)
 
         def write(fresh: bool) -> None:
             for place, total in zip(places, totals, strict=True):
-                builder.store(total if fresh else builder.add(builder.load(type, place, align), total), place, align)
+                builder.store(total if fresh else self._added(place, total), place, align)
 
         if isinstance(self.from_zero, V):
             builder.either(self.from_zero, lambda: write(True), lambda: write(False))
         else:
             write(bool(self.from_zero))
+
+    def _directly(self, direct: Direct, row: V, places: Sequence[V], totals: Sequence[V]) -> None:
+        """C + the sums of a tile to where they end, or into C as long as they are not finished."""
+        builder, align = self.low.b, size_bytes(self.tile.method.sums)
+
+        def added() -> list[V]:
+            return [self._added(place, total) for place, total in zip(places, totals, strict=True)]
+
+        if isinstance(self.from_zero, V):
+            summed = builder.chosen(self.from_zero, lambda: totals, added)
+        else:
+            summed = list(totals) if self.from_zero else added()
+
+        def keep() -> None:
+            for place, total in zip(places, summed, strict=True):
+                builder.store(total, place, align)
+
+        if direct.holds.const == 1:
+            direct.write(self.tile, row, self.column, summed)
+        else:
+            builder.either(direct.holds, lambda: direct.write(self.tile, row, self.column, summed), keep)
+
+    def _added(self, place: V, total: V) -> V:
+        return self.low.b.add(self.low.b.load(total.type, place, size_bytes(self.tile.method.sums)), total)
 
     def _rank_one(self, sums: list[V], a_row: V, b_row: V, k: V) -> list[V]:
         """sums + (a column of A) ⊗ (a row of B), for `group` values of k at once."""

@@ -93,7 +93,7 @@ def _walk(
 
     one, zero = int_const(1, I64), Uniform(int_const(0, I64))
     reached = [_reached(low, *side) for side in zip((depth, across), limits, steps, strict=True)]
-    low.whole_or_part(value, (*prefix, zero, zero), walk, [*(one for _ in prefix), *reached])
+    low.whole_or_part([value], (*prefix, zero, zero), walk, [*(one for _ in prefix), *reached])
 
 
 def _reached(low: Sweeper, count: int, limit: V, step: int) -> V:

@@ -25,11 +25,40 @@ def store(low: Sweeper, op: Op) -> None:
     # What was loaded before and waits to be computed must not see what is written here.
     guarded = apart.take_guarded(low, op)
     low.flush()
+    stored = low.stored.get(op)
+    if stored is not None and stored.const == 1:
+        return
     if not isinstance(pointer.type, BlockType):
         condition = Uniform(low.scalar(mask)) if mask is not None else None
         memory.store(low.b, Uniform(low.scalar(value)), Uniform(low.scalar(pointer)), condition, 0)
         return
 
+    body = writer(low, op)
+
+    def write() -> None:
+        assert isinstance(pointer.type, BlockType)
+        # Past the caches goes a whole register at a time.
+        plan = low.plan(pointer.type.shape, op.operands[1:], stored_to=pointer, narrow=not is_streaming(op))
+        plan = dataclasses.replace(plan, mask=mask)
+        low.sweep(squares.turned(low, plan, op.operands[1:], squares.along_memory(pointer)), op.operands, body)
+
+    def all_of_it() -> None:
+        if guarded:
+            apart.either_way(low, op, guarded, write)
+        else:
+            write()
+
+    if stored is None:
+        all_of_it()
+    else:
+        with low.conditional():
+            low.b.unless(stored, all_of_it)
+
+
+def writer(low: Sweeper, op: Op) -> Callable[[Index], None]:
+    """What a store of a block does at an index."""
+    pointer, value, *rest = op.operands
+    mask = rest[0] if rest else None
     packed = mask is not None and low.target.has("avx512f") and is_packing(pointer, mask)
 
     def body(index: Index) -> None:
@@ -40,17 +69,7 @@ def store(low: Sweeper, op: Op) -> None:
             return
         memory.store(low.b, written, place, condition, low.width, is_streaming(op))
 
-    def write() -> None:
-        assert isinstance(pointer.type, BlockType)
-        # Past the caches goes a whole register at a time.
-        plan = low.plan(pointer.type.shape, op.operands[1:], stored_to=pointer, narrow=not is_streaming(op))
-        plan = dataclasses.replace(plan, mask=mask)
-        low.sweep(squares.turned(low, plan, op.operands[1:], squares.along_memory(pointer)), op.operands, body)
-
-    if guarded:
-        apart.either_way(low, op, guarded, write)
-    else:
-        write()
+    return body
 
 
 def is_streaming(op: Op) -> bool:

@@ -72,6 +72,9 @@ class Sweeper(Evaluator):
         self.guarded: dict[Value, None] = {}
         # Sums that a loop carries in scratch, and whether they are still to be begun in this trip.
         self.fresh: dict[Value, V] = {}
+        # Of stores that a product ends in: whether its last trip has written what they write. While a loop is lowered
+        # that sums such a product, whether this trip does.
+        self.stored: dict[Op, V] = {}
         # How often sweeps performed a load so far, and of how many blocks the kernel remembers the start; None in a
         # function, whose calls do not follow each other as the programs of a grid do.
         self.performed: dict[Op, int] = {}
@@ -195,7 +198,7 @@ class Sweeper(Evaluator):
                 buffers.write(self.b, buffer, self.trip, self.evaluate(value, self.trip), self.width)
 
         with self.walking(plan, [value]):
-            self.whole_or_part(value, (_ZERO,) * len(plan.shape), written_out)
+            self.whole_or_part([value], (_ZERO,) * len(plan.shape), written_out)
 
     def in_registers(self, value: Value) -> bool:
         """May LLVM hold a block of several rows that `keep` writes in registers? One of a single row needs no care."""
@@ -317,16 +320,16 @@ class Sweeper(Evaluator):
             self.assume(edge.value, place, edges.fact_at(self, edge, fact, place))
 
     def whole_or_part(
-        self, value: Value, start: Index, walk: Callable[[], None], sizes: Sequence[V] | None = None
+        self, values: Sequence[Value], start: Index, walk: Callable[[], None], sizes: Sequence[V] | None = None
     ) -> None:
-        """Write `walk`, a walk over all of a block, or over its first `sizes` elements: twice, if the block has edges,
-        once for where it lies inside."""
-        found = edges.inside(self, value)
+        """Write `walk`, a walk over all of some blocks, or over `sizes` elements of them from `start` on: twice, if
+        they have edges, once for where it lies inside."""
+        found = edges.inside(self, values)
         if not found:
             walk()
             return
         b = self.b
-        all_of_it = [int_const(size, I64) for size in shape_of(value.type)]
+        all_of_it = [int_const(size, I64) for size in shape_of(values[0].type)]
         condition, facts = edges.whole(self, found, start, sizes or all_of_it)
         whole, part, after = b.fresh("whole"), b.fresh("part"), b.fresh("walked")
         b.branch_if(condition, whole, part)

@@ -30,14 +30,14 @@ _Known = frozenset[tuple[Value, int]]
 _DIVISIONS = frozenset({"divsi", "divui", "remsi", "remui", "ceildivsi", "floordivsi", "ceildivui"})
 _SCALAR = frozenset({"get_program_id", "get_num_programs"})
 # An element of the result needs the elements of the operands at its own index, and whatever they are, no harm is done.
-_ELEMENTWISE = LAZY - _DIVISIONS - {
+ELEMENTWISE = LAZY - _DIVISIONS - {
     "expand_dims", "broadcast", "trans", "reshape", "join", "split", "cat", "gather", "exchange", "fp4_to_fp",
     "load", "addptr", "int_to_ptr", "map_elementwise", "unsplat",
 }  # fmt: skip
 # Zero stays zero.
 _KEEPS_ZERO = frozenset({"extf", "truncf", "extsi", "extui", "fp_to_fp", "trans", "expand_dims", "broadcast"})
 # What may be computed earlier, and although nobody asks for it.
-_MOVABLE = _ELEMENTWISE | {"expand_dims", "broadcast"} | _SCALAR
+_MOVABLE = ELEMENTWISE | {"expand_dims", "broadcast"} | _SCALAR
 # A result that is used in more ways is needed whole.
 _MOST_USES, _MOST_STEPS = 8, 256
 # What is further from the values at hand is not computed earlier.
@@ -248,7 +248,7 @@ def _along(ways: Iterable[_Known], dim: int) -> tuple[tuple[Value, ...], ...]:
 
 def _forward(op: Op, position: int, dims: reach.Dims) -> reach.Dims | None:
     """Which dimensions of an operation's results need an operand at `dims`; None: the operand is needed whole."""
-    if op.name in _ELEMENTWISE:
+    if op.name in ELEMENTWISE:
         return dims
     if op.name == "expand_dims":
         axis = op.attrs["axis"]

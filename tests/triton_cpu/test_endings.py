@@ -61,7 +61,8 @@ def test_edges_trips_and_what_happens_to_the_sums(dtype, how, ends, m, n, k):
     expected = a.float() @ b.float() + (bias.float() if how else 0)
     found, ending = _run(a, b, bias=bias, how=how, ends=ends)
     _close(found, (expected * 0.5).relu() if ends else expected)
-    assert ending
+    # A whole matrix beside the sums is read row by row.
+    assert ending == (how != "matrix") or m == 1
 
 
 @pytest.mark.parametrize("ends", ["seen before", "rows summed", "stored twice"])

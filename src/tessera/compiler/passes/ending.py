@@ -86,6 +86,8 @@ def _ending(used: dict[Value, list[Op]], block: Block, anchor: Op, sums: Value) 
     needed = _behind(store.operands, between)
     if any(value is not sums and value.owner is anchor for op in (store, *needed) for value in op.operands):
         return None
+    if any(op.name == "load" and _is_matrix(op.operands[0]) for op in needed):
+        return None
     # What waits in scratch for the store, and numbers, are there before the product is.
     kept = [op for op in needed if op.placement == SCRATCH or not is_lazy(op)]
     early = dict.fromkeys(kept) | dict.fromkeys(_behind([value for op in kept for value in op.operands], between))
@@ -119,6 +121,11 @@ def _only_store(used: dict[Value, list[Op]], sums: Value) -> tuple[Op | None, di
 
 def _is_scalar(op: Op) -> bool:
     return _is_harmless(op) and not any(isinstance(value.type, BlockType) for value in (*op.operands, *op.results))
+
+
+def _is_matrix(pointer: Value) -> bool:
+    """Is every element read from a place of its own? Tile by tile of the product is an order that memory is slow in."""
+    return len(shape_of(pointer.type)) == 2 and all(step(pointer, dim, usual=True) != 0 for dim in range(2))
 
 
 def _behind(values: Sequence[Value], between: Sequence[Op]) -> list[Op]:

@@ -284,3 +284,23 @@ def test_stores_past_the_caches_write_what_others_write(dtype, start):
     compiled = copy[(triton.cdiv(n, 1024),)](x, y[start + 1 :], n, BLOCK=1024)
     assert "!nontemporal" in compiled.asm["llir"] and "fence" in compiled.asm["llir"]
     assert torch.equal(y[start + 1 : start + 1 + n], x) and y[start] == x[0] and not y[start + 1 + n :].any()
+
+
+@triton.jit
+def take_rows(x, index, out, count, width, R: tl.constexpr, N: tl.constexpr):
+    rows, cols = tl.arange(0, R), tl.arange(0, N)
+    mask = (rows < count)[:, None] & (cols < width)[None, :]
+    found = tl.load(index + rows, rows < count)
+    taken = tl.load(x + (found * width)[:, None] + cols[None, :], mask)
+    tl.store(out + (rows * width)[:, None] + cols[None, :], taken, mask)
+
+
+@pytest.mark.parametrize("moved", [None, 0, -3, 64, 130, 1000])
+@pytest.mark.parametrize("index", [[0, 1, 2, 3], [3, 2, 1, 0], [9, 9, 0, 4], [5, 0, 11], [7]])
+def test_rows_taken_by_index_may_lie_where_they_are_written(index, moved):
+    memory = torch.arange(3000.0)
+    out = torch.zeros(1000) if moved is None else memory[500 + moved :]
+    x, index = memory[500:1700].view(12, 100), torch.tensor(index)
+    expected = x[index].clone()
+    take_rows[(1,)](x, index, out, len(index), 100, R=4, N=128)
+    assert torch.equal(out[: expected.numel()].view_as(expected), expected)

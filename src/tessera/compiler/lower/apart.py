@@ -2,7 +2,8 @@
 
 A load that is written into the loop of a later store reads while that store writes. The values are the same as if the
 whole block had been loaded before in two cases: both reach ranges of memory that are apart, or both reach the same
-element at every index. Where neither holds the block is loaded into scratch first.
+element at every index. Where neither holds the block is loaded into scratch first. Few rows that lie anywhere, as those
+that are read by index, have a range as well.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from tessera.compiler.lower import edges
 from tessera.compiler.lower.lanes import Uniform, ltype, size_bytes
 from tessera.compiler.lower.sweep import Sweeper
 from tessera.compiler.passes import reach
-from tessera.compiler.passes.placement import reads_in_place
+from tessera.compiler.passes.placement import loose_dims, reads_in_place
 from tessera.ir.nodes import Op, Value
 from tessera.ir.types import BlockType, PointerType, element_of, shape_of
 
@@ -70,7 +71,7 @@ def harmless(low: Sweeper, store: Op, loads: Sequence[Value]) -> V:
             assert isinstance(load.owner, Op)
             read = _range(low, load.owner.operands[0], load.owner.operands[1:2])
             harmless = b.binary("or", b.icmp("ule", read.high, written.low), b.icmp("ule", written.high, read.low))
-            if reads_in_place(load.owner, store):
+            if reads_in_place(load.owner, store) and not loose_dims(load.owner.operands[0]):
                 same = b.icmp("eq", read.first, written.first)
                 for mine, theirs in zip(read.steps, written.steps, strict=True):
                     same = b.binary("and", same, b.icmp("eq", mine, theirs))
@@ -80,7 +81,7 @@ def harmless(low: Sweeper, store: Op, loads: Sequence[Value]) -> V:
 
 
 def _range(low: Sweeper, pointer: Value, masks: Sequence[Value]) -> _Range:
-    """Of an affine block of pointers; what masks leave out at its far ends does not count."""
+    """Of a block of pointers, affine but for few rows; what masks leave out at its far ends does not count."""
     b, shape = low.b, shape_of(pointer.type)
     zero, one = int_const(0, I64), int_const(1, I64)
     sizes = [int_const(size, I64) for size in shape]
@@ -95,11 +96,17 @@ def _range(low: Sweeper, pointer: Value, masks: Sequence[Value]) -> _Range:
     first = at([zero] * len(shape))
     element = element_of(pointer.type)
     assert isinstance(element, PointerType)
-    bottom, top = first, b.add(first, int_const(size_bytes(ltype(element.pointee)), I64))
+    bottom, top, loose = first, first, loose_dims(pointer)
+    for dim in loose:
+        for number in range(1, shape[dim]):
+            place = b.intrinsic("umin", I64, [int_const(number, I64), b.sub(sizes[dim], one)])
+            found = at([place if d == dim else zero for d in range(len(shape))])
+            bottom, top = b.intrinsic("umin", I64, [bottom, found]), b.intrinsic("umax", I64, [top, found])
+    top = b.add(top, int_const(size_bytes(ltype(element.pointee)), I64))
     steps = []
     for dim, size in enumerate(sizes):
-        if shape[dim] > 1:
-            # The block is affine: one step tells them all.
+        if shape[dim] > 1 and dim not in loose:
+            # Here the block is affine: one step tells them all.
             step = b.sub(at([one if d == dim else zero for d in range(len(shape))]), first)
             span = b.mul(step, b.sub(size, one))
             bottom = b.add(bottom, b.intrinsic("smin", I64, [span, zero]))

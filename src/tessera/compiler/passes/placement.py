@@ -6,6 +6,7 @@ recomputing costs more than a store and loads, or when it holds a load that some
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from tessera.compiler.passes import reach
@@ -30,6 +31,8 @@ COSTLY = 8
 _SCRATCH_READ = 3
 _WORTHWHILE = 3
 _INSIDE_A_LOOP = 8
+# So many rows that lie anywhere are looked at one by one for whether a store reaches them.
+_FEW_ROWS, _LONG_ROW = 16, 64
 
 # Operations that are written into the loop of their consumer. `load` is one of them, under the conditions below.
 _NAMES = """
@@ -214,7 +217,7 @@ class _Placement:
 
     def _only_by_its_store(self, load: Op, sites: list[Op]) -> bool:
         """Is a store the last sink of the load, and the only write that could overtake it? And are the addresses of
-        both affine, so that they can be compared at run time?"""
+        both told by few, so that they can be compared at run time?"""
         if not sites or not isinstance(load.operands[0].type, BlockType):
             return False
         store = max(sites, key=lambda site: self.places[site].number)
@@ -225,7 +228,7 @@ class _Placement:
         between = range(self.places[load].number + 1, self.places[store].number)
         if any(self.places[write].number in between for write in self.writes):
             return False
-        return _is_affine(load.operands[0]) and _is_affine(store.operands[0])
+        return _is_bounded(load.operands[0]) and _is_affine(store.operands[0])
 
 
 def reads_in_place(load: Op, store: Op) -> bool:
@@ -263,6 +266,20 @@ def _ask_steps(op: Op) -> None:
     for result in op.results:
         for dim in range(len(shape_of(result.type))):
             step(result, dim)
+
+
+def _is_bounded(pointer: Value) -> bool:
+    """Is a block of addresses affine, but for few long rows that lie anywhere?"""
+    loose, shape = loose_dims(pointer), shape_of(pointer.type)
+    if len(loose) != 1:
+        return not loose
+    rows = shape[loose[0]]
+    return rows <= _FEW_ROWS and math.prod(shape) >= _LONG_ROW * rows
+
+
+def loose_dims(pointer: Value) -> list[int]:
+    """The dimensions along which a block of addresses is not affine."""
+    return [dim for dim in range(len(shape_of(pointer.type))) if step(pointer, dim) is None]
 
 
 def _is_affine(value: Value) -> bool:

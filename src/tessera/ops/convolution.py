@@ -263,7 +263,7 @@ def _multiply_runs(
     height, width = sums_by_output(row, x.dtype, outputs)
     if height and x.dtype is not torch.bfloat16:
         w = w.flatten(2).transpose(1, 2).contiguous()
-        grid = (triton.cdiv(places, most), triton.cdiv(outputs, width), groups)
+        grid = (triton.cdiv(outputs, width), triton.cdiv(places, most), groups)
         launch(
             outer_windows, grid, x, w, *numbers,
             ACC=acc, BM=height, BN=width, STEPS=most // height, num_warps=row.num_warps,
@@ -273,7 +273,7 @@ def _multiply_runs(
     least = max(row.min_dot, min(LEAST_RUN, tiles.power_of_2(step.run)))
     bk = steps_of(step.run, least, row.mm[2], row.dot_grain[2])
     launch(
-        windows, (triton.cdiv(places, most), triton.cdiv(outputs, bn), groups), x, w.contiguous(), *numbers,
+        windows, (triton.cdiv(outputs, bn), triton.cdiv(places, most), groups), x, w.contiguous(), *numbers,
         ACC=acc, BM=most, BN=bn, BK=bk, num_warps=row.num_warps,
     )  # fmt: skip
 

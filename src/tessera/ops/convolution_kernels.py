@@ -165,11 +165,11 @@ def windows(
     """[BM places, BN outputs] of one group a program, where a window is `num` runs of `run` elements, which follow one
     another; the table tells where the runs begin, and w is [groups, outputs, num, run], contiguous.
 
-    grid: (cdiv(places, BM), cdiv(outputs, BN), groups).
+    grid: (cdiv(outputs, BN), cdiv(places, BM), groups), so that places are read from memory once.
     """
     group = tl.program_id(2).to(tl.int64)
-    place = tl.program_id(0) * BM + tl.arange(0, BM)
-    out = tl.program_id(1) * BN + tl.arange(0, BN)
+    place = tl.program_id(1) * BM + tl.arange(0, BM)
+    out = tl.program_id(0) * BN + tl.arange(0, BN)
     k = tl.arange(0, BK)
     # What lies behind the last place is computed like it, and not stored.
     line = tl.minimum(place, places - 1) // m2
@@ -200,12 +200,12 @@ def outer_windows(
     """`windows` where sums [BM places, BN outputs] stay in registers, STEPS times a program.
 
     w is [groups, num, run, outputs]; BN is not more than the outputs, the last of which may be computed twice.
-    grid: (cdiv(places, BM · STEPS), cdiv(outputs, BN), groups).
+    grid: (cdiv(outputs, BN), cdiv(places, BM · STEPS), groups), as of `windows`.
     """
     group = tl.program_id(2).to(tl.int64)
-    out = tl.minimum(tl.program_id(1) * BN, outputs - BN) + tl.arange(0, BN)
+    out = tl.minimum(tl.program_id(0) * BN, outputs - BN) + tl.arange(0, BN)
     from_w = w + group * num * run * outputs + out
-    first = tl.program_id(0) * (BM * STEPS)
+    first = tl.program_id(1) * (BM * STEPS)
     for start in range(first, tl.minimum(first + BM * STEPS, places), BM):
         place = start + tl.arange(0, BM)
         line = tl.minimum(place, places - 1) // m2

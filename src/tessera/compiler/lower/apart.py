@@ -70,13 +70,13 @@ def harmless(low: Sweeper, store: Op, loads: Sequence[Value]) -> V:
         for load in loads:
             assert isinstance(load.owner, Op)
             read = _range(low, load.owner.operands[0], load.owner.operands[1:2])
-            harmless = b.binary("or", b.icmp("ule", read.high, written.low), b.icmp("ule", written.high, read.low))
+            fine = b.binary("or", b.icmp("ule", read.high, written.low), b.icmp("ule", written.high, read.low))
             if reads_in_place(load.owner, store) and not loose_dims(load.owner.operands[0]):
                 same = b.icmp("eq", read.first, written.first)
                 for mine, theirs in zip(read.steps, written.steps, strict=True):
                     same = b.binary("and", same, b.icmp("eq", mine, theirs))
-                harmless = b.binary("or", harmless, same)
-            condition = b.binary("and", condition, harmless)
+                fine = b.binary("or", fine, same)
+            condition = b.binary("and", condition, fine)
     return condition
 
 

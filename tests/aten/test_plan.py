@@ -393,6 +393,31 @@ def test_a_recalled_call_raises_what_its_check_finds() -> None:
     assert torch.equal(functional.embedding(index, weight), weight[index])
 
 
+@pytest.mark.parametrize("name", ["unique_consecutive", "_unique2", "masked_select"])
+def test_a_result_as_long_as_its_values_say_is_planned(name: str, plans: Callable[[str], dict[Any, Any]]) -> None:
+    given = [(torch.randn(40, 50) > bound).float() for bound in (0.0, 1.0, 9.0, -9.0, 0.5)]
+    arguments = [(x, x > 0) if name == "masked_select" else (x,) for x in given]
+    call = getattr(torch.ops.aten, name)
+    before = len(plans(f"aten::{name}"))
+    # The first runs as it is, the second is planned, the others are recalled.
+    found = [call(*each) for each in arguments]
+    assert len(plans(f"aten::{name}")) == before + 1
+    assert_equal(found, vendor(lambda: [call(*each) for each in arguments]))
+
+
+def assert_equal(found: list[Any], wanted: list[Any]) -> None:
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
+def test_who_goes_on_with_a_result_as_long_as_its_values_say_is_not_planned_with_it() -> None:
+    for _ in range(CALLS + 1):
+        x = torch.randn(200).round()
+        _, counts = torch.unique_consecutive(x, return_counts=True)
+        assert counts.sum() == 200
+        pairs = torch.masked_select(torch.complex(x, x), x > 0)
+        assert_equal([pairs.real], [x[x > 0]])
+
+
 def test_a_recalled_call_knows_its_default_type() -> None:
     x = torch.arange(6)
     try:

@@ -6,10 +6,10 @@ Out: a function of the tensors alone. It allocates what the entry allocated and 
 
 An entry is planned by running it with its launches recorded instead of run, and watched meanwhile: what it allocates
 becomes the plan's memory, operators of ours that it calls are planned with it, views cost nothing; the seed of random
-numbers is drawn anew in each call, before the launches. An entry that looks at values, or calls an operator of the
-vendor's, cannot be planned (`Unplanned`) and is run as it is, each time. Where two arguments share memory, all but the
-first are planned in memory of their own, so that each pointer of a launch belongs to one argument; whether a call's
-arguments may share memory is decided at the call.
+numbers is drawn anew in each call, before the launches; results may be cut to a length that the launches find. An entry
+that looks at values, or calls an operator of the vendor's, cannot be planned (`Unplanned`) and is run as it is, each
+time. Where two arguments share memory, all but the first are planned in memory of their own, so that each pointer of a
+launch belongs to one argument; whether a call's arguments may share memory is decided at the call.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tessera.aten import record
 from tessera.ops.declined import Declined
-from tessera.ops.launch import Addresses, Compiled, Given, Numbers, ValueNeeded, recorded_by
+from tessera.ops.launch import Addresses, Compiled, Given, Numbers, ValueNeeded, recorded_by, shorten
 from tessera.ops.table import VARIANTS, Variant
 from tessera.runtime.arguments import make_packer
 from tessera.runtime.chain import Launch, Patch, make_chain
@@ -87,6 +87,12 @@ def extent_bytes(x: torch.Tensor) -> int:
     return (last + 1) * x.element_size()
 
 
+def memory_of(x: torch.Tensor) -> int:
+    """What tells a tensor's storage from all others, also where it is empty; views have that of their tensor."""
+    storage: int = x.untyped_storage()._cdata
+    return storage
+
+
 def alike(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two tensors at the same address are the same elements: each is read before it is written."""
     return a.dtype == b.dtype and a.shape == b.shape and a.stride() == b.stride()
@@ -132,8 +138,8 @@ def _meet(dims: tuple[tuple[int, int, int], ...], item_bytes: int, ahead: int) -
 
 
 class _Watch(TorchDispatchMode):
-    """What an entry does while it is planned. `memory` maps the address of a storage to its number among the pointers:
-    the arguments' first, then what was allocated."""
+    """What an entry does while it is planned. `memory` maps a storage to its number among the pointers: the arguments'
+    first, then what was allocated."""
 
     def __init__(self, inputs: list[torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -143,10 +149,11 @@ class _Watch(TorchDispatchMode):
         self.checks: list[Callable[[], None]] = []
         self.flags: list[torch.Tensor] = []
         self.fills: list[tuple[int, Callable[[torch.Tensor], Any]]] = []
+        self.cuts: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.kept: list[Any] = []
+        self._depth = 0
         self._fixed: set[int] = set()
-        places = [x.untyped_storage().data_ptr() for x in inputs]
-        self.memory = {place: number for number, place in enumerate(places) if place}
+        self.memory = {memory_of(x): number for number, x in enumerate(inputs)}
 
     @property
     def pointers(self) -> list[torch.Tensor]:
@@ -159,7 +166,7 @@ class _Watch(TorchDispatchMode):
         name = func._name
         if name in _ALLOCATIONS:
             made = func(*args, **kwargs)
-            self.memory[made.untyped_storage().data_ptr()] = len(self.pointers)
+            self.memory[memory_of(made)] = len(self.pointers)
             self.allocated.append(made)
             return made
         number = self._allocation(args[0]) if name == _SEED else None
@@ -172,18 +179,30 @@ class _Watch(TorchDispatchMode):
             return func(*args, **kwargs)
         with self:
             if name in VARIANTS:
-                return _planned_with(VARIANTS[name], args, kwargs)
+                return self._planned_with(VARIANTS[name], args, kwargs)
             if parts is not None:
                 return func._op_dk(parts, *args, **kwargs)
         raise Unplanned(name)
 
+    def _planned_with(self, variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An operator of ours that the entry calls, as a part of the entry's plan."""
+        self._depth += 1
+        try:
+            return variant.call(*args, **kwargs)
+        except Declined as error:
+            raise Unplanned(error.reason) from error
+        finally:
+            self._depth -= 1
+
     def _allocation(self, x: torch.Tensor) -> int | None:
         """The number of the memory that was allocated as `x`; None where x is anything else."""
-        number = self.memory.get(x.untyped_storage().data_ptr(), -1)
+        number = self.memory.get(memory_of(x), -1)
         return number if number >= len(self.inputs) and x.numel() == self.pointers[number].numel() else None
 
     def launched(self, compiled: Compiled, grid: tuple[int, int, int], args: tuple[Any, ...]) -> None:
         """Record one launch."""
+        if self.cuts:
+            raise Unplanned("a launch of what is as long as values say")
         kinds = compiled.signature
         values, patches = list(args) + list(compiled.tail), []
         taken = [index for index, kind in enumerate(kinds) if kind != "constexpr"]
@@ -223,13 +242,24 @@ class _Watch(TorchDispatchMode):
         self.checks.append(check)
         self.flags.append(flag)
 
+    def shortened(self, num: torch.Tensor, row: torch.Tensor) -> None:
+        """Of the entry alone, not of one that it calls, whose result is looked at."""
+        if self._depth:
+            raise Unplanned("a result as long as values say")
+        self.cuts.append((num, row))
+
     def _patch(self, slot: int, x: torch.Tensor | Given) -> Patch:
         if isinstance(x, Given):
             return Patch(slot=slot, source=_FIRST_NUMBER - x.place, offset=0)
-        number = self.memory.get(x.untyped_storage().data_ptr())
+        number = self.memory.get(memory_of(x))
         if number is None:
             raise Unplanned("memory that is neither an argument nor new")
         return Patch(slot=slot, source=number, offset=x.data_ptr() - self.pointers[number].data_ptr())
+
+    def ends(self) -> list[tuple[int, int]]:
+        """The numbers of the memory that holds a length, and of the result that is cut to it."""
+        pairs = [(self.source(num), self.source(row)) for num, row in self.cuts]
+        return [(num, row) for num, row in pairs if num is not None and row is not None]
 
     def source(self, result: Any) -> int | None:
         """The number of the memory that `result` is all of, None for no tensor."""
@@ -240,7 +270,7 @@ class _Watch(TorchDispatchMode):
         for number, x in enumerate(self.inputs):
             if result is x:
                 return number
-        number = self.memory.get(result.untyped_storage().data_ptr(), -1)
+        number = self.memory.get(memory_of(result), -1)
         if number < len(self.inputs) or extent_bytes(result) != result.untyped_storage().nbytes():
             raise Unplanned("a result that is no memory of its own")
         return number
@@ -249,14 +279,6 @@ class _Watch(TorchDispatchMode):
 def _moves(entry: Any) -> bool:
     """Whether an entry of a launch's table is another one in each call."""
     return isinstance(entry, torch.Tensor | Given)
-
-
-def _planned_with(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """An operator of ours that an entry calls, as a part of the entry's plan."""
-    try:
-        return variant.call(*args, **kwargs)
-    except Declined as error:
-        raise Unplanned(error.reason) from error
 
 
 def make_plan(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any], any_numbers: bool = False) -> Plan:
@@ -277,6 +299,8 @@ def make_plan(variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any], a
     if len(set(given)) < len(given):
         raise Unplanned("two results in one memory")
     made = {number: x for number, x in zip(sources, results, strict=True) if number is not None}
+    if any(not any(x is row for x in results) for _, row in watch.cuts):
+        raise Unplanned("a view of what is as long as values say")
     run = _compose(slots, watch, made, sources, several, len(numbers_of(variant, args, kwargs)))
     return Plan(run, _steps(slots, watch, made, sources, several))
 
@@ -309,6 +333,7 @@ def _steps(
         launches=tuple(_renumbered(one, places) for one in watch.launches),
         checks=tuple(zip((flag.data_ptr() for flag in watch.flags), watch.checks, strict=True)),
         fills=tuple((places[number], fill) for number, fill in watch.fills),
+        ends=tuple((places[num], places[row], shorten) for num, row in watch.ends()),
         kept=(watch.kept, watch.flags),
     )  # fmt: skip
 
@@ -436,6 +461,9 @@ def _compose(
     for number, check in enumerate(watch.checks):
         constants[f"check{number}"] = check
         lines.append(f"check{number}()")
+    for num, row in watch.ends():
+        constants["shorten"] = shorten
+        lines.append(f"shorten({names[num]}, {names[row]})")
     returned = ["None" if number is None else names[number] for number in sources]
     lines.append(f"return ({', '.join(returned)},)" if several else f"return {returned[0]}")
     return _maker(len(slots), num_numbers, tuple(lines), tuple(constants))(**constants)

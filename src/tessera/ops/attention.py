@@ -310,7 +310,7 @@ def flash_attention_for_cpu(
     mask = _spread(attn_mask, query, key)
     blocks = _forward_blocks(query, key, is_causal)
     launch(
-        forward, (triton.cdiv(length, blocks["BT"]), batch * heads), query, key, value, mask, out, logsumexp,
+        forward, (tiles.parts(length, blocks["BT"]), batch * heads), query, key, value, mask, out, logsumexp,
         length, key.shape[2], width, heads, heads // key.shape[1], _scale(scale, width),
         *query.stride(), *key.stride(), *value.stride(), *out.stride(), *_strides(mask), CAUSAL=is_causal, **blocks,
     )  # fmt: skip
@@ -354,12 +354,12 @@ def flash_attention_for_cpu_backward(
         )  # fmt: skip
         return dq, dk, dv
     launch(
-        backward_query, (triton.cdiv(length, blocks["BT"]), batch * heads), *inputs, dq,
+        backward_query, (tiles.parts(length, blocks["BT"]), batch * heads), *inputs, dq,
         length, keys, width, heads, heads // groups, factor,
         *itertools.chain(*strides, dq.stride(), ends), CAUSAL=is_causal, **blocks,
     )  # fmt: skip
     launch(
-        backward_key_value, (triton.cdiv(keys, blocks["BS"]), batch * groups), *inputs, dk, dv,
+        backward_key_value, (tiles.parts(keys, blocks["BS"]), batch * groups), *inputs, dk, dv,
         length, keys, width, groups, heads // groups, factor,
         *itertools.chain(*strides, dk.stride(), dv.stride(), ends), CAUSAL=is_causal, **blocks,
     )  # fmt: skip

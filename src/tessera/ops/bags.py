@@ -188,7 +188,7 @@ def _reduced(
     cols = tiles.block(width, row.row // 16)
     with _checked(weight.shape[0], num, weight.device) as flag:
         launch(
-            reduce_bags, (num_bags * max(1, triton.cdiv(width, cols)),), weight, indices.contiguous(),
+            reduce_bags, (num_bags * max(1, tiles.parts(width, cols)),), weight, indices.contiguous(),
             offsets.contiguous(), None if scales is None else scales.contiguous(), y, sizes,
             places if mode == MOST.value else None, flag, num, offsets.numel(), weight.shape[0], width,
             *weight.stride(), padding_idx,
@@ -301,7 +301,7 @@ def _largest_gradient(
         row = tiles.of(out.device)
         cols = tiles.block(out.shape[1], row.row // 4)
         launch(
-            add_largest, (triton.cdiv(out.shape[1], cols),), grad.contiguous(), bag_size.contiguous(),
+            add_largest, (tiles.parts(out.shape[1], cols),), grad.contiguous(), bag_size.contiguous(),
             maximum_indices.contiguous(), out, grad.shape[0], out.shape[1], COLS=cols, num_warps=row.num_warps,
         )  # fmt: skip
     return out if wide is grad.dtype else out.to(grad.dtype)
@@ -358,7 +358,7 @@ def embedding_bag_per_sample_weights_backward(
     cols = tiles.block(weight.shape[1], row.row // 4)
     rows = tiles.block(ds.numel(), max(1, row.row // cols))
     launch(
-        scale_gradient, (triton.cdiv(ds.numel(), rows),), grad, weight, indices.contiguous(), bag_of.contiguous(), ds,
+        scale_gradient, (tiles.parts(ds.numel(), rows),), grad, weight, indices.contiguous(), bag_of.contiguous(), ds,
         ds.numel(), weight.shape[1], *grad.stride(), *weight.stride(), padding_idx,
         COMPUTE=compute_type(grad.dtype), ROWS=rows, COLS=cols, num_warps=row.num_warps,
     )  # fmt: skip

@@ -32,7 +32,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-import triton
 import triton.language as tl
 
 from tessera.ops import depthwise, reduce, tiles
@@ -145,7 +144,7 @@ def _laid_out(x: torch.Tensor, image: Image | None) -> torch.Tensor:
     width = min(tiles.power_of_2(columns), row.row // 8)
     height = min(tiles.power_of_2(lines), max(1, row.flat // tiles.power_of_2(columns)))
     launch(
-        spread, (triton.cdiv(lines, height), math.prod((*x.shape[:2], *image.remainders))),
+        spread, (tiles.parts(lines, height), math.prod((*x.shape[:2], *image.remainders))),
         x, copy, image.step, lines, x.shape[1],
         *x.shape[2:], *image.remainders, *image.sizes, *image.stride[:2], *image.pad, *x.stride(),
         s2=image.stride[2], R=height, BW=width, BE=min(LEAST_COLUMNS, width), num_warps=row.num_warps,
@@ -182,13 +181,13 @@ def _multiply(
     # Rows of places are taken as one line, with what lies between them, where that makes fewer tiles.
     rows, length = (1, m2) if x_1 % x_2 else (m1, (m1 - 1) * (x_1 // x_2) + m2)
     height, width = sums_of(row, x.dtype, outputs, length)
-    if height and triton.cdiv(length, width) > m1 * triton.cdiv(m2, sums_of(row, x.dtype, outputs, m2)[1]):
+    if height and tiles.parts(length, width) > m1 * tiles.parts(m2, sums_of(row, x.dtype, outputs, m2)[1]):
         rows, length = 1, m2
         height, width = sums_of(row, x.dtype, outputs, m2)
-    if height and 2 * rows * m2 > triton.cdiv(length, width) * width:
+    if height and 2 * rows * m2 > tiles.parts(length, width) * width:
         lines //= rows
         launch(
-            outer, (lines * triton.cdiv(length, width), groups), x, w, table, bias, to, outputs, depth, lines,
+            outer, (lines * tiles.parts(length, width), groups), x, w, table, bias, to, outputs, depth, lines,
             m0, m1 // rows, m2, x_1 // x_2 if rows > 1 else m2, rows, channels * step.channel, x_n, x_0, x_1, y_n, y_c,
             *y_steps, y_steps[1],
             X_2=x_2, ACC=acc, BM=height, BW=width, FULL=length >= width, STORE=tiles.store_modifier(y),
@@ -200,7 +199,7 @@ def _multiply(
     height, width = tile_of(lines, m2, bn, grain_n)
     least = max(row.min_dot, min(LEAST_COLUMNS, tiles.power_of_2(depth)))
     bk = steps_of(depth, least, row.mm[2], grain_k if height == 1 else 0)
-    grid = (triton.cdiv(lines, height) * triton.cdiv(m2, width), triton.cdiv(outputs, bm), groups)
+    grid = (tiles.parts(lines, height) * tiles.parts(m2, width), tiles.parts(outputs, bm), groups)
     launch(
         product, grid, x, w, table, bias, to, *numbers,
         X_2=x_2, ACC=acc, BM=bm, R=height, BW=width, BK=bk, STORE=tiles.store_modifier(y), num_warps=row.num_warps,
@@ -219,16 +218,16 @@ def _scale(
     length = (m1 - 1) * x_1 + m2
     width = min(steps_of(length, LEAST_WIDE, MOST_WIDE), 1 << (length.bit_length() - 1))
     one_line = outputs == 1 and x_2 == 1 and row.outer[0] and length >= LEAST_WIDE
-    if one_line and 2 * m1 * m2 > triton.cdiv(length, width) * width:
+    if one_line and 2 * m1 * m2 > tiles.parts(length, width) * width:
         launch(
-            outer, (lines // m1 * triton.cdiv(length, width), groups), x, w, table, bias, to, outputs, depth,
+            outer, (lines // m1 * tiles.parts(length, width), groups), x, w, table, bias, to, outputs, depth,
             lines // m1, m0, 1, m2, x_1, m1, x_g, x_n, x_0, x_1, *y_steps, y_steps[3],
             BM=1, BW=width, FULL=True, **given,
         )  # fmt: skip
         return
     height, width = tile_of(lines, m2, row.row)
     taps = max(count for count in range(1, MOST_TAPS + 1) if depth % count == 0)
-    programs = triton.cdiv(lines, height) * triton.cdiv(m2, width)
+    programs = tiles.parts(lines, height) * tiles.parts(m2, width)
     launch(
         scaled, (programs, outputs * groups), x, w, table, bias, to, *numbers,
         R=height, BW=width, TAPS=taps, **given,
@@ -263,7 +262,7 @@ def _multiply_runs(
     height, width = sums_by_output(row, x.dtype, outputs)
     if height and x.dtype is not torch.bfloat16:
         w = w.flatten(2).transpose(1, 2).contiguous()
-        grid = (triton.cdiv(outputs, width), triton.cdiv(places, most), groups)
+        grid = (tiles.parts(outputs, width), tiles.parts(places, most), groups)
         launch(
             outer_windows, grid, x, w, *numbers,
             ACC=acc, BM=height, BN=width, STEPS=most // height, num_warps=row.num_warps,
@@ -273,7 +272,7 @@ def _multiply_runs(
     least = max(row.min_dot, min(LEAST_RUN, tiles.power_of_2(step.run)))
     bk = steps_of(step.run, least, row.mm[2], row.dot_grain[2])
     launch(
-        windows, (triton.cdiv(outputs, bn), triton.cdiv(places, most), groups), x, w.contiguous(), *numbers,
+        windows, (tiles.parts(outputs, bn), tiles.parts(places, most), groups), x, w.contiguous(), *numbers,
         ACC=acc, BM=most, BN=bn, BK=bk, num_warps=row.num_warps,
     )  # fmt: skip
 
@@ -381,7 +380,7 @@ def _by_weight(g: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, shape: Sh
     depth = parts.shape[2]
     bm, bn = min(32, tiles.power_of_2(outputs)), min(64, tiles.power_of_2(depth))
     launch(
-        add_parts, (triton.cdiv(outputs, bm), triton.cdiv(depth, bn), shape.groups), parts, dw, parts.shape[0], outputs,
+        add_parts, (tiles.parts(outputs, bm), tiles.parts(depth, bn), shape.groups), parts, dw, parts.shape[0], outputs,
         depth, ACC=_sums_in(g.dtype), BM=bm, BN=bn, num_warps=row.num_warps,
     )  # fmt: skip
     return dw
@@ -397,11 +396,11 @@ def _parts_in_registers(g: torch.Tensor, x: torch.Tensor, w: torch.Tensor, shape
     table = fixed(table_of(channels, step.channel, step.table, x.device))
     depth, (m0, m1, m2) = table.numel(), step.places
     lines = g.shape[0] * m0 * m1
-    num_lines = triton.cdiv(lines, min(MOST_PARTS, triton.cdiv(lines * m2, PLACES_OF_PART)))
+    num_lines = tiles.parts(lines, min(MOST_PARTS, tiles.parts(lines * m2, PLACES_OF_PART)))
     row = tiles.of(g.device)
     height, width = sums_by_output(row, g.dtype, outputs)
-    parts = _empty_parts(triton.cdiv(lines, num_lines), depth, outputs, shape.groups, g)
-    grid = (triton.cdiv(depth, height) * triton.cdiv(outputs, width), parts.shape[0], shape.groups)
+    parts = _empty_parts(tiles.parts(lines, num_lines), depth, outputs, shape.groups, g)
+    grid = (tiles.parts(depth, height) * tiles.parts(outputs, width), parts.shape[0], shape.groups)
     launch(
         outer_gradient, grid, x, g, table, parts, outputs, depth, lines, m0, m1, m2, channels * step.channel,
         *step.x_steps, outputs * shape.groups, num_lines,
@@ -434,9 +433,9 @@ def _parts(g: torch.Tensor, x: torch.Tensor, w: torch.Tensor, shape: Shape) -> t
         height, width = tile_of(lines, m2, row.row)
     else:
         height, width = 1, steps_of(m2, min(LEAST_COLUMNS, tiles.power_of_2(m2)), row.mm[2])
-    num_tiles = triton.cdiv(lines, height) * triton.cdiv(m2, width)
-    num_parts = min(MOST_PARTS, triton.cdiv(num_tiles, TILES_OF_PART))
-    each = triton.cdiv(num_tiles, num_parts)
+    num_tiles = tiles.parts(lines, height) * tiles.parts(m2, width)
+    num_parts = min(MOST_PARTS, tiles.parts(num_tiles, TILES_OF_PART))
+    each = tiles.parts(num_tiles, num_parts)
     parts = _empty_parts(num_parts, depth, outputs, shape.groups, g)
     g_n, g_c, g_0, g_1, _ = g.stride()
     numbers = (
@@ -450,7 +449,7 @@ def _parts(g: torch.Tensor, x: torch.Tensor, w: torch.Tensor, shape: Shape) -> t
         )  # fmt: skip
         return parts
     bm, bn = (steps_of(size, row.min_dot, most) for size, most in zip((depth, outputs), row.mm[:2], strict=True))
-    grid = (triton.cdiv(depth, bm) * triton.cdiv(outputs, bn), num_parts, shape.groups)
+    grid = (tiles.parts(depth, bm) * tiles.parts(outputs, bn), num_parts, shape.groups)
     launch(
         weight_gradient, grid, x, g, table, parts, *numbers,
         ACC=acc, BM=bm, BN=bn, BK=max(row.min_dot, width), num_warps=row.num_warps,

@@ -103,7 +103,7 @@ def run(
     if y.stride(1) != 1:
         found = torch.empty(found.shape, dtype=y.dtype, device=y.device)
     launch(
-        across_channels, (triton.cdiv(lines, per_program), triton.cdiv(channels, BLOCK)), x, w_taps, bias, found,
+        across_channels, (tiles.parts(lines, per_program), tiles.parts(channels, BLOCK)), x, w_taps, bias, found,
         w_first, w_tap, lines, per_program, channels, *x.shape[1:4], *y.shape[2:], *w.shape[3:], *shape.stride, *pad,
         *shape.dilation, *x.stride()[:4], *found.stride()[:4],
         ACC=tl.float64 if x.dtype is torch.float64 else tl.float32, EVEN=channels % BLOCK == 0, BP=PLACES, BC=BLOCK,

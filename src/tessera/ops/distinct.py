@@ -27,7 +27,7 @@ from tessera.ops import tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type
 from tessera.ops.index import index_select
-from tessera.ops.launch import launch
+from tessera.ops.launch import launch, shorten
 from tessera.ops.move import cumsum
 from tessera.ops.nonzero import BLOCK, FEW
 from tessera.ops.pointwise import sub
@@ -147,11 +147,11 @@ def close_groups(
 def close_few_groups(
     values: torch.Tensor, places: torch.Tensor | None, out: torch.Tensor, starts: torch.Tensor | None,
     inverse: torch.Tensor | None,
-) -> int:  # fmt: skip
-    """The same of a few blocks, into memory for as many groups as elements; how many groups there are."""
+) -> torch.Tensor:  # fmt: skip
+    """The same of a few blocks, into memory for as many groups as elements; [how many groups there are]."""
     num = torch.empty((1,), dtype=torch.int64, device=values.device)
     _launch(write_few_groups, 1, values, places, out, starts, inverse, num, values.numel())
-    return int(num.item())
+    return num
 
 
 def sizes_of(starts: torch.Tensor, size: int) -> torch.Tensor:
@@ -181,8 +181,7 @@ def _grouped(
     group_of, starts = room(inverse, *shape), room(counts, num)
     given = (out, starts if counts else None, group_of if inverse else None)
     if ends is None:
-        num = close_few_groups(values, places, *given)
-        out, starts = out.resize_(num), starts.resize_(num if counts else 0)
+        shorten(close_few_groups(values, places, *given), out, *[starts] * counts)
     else:
         close_groups(values, places, ends, *given)
     return out, group_of, sizes_of(starts, size) if counts else starts

@@ -13,7 +13,6 @@ import struct
 from typing import Any
 
 import torch
-import triton
 import triton.language as tl
 
 from tessera.ops import functions as f
@@ -261,7 +260,7 @@ def _value(x: Operand, kind: int) -> Any:
 def _run_flat(values: list[Any], fill: tuple[None, ...], out: torch.Tensor, constants: dict[str, Any]) -> None:
     size, row = out.numel(), tiles.of(out.device)
     block = tiles.block(size, row.flat)
-    grid = (triton.cdiv(size, block),)
+    grid = (tiles.parts(size, block),)
     launch(kernels.flat, grid, *values, *fill, out, size, **constants, BLOCK=block, num_warps=row.num_warps)
 
 

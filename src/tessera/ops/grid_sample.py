@@ -259,7 +259,7 @@ def grid_sampler(dims: int) -> tuple[Any, Any]:
             sizes, row = _sizes(input, grid), tiles.of(y.device)
             block = tiles.block(sizes[-1], row.row // 4)
             launch(
-                read_places, (triton.cdiv(sizes[-1], block), y.shape[0]), input.contiguous(), grid.contiguous(), y,
+                read_places, (tiles.parts(sizes[-1], block), y.shape[0]), input.contiguous(), grid.contiguous(), y,
                 *sizes, BLOCK=block, **constants,
             )  # fmt: skip
         return y
@@ -287,7 +287,7 @@ def _by_image(grad: torch.Tensor, x: torch.Tensor, grid: torch.Tensor, constants
     if grad.numel():
         cols = tiles.block(channels, tiles.of(x.device).row // 4)
         launch(
-            image_gradient, (triton.cdiv(channels, cols), x.shape[0]), grad.movedim(1, -1).contiguous(),
+            image_gradient, (tiles.parts(channels, cols), x.shape[0]), grad.movedim(1, -1).contiguous(),
             grid.contiguous(), last, channels, *places, COLS=cols, **constants,
         )  # fmt: skip
     dx = torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -301,7 +301,7 @@ def _by_grid(grad: torch.Tensor, x: torch.Tensor, grid: torch.Tensor, constants:
     sizes = _sizes(x, grid)
     block = tiles.block(sizes[-1], tiles.of(x.device).row // 4)
     launch(
-        grid_gradient, (triton.cdiv(sizes[-1], block), x.shape[0]), grad.contiguous(), x.contiguous(),
+        grid_gradient, (tiles.parts(sizes[-1], block), x.shape[0]), grad.contiguous(), x.contiguous(),
         grid.contiguous(), dgrid, *sizes, BLOCK=block, **constants,
     )  # fmt: skip
     return dgrid

@@ -204,7 +204,7 @@ def _take(
     row = tiles.of(x.device)
     cols, rows, per_program = _blocks(row, num_cols, num_rows, set(shared))
     num_outer = math.prod(outer)
-    grid = (triton.cdiv(num_outer, per_program), triton.cdiv(num_rows, rows), triton.cdiv(num_cols, cols))
+    grid = (tiles.parts(num_outer, per_program), tiles.parts(num_rows, rows), tiles.parts(num_cols, cols))
     with checked(indices[0][1], x.device, wrap, error) as flag:
         launch(
             take, grid, x, out, *given, flag, num_cols, num_rows, num_outer, per_program, *outer[:2],
@@ -263,7 +263,7 @@ def _pick(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     per_program = max(1, row.flat // tiles.power_of_2(max(size, count)))
     with checked(size, x.device, error=RuntimeError) as flag:
         launch(
-            pick, (triton.cdiv(num_rows, per_program),), x, index, out, flag, num_rows, size, count, per_program,
+            pick, (tiles.parts(num_rows, per_program),), x, index, out, flag, num_rows, size, count, per_program,
             SIZE=tiles.power_of_2(size), COLS=tiles.block(count, row.row // 2), num_warps=row.num_warps,
         )  # fmt: skip
     return out

@@ -35,7 +35,7 @@ _TYPES = {
     torch.uint8: "*u8",
     torch.bool: "*i1",
 }
-_INT32 = range(-(1 << 31), 1 << 31)
+_INT32 = 1 << 31  # An int32 is from -_INT32 to below it.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +125,9 @@ class Recorder(Protocol):
         """`flag`, one int32, is the same memory in every run; `check` is to be called behind the launches, and does
         nothing where the flag is 0."""
 
+    def shortened(self, num: torch.Tensor, row: torch.Tensor) -> None:
+        """Behind the launches `row`, a result, is to be cut to num[0] elements."""
+
 
 class _Recording(threading.local):
     """Whom this thread's launches are told to instead of being run; None: they are run."""
@@ -153,7 +156,12 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> 
         kernel[grid](*[x.table() if isinstance(x, _TABLES) else x for x in args], **constants)
         return
     # This is on the way of every call that is not planned, so the usual classes are told apart without a call.
-    kinds = tuple([x.dtype if x.__class__ is torch.Tensor else _kind(x) for x in args])
+    kinds = tuple([
+        x.dtype if (of := x.__class__) is torch.Tensor
+        else "i32" if of is int and x != 1 and -_INT32 <= x < _INT32
+        else _kind(x)
+        for x in args
+    ])  # fmt: skip
     # Kernels and Triton's types are hashed by Python code, their identities at once; what is compiled keeps them alive.
     values = [id(x) if x.__class__ in _HASHED_SLOWLY else x for x in constants.values()]
     key = (id(kernel), kinds, *constants, *values)
@@ -189,6 +197,15 @@ def raising(flag: torch.Tensor, check: Callable[[], None]) -> Iterator[torch.Ten
         check()
 
 
+def shorten(num: torch.Tensor, *rows: torch.Tensor) -> None:
+    """Cut new tensors of one dim, results all of them, to the num[0] elements that the launches before have found."""
+    for row in rows:
+        if _recording.recorder is not None:
+            _recording.recorder.shortened(num, row)
+        else:
+            row.resize_(int(num.item()))
+
+
 def _on_cpu(args: tuple[Any, ...]) -> bool:
     """The first tensor decides; an entry never mixes devices."""
     for x in args:
@@ -202,7 +219,7 @@ def _kind(x: Any) -> Any:
     if isinstance(x, torch.Tensor):
         return x.dtype
     if isinstance(x, int):
-        return 1 if x == 1 else "i32" if x in _INT32 else "i64"
+        return 1 if x == 1 else "i32" if -_INT32 <= x < _INT32 else "i64"
     return float if isinstance(x, Given) else type(x)
 
 

@@ -262,8 +262,8 @@ def _backward(
         return None
     chip, compute, rows = tiles.of(x.device), compute_type(x.dtype), _rows(x, n)
     # So many rows that a piece's sums are small beside them, in so many pieces that threads have enough to do.
-    length = max(_LEAST_ROWS, triton.cdiv(rows.num, _MOST_PIECES), rows.block_rows)
-    pieces = triton.cdiv(rows.num, length)
+    length = max(_LEAST_ROWS, tiles.parts(rows.num, _MOST_PIECES), rows.block_rows)
+    pieces = tiles.parts(rows.num, length)
     wide = torch.float64 if x.dtype is torch.float64 else torch.float32
     parts = [None if one is None else torch.empty((pieces, n), dtype=wide, device=x.device) for one in wanted]
     launch(
@@ -275,7 +275,7 @@ def _backward(
     if parts != [None, None]:
         cols = tiles.block(n, 64)
         launch(
-            add_parts, (triton.cdiv(n, cols),), *parts, *wanted, pieces, n, COLS=cols, num_warps=rows.num_warps,
+            add_parts, (tiles.parts(n, cols),), *parts, *wanted, pieces, n, COLS=cols, num_warps=rows.num_warps,
         )  # fmt: skip
     return dx
 

@@ -117,7 +117,7 @@ def nll_loss_forward(
     if reduction == NONE and x.dim() == 2:
         out = torch.empty((num,), dtype=x.dtype, device=x.device)
         launch(
-            loss_per_row, (triton.cdiv(num, rows),), x, t, w, out, num, classes, ignore_index,
+            loss_per_row, (tiles.parts(num, rows),), x, t, w, out, num, classes, ignore_index,
             COMPUTE=compute, ROWS=rows, num_warps=row.num_warps,
         )  # fmt: skip
         return out, total.zero_()
@@ -148,7 +148,7 @@ def nll_loss_backward(
     rows = tiles.block(num, row.row // cols)
     each = grad_output.stride(0) if grad_output.dim() else 0
     launch(
-        gradient, (triton.cdiv(num, rows), triton.cdiv(classes, cols)), grad_output, target.contiguous(),
+        gradient, (tiles.parts(num, rows), tiles.parts(classes, cols)), grad_output, target.contiguous(),
         None if weight is None else weight.contiguous(), total_weight, dx, num, classes, ignore_index, each,
         AVERAGE=reduction == MEAN, COMPUTE=compute_type(dx.dtype), ROWS=rows, COLS=cols, num_warps=row.num_warps,
     )  # fmt: skip

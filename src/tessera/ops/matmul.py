@@ -207,7 +207,7 @@ def _launch_tiled(
     k = a.shape[2]
     row = tiles.of(out.device)
     bm, bn, bk = tiles.matmul(out.device, batch, m, n, k)
-    grid = (triton.cdiv(m, bm) * triton.cdiv(n, bn), batch)
+    grid = (tiles.parts(m, bm) * tiles.parts(n, bn), batch)
     launch(
         tiled, grid, a, b, bias, out, m, n, k, alpha, beta, *a.stride(), *b.stride(),
         *(bias.stride() if bias is not None else (0, 0, 0)),

@@ -19,12 +19,14 @@ from __future__ import annotations
 import math
 
 import torch
+import triton
+import triton.language as tl
 
 from tessera.ops import functions as f
-from tessera.ops import matmul, reduce
+from tessera.ops import matmul, reduce, tiles
 from tessera.ops.declined import Declined
 from tessera.ops.generate import compute_type, run
-from tessera.ops.rearrange import eye
+from tessera.ops.launch import launch
 
 # The highest power of the sum, and the largest norm that it serves. Each squaring doubles errors: larger norms are
 # halved less often, for a longer sum.
@@ -50,36 +52,66 @@ def linalg_matrix_exp(self: torch.Tensor) -> torch.Tensor:
     return _squared(_taylor(a, halvings, degree), halvings).view(self.shape)
 
 
+@triton.jit
+def add_powers(
+    cube, square, a, out, c3: tl.float64, c2: tl.float64, c1: tl.float64, n, num_rows,
+    ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """out = 1 + c1 · (a + c2 · (square + c3 · cube)) of contiguous [batch, n, n], seen as rows; `cube` may be None.
+
+    Grid: (cdiv(num_rows, ROWS),).
+    """
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    kind = out.dtype.element_ty
+    for start in range(0, n, COLS):
+        col = start + tl.arange(0, COLS)[None, :]
+        at, mask = row * n + col, (row < num_rows) & (col < n)
+        # The smallest first; each is divided by what it has more than the one below.
+        total = tl.load(square + at, mask=mask, other=0)
+        if cube is not None:
+            total += tl.load(cube + at, mask=mask, other=0) * tl.cast(c3, kind)
+        total = tl.load(a + at, mask=mask, other=0) + total * tl.cast(c2, kind)
+        total = (row % n == col).to(kind) + total * tl.cast(c1, kind)
+        tl.store(out + at, total, mask=mask)
+
+
 def _taylor(a: torch.Tensor, halvings: list[int], degree: int) -> torch.Tensor:
     """The sum of a[batch, N, N] halved so many times."""
-    n, kind = a.shape[-1], compute_type(a.dtype)
-    scale = torch.tensor([2.0**-s for s in halvings], dtype=a.dtype, device=a.device).view(-1, 1, 1)
-    a = run(f.mul, (a, scale), kind, a.dtype)
-    one = eye(n, out=torch.empty((n, n), dtype=a.dtype, device=a.device)).expand(a.shape)
+    if any(halvings):
+        scale = torch.tensor([2.0**-s for s in halvings], dtype=a.dtype, device=a.device).view(-1, 1, 1)
+        a = run(f.mul, (a, scale), compute_type(a.dtype), a.dtype)
     square = matmul.bmm(a, a)
-    powers = (matmul.bmm(square, a), square, a, one)
+    powers = (a, square, matmul.bmm(square, a))
     fourth = matmul.bmm(square, square)
-    total = _part(powers[3 - degree % 4 :], degree)
+    total = _part(powers, degree, degree % 4)
     for last in range(degree - degree % 4 - 1, 0, -4):
-        total = matmul.baddbmm(_part(powers, last), fourth, total, alpha=1.0 / math.perm(last + 1, 4))
+        total = matmul.baddbmm(_part(powers, last, 3), fourth, total, alpha=1.0 / math.perm(last + 1, 4))
     return total
 
 
-def _part(powers: tuple[torch.Tensor, ...], last: int) -> torch.Tensor:
-    """Of the sum the terms of neighbouring powers, highest first, of which the first belongs to k = last.
+def _part(powers: tuple[torch.Tensor, ...], last: int, num: int) -> torch.Tensor:
+    """Of the sum the terms k = last - num to last, divided by what the lowest of them is multiplied by.
 
-    They are divided by the factorial and the power that the lowest of them has in the sum.
+    powers: a[batch, N, N] and its next powers. num: 2 or 3.
     """
-    total, *lower = powers
-    for k, power in zip(range(last, 0, -1), lower, strict=False):
-        total = run(f.add_scaled, (power, total, 1.0 / k), compute_type(power.dtype), power.dtype)
-    return total
+    a, square, cube = powers
+    n, out, row = a.shape[-1], torch.empty_like(a), tiles.of(a.device)
+    rows, cols = tiles.rectangle(a.numel() // n, n, row, turned=False)
+    lowest = last - num
+    launch(
+        add_powers, (tiles.parts(a.numel() // n, rows),), cube if num == 3 else None, square, a, out,
+        1.0 / (lowest + 3), 1.0 / (lowest + 2), 1.0 / (lowest + 1), n, a.numel() // n, ROWS=rows, COLS=cols,
+        num_warps=row.num_warps,
+    )  # fmt: skip
+    return out
 
 
 def _squared(total: torch.Tensor, halvings: list[int]) -> torch.Tensor:
     """total[batch, N, N], each matrix squared as often as it was halved."""
     for step in range(max(halvings)):
-        left = torch.tensor([s > step for s in halvings], device=total.device).view(-1, 1, 1)
         square = matmul.bmm(total, total)
-        total = run(f.where, (left, square, total), compute_type(total.dtype), total.dtype)
+        if min(halvings) <= step:
+            left = torch.tensor([s > step for s in halvings], device=total.device).view(-1, 1, 1)
+            square = run(f.where, (left, square, total), compute_type(total.dtype), total.dtype)
+        total = square
     return total

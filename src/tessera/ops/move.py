@@ -174,7 +174,7 @@ def _join(parts: list[torch.Tensor], dim: int, out: torch.Tensor) -> bool:
     widths, starts = _part_tables(tuple(t.numel() // outer for t in parts), out.device)
     per_program = max(1, row.flat // width)
     launch(
-        join, (triton.cdiv(outer, per_program),), Addresses(tuple(parts)), fixed(widths), fixed(starts),
+        join, (tiles.parts(outer, per_program),), Addresses(tuple(parts)), fixed(widths), fixed(starts),
         out.view(word), len(parts), outer, width, per_program, WORD=_TRITON[word], STORE=tiles.store_modifier(out),
         BLOCK=min(row.row, tiles.power_of_2(max(t.numel() // outer for t in parts))), num_warps=row.num_warps,
     )  # fmt: skip

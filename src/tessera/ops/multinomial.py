@@ -124,7 +124,7 @@ def multinomial(
 
 def _with_replacement(weights: torch.Tensor, num_samples: int, generator: Any) -> torch.Tensor:
     rows, n = weights.shape
-    num_runs, tile = triton.cdiv(n, RUN), tiles.of(weights.device)
+    num_runs, tile = tiles.parts(n, RUN), tiles.of(weights.device)
     upto = torch.empty((rows, num_runs), dtype=torch.float64, device=weights.device)
     places = torch.empty((rows, num_samples), dtype=torch.int64, device=weights.device)
     with flagged(weights.device, _no_chances) as flag:
@@ -134,7 +134,7 @@ def _with_replacement(weights: torch.Tensor, num_samples: int, generator: Any) -
         )  # fmt: skip
         draws = tiles.block(num_samples, DRAWS)
         launch(
-            draw_places, (rows, triton.cdiv(num_samples, draws)), weights, upto, places,
+            draw_places, (rows, tiles.parts(num_samples, draws)), weights, upto, places,
             seed_of(generator, weights.device), n, num_runs, num_samples, num_runs.bit_length(), *weights.stride(),
             RUN=RUN, DRAWS=draws, num_warps=tile.num_warps,
         )  # fmt: skip

@@ -23,7 +23,7 @@ import triton.language as tl
 
 from tessera.ops import tiles
 from tessera.ops.generate import storage_type
-from tessera.ops.launch import fixed, launch
+from tessera.ops.launch import fixed, launch, shorten
 
 BLOCK = 1024
 # So many parts that several threads have work, and so few that a program adds up the counts before its own.
@@ -119,8 +119,8 @@ def counted(x: torch.Tensor) -> Counted:
     storage_type(x.dtype)
     flat = x.contiguous().view(-1)
     row, size = tiles.of(x.device), flat.numel()
-    per_part = max(row.flat, BLOCK * triton.cdiv(size, BLOCK * PARTS))
-    counts = torch.empty((triton.cdiv(size, per_part),), dtype=torch.int64, device=x.device)
+    per_part = max(row.flat, BLOCK * tiles.parts(size, BLOCK * PARTS))
+    counts = torch.empty((tiles.parts(size, per_part),), dtype=torch.int64, device=x.device)
     launch(count_true, (counts.numel(),), flat, counts, size, per_part, BLOCK=BLOCK, num_warps=row.num_warps)
     return Counted(flat, counts, per_part)
 
@@ -153,16 +153,12 @@ def selected(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     if x.numel() <= FEW:
         # Memory for all of them is there before it is known how many are wanted.
         room = torch.empty((x.numel(),), dtype=x.dtype, device=x.device)
-        return room.resize_(take_few(x, mask, room))
+        num = torch.empty((1,), dtype=torch.int64, device=x.device)
+        _select(1, x, mask.contiguous(), None, num, room, x.numel())
+        shorten(num, room)
+        return room
     found = counted(mask)
     return taken(x, found, found.total)
-
-
-def take_few(x: torch.Tensor, mask: torch.Tensor, out: torch.Tensor) -> int:
-    """Write the elements of `x`, in order, where a mask of its shape is true; how many there are."""
-    num = torch.empty((1,), dtype=torch.int64, device=x.device)
-    _select(1, x, mask.contiguous(), None, num, out, x.numel())
-    return int(num.item())
 
 
 def taken(x: torch.Tensor, found: Counted, num: int) -> torch.Tensor:

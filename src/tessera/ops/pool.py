@@ -246,7 +246,7 @@ def _launch(
     arguments = (x, y, places, *tables, num_rows, per_program, *sizes[0], *sizes[1], *(step for _, _, step in windows))
     lowest = -math.inf if x.is_floating_point() else torch.iinfo(x.dtype).min
     constants = {"LOWEST": lowest, "COMPUTE": compute_type(x.dtype), "num_warps": row.num_warps}
-    grid, limit = (triton.cdiv(num_rows, per_program),), row.row // 4
+    grid, limit = (tiles.parts(num_rows, per_program),), row.row // 4
     if layout is not torch.contiguous_format:
         block = min(tiles.power_of_2(channels), limit)
         lanes = min(tiles.power_of_2(y.shape[-1]), row.row // block)
@@ -361,7 +361,7 @@ def _by_place(values: torch.Tensor, places: torch.Tensor, out: torch.Tensor, num
     given = (values.contiguous(memory_format=layout), places.contiguous(memory_format=layout), out)
     with checked(size, out.device, error=RuntimeError) as flag:
         launch(
-            to_places, (planes, triton.cdiv(channels, block)), *given, flag, values.numel() // (planes * channels),
+            to_places, (planes, tiles.parts(channels, block)), *given, flag, values.numel() // (planes * channels),
             size, channels, ADD=add, EVEN=channels % block == 0, ROWS=row.row // block, BLOCK=block,
             num_warps=row.num_warps,
         )  # fmt: skip

@@ -24,7 +24,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import triton
 
 from tessera.ops import scatter, tiles
 from tessera.ops.declined import Declined
@@ -113,11 +112,11 @@ def place(
         start += sum((dim.size - 1) * dim.step for dim in outer)
         outer = [replace(dim, step=-dim.step) for dim in outer]
     cols = _columns(last.size, row.flat if last.step >= 0 else _MOST_TURNED)
-    chunks, rows_each = triton.cdiv(last.size, cols), max(1, row.flat // last.size)
+    chunks, rows_each = tiles.parts(last.size, cols), max(1, row.flat // last.size)
     steps = [Dim(size=1, length=1, step=0)] * (MOST_DIMS - 1 - len(outer)) + outer
     numbers = [n for dim in reversed(steps) for n in (dim.size, dim.length, dim.shift, dim.step)]
     launch(
-        rearrange, (triton.cdiv(rows, rows_each) * chunks,), _from(given, start), _from(to, end),
+        rearrange, (tiles.parts(rows, rows_each) * chunks,), _from(given, start), _from(to, end),
         *_number(value, out),
         rows, chunks, rows_each, pitch, last.size, last.length, last.shift, abs(last.step), *numbers,
         MODE=mode, OUTER=len(outer), SIGN=(last.step > 0) - (last.step < 0), STORE=tiles.store_modifier(out),
@@ -322,9 +321,9 @@ def _triangle(self: torch.Tensor, diagonal: int, upper: bool) -> torch.Tensor:
         (given, words), (to, _) = _moved_as(x), _moved_as(out)
         height, size, row = x.shape[-2], x.shape[-1] * words, tiles.of(x.device)
         cols = _columns(size, row.flat)
-        chunks, rows_each, rows = triton.cdiv(size, cols), max(1, row.flat // size), x.numel() * words // size
+        chunks, rows_each, rows = tiles.parts(size, cols), max(1, row.flat // size), x.numel() * words // size
         launch(
-            triangle, (triton.cdiv(rows, rows_each) * chunks,), given, to, rows, chunks, rows_each, height, size,
+            triangle, (tiles.parts(rows, rows_each) * chunks,), given, to, rows, chunks, rows_each, height, size,
             diagonal, UPPER=upper, WORDS=words, STORE=tiles.store_modifier(out), COLS=cols, num_warps=row.num_warps,
         )  # fmt: skip
     return out

@@ -288,11 +288,11 @@ def _reduce(
         # So few that their sums stay in registers; and few rows at a time.
         cols = tiles.block(kept, row.row // 8)
         rows = tiles.block(n, row.row // cols)
-        programs, step = triton.cdiv(kept, cols) * outer, rows
+        programs, step = tiles.parts(kept, cols) * outer, rows
     else:
         cols = tiles.block(n, row.row)
         rows = tiles.block(outer * kept, row.row // cols)
-        programs, step = triton.cdiv(outer * kept, rows), cols
+        programs, step = tiles.parts(outer * kept, rows), cols
     pieces, length = _pieces(n, programs, n * outer * kept, step)
     target = out if pieces == 1 else torch.empty((outer * kept, pieces), dtype=partial, device=x.device)
     geometry = (length, pieces, stride_outer, stride_kept, stride_n, initial, n)
@@ -302,17 +302,17 @@ def _reduce(
         "ROWS": rows, "COLS": cols, "num_warps": row.num_warps,
     }  # fmt: skip
     if across:
-        across_grid = triton.cdiv(kept, cols), pieces, outer
+        across_grid = tiles.parts(kept, cols), pieces, outer
         launch(along_columns, across_grid, x, target, kept, n, *geometry, **constants)
     else:
-        grid = triton.cdiv(outer * kept, rows), pieces
+        grid = tiles.parts(outer * kept, rows), pieces
         launch(along_rows, grid, x, target, outer * kept, kept, n, *geometry, **constants)
     if pieces > 1:
         cols = tiles.block(pieces, row.row)
         rows = tiles.block(outer * kept, row.row // cols)
         constants |= {"EACH": None, "TRUTH": False, "MEAN": mean, "LAST": last, "ROWS": rows, "COLS": cols}
         launch(
-            along_rows, (triton.cdiv(outer * kept, rows),), target, out, outer * kept, 1, pieces,
+            along_rows, (tiles.parts(outer * kept, rows),), target, out, outer * kept, 1, pieces,
             pieces, 1, pieces, 0, 1, initial, n, **constants,
         )  # fmt: skip
     return out
@@ -346,9 +346,9 @@ def _pieces(n: int, programs: int, elements: int, step: int) -> tuple[int, int]:
     """
     if programs >= _PROGRAMS or elements < _PROGRAMS * _WORTH_A_PROGRAM:
         return 1, n
-    wanted = triton.cdiv(_PROGRAMS, programs)
-    length = triton.cdiv(triton.cdiv(n, wanted), step) * step
-    return triton.cdiv(n, length), length
+    wanted = tiles.parts(_PROGRAMS, programs)
+    length = tiles.parts(tiles.parts(n, wanted), step) * step
+    return tiles.parts(n, length), length
 
 
 def _summed_in(dtype: torch.dtype) -> torch.dtype:
@@ -463,14 +463,14 @@ def _extreme(self: torch.Tensor, dim: Any, keepdim: bool, largest: bool, values:
     if stride_kept == 1 and kept >= _SIDE_BY_SIDE and n < 1 << 31:
         cols = tiles.block(kept, _COLUMNS)
         launch(
-            extreme_columns, (triton.cdiv(kept, cols), outer), x, *found, kept, n, stride_outer, stride_n, COLS=cols,
+            extreme_columns, (tiles.parts(kept, cols), outer), x, *found, kept, n, stride_outer, stride_n, COLS=cols,
             **kind,
         )  # fmt: skip
         return found
     cols = tiles.block(n, row.row // 4)
     rows = tiles.block(outer * kept, row.row // cols)
     launch(
-        extreme, (triton.cdiv(outer * kept, rows),), x, *found, outer * kept, kept, n,
+        extreme, (tiles.parts(outer * kept, rows),), x, *found, outer * kept, kept, n,
         stride_outer, stride_kept, stride_n, ROWS=rows, COLS=cols, **kind,
     )  # fmt: skip
     return found

@@ -300,7 +300,7 @@ def _arguments(
     first = (table(band.first, np.int32, x) for band in bands)
     weights = (table(band.weights.T, kind, x) for band in bands)
     sizes = [band.n for band in bands] + [len(band.first) for band in bands] + taps
-    return (triton.cdiv(num_rows, per_program),), (x, y, *first, *weights, num_rows, per_program, *sizes)
+    return (tiles.parts(num_rows, per_program),), (x, y, *first, *weights, num_rows, per_program, *sizes)
 
 
 def table(values: np.ndarray, kind: type, like: torch.Tensor) -> torch.Tensor:

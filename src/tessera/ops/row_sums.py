@@ -84,7 +84,7 @@ def sum_rows(
     cols = tiles.block(width, row.row // 4)
     per_program = max(1, row.flat // cols)
     launch(
-        sum_linked, (triton.cdiv(num_rows, per_program), triton.cdiv(width, cols)), g.contiguous(), heads, nexts,
+        sum_linked, (tiles.parts(num_rows, per_program), tiles.parts(width, cols)), g.contiguous(), heads, nexts,
         *(None if t is None else t.contiguous() for t in (bag_of, sizes, scales)), out, num_rows, width, per_program,
         padding, BY_FREQUENCY=by_frequency, COMPUTE=compute_type(g.dtype), STORE=tiles.store_modifier(out), COLS=cols,
         num_warps=row.num_warps,

@@ -206,7 +206,7 @@ def _launch(
     with checked(size, out.device, wrap, error) as flag:
         launch(
             write_slices if slices else write_places,
-            (triton.cdiv(num_outer, per_program), triton.cdiv(num_cols, cols), parts), out, index, src, flag,
+            (tiles.parts(num_outer, per_program), tiles.parts(num_cols, cols), parts), out, index, src, flag,
             num_cols, num_outer, per_program, n, size, *outer[:2], *strides, *steps,
             KIND=kind, COMPUTE=compute, WRAP=wrap, ALIKE=strides[2 * MOST_OTHER_DIMS] == 0,
             OUTER=math.prod(outer[1:]) > 1, COLS=cols, num_warps=row.num_warps,
@@ -407,7 +407,7 @@ def _offsets(self: torch.Tensor, indices: list[torch.Tensor], dims: list[int]) -
     for number, (t, d) in enumerate(zip(indices, dims, strict=True)):
         with checked(self.shape[d], self.device, wrap=True) as flag:
             launch(
-                add_offsets, (triton.cdiv(n, block),), t.contiguous(), total, flag, n, self.shape[d], self.stride(d),
+                add_offsets, (tiles.parts(n, block),), t.contiguous(), total, flag, n, self.shape[d], self.stride(d),
                 FIRST=number == 0, BLOCK=block, num_warps=row.num_warps,
             )  # fmt: skip
     return total

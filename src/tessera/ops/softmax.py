@@ -158,7 +158,7 @@ def _over_columns(kernel: Any, rows: Rows, given: tuple[torch.Tensor, ...], out:
     row = tiles.of(out.device)
     cols = tiles.block(rows.inner, _COLUMNS)
     launch(
-        kernel, (triton.cdiv(rows.inner, cols), rows.num // rows.inner), *given, out, rows.n, rows.inner,
+        kernel, (tiles.parts(rows.inner, cols), rows.num // rows.inner), *given, out, rows.n, rows.inner,
         LOG=log, COMPUTE=compute_type(out.dtype), STORE=tiles.store_modifier(out),
         ROWS=tiles.block(rows.n, max(1, row.row // cols)), COLS=cols, num_warps=row.num_warps,
     )  # fmt: skip

@@ -91,7 +91,7 @@ def dot(self: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 def _long_dot(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     row, size = tiles.of(x.device), x.numel()
-    num = triton.cdiv(size, SHARE)
+    num = tiles.parts(size, SHARE)
     wide = torch.float64 if x.dtype is torch.float64 else torch.float32
     parts = torch.empty((num,), dtype=wide, device=x.device)
     launch(

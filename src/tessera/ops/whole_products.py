@@ -50,7 +50,7 @@ def whole_product(
     """Write alpha · a[B, M, K] @ b[B, K, N] + beta · bias[B, M, N] into a contiguous `out`."""
     batch, m, n = out.shape
     launch(
-        whole_tiled, (triton.cdiv(m, BLOCK_ROWS) * triton.cdiv(n, BLOCK_COLS), batch), a, b, bias, out, m, n,
+        whole_tiled, (tiles.parts(m, BLOCK_ROWS) * tiles.parts(n, BLOCK_COLS), batch), a, b, bias, out, m, n,
         a.shape[2], alpha, beta, *a.stride(), *b.stride(), *(bias.stride() if bias is not None else (0, 0, 0)),
         ACC=tl.int64 if a.dtype is torch.int64 else tl.int32, BM=BLOCK_ROWS, BN=BLOCK_COLS,
         num_warps=tiles.of(out.device).num_warps,

@@ -139,7 +139,7 @@ def col2im(
         num_rows = y.numel() // width
         per_program = tiles.block(num_rows, max(1, row.flat // tiles.power_of_2(width * kh * kw)))
         launch(
-            image_of_columns, (triton.cdiv(num_rows, per_program),), self.contiguous(), y, num_rows, per_program,
+            image_of_columns, (tiles.parts(num_rows, per_program),), self.contiguous(), y, num_rows, per_program,
             *output_size, kh, kw, *dilation, *padding, *stride, oh, ow, COMPUTE=compute_type(self.dtype),
             BLOCK=min(tiles.power_of_2(width), row.row // 2), num_warps=row.num_warps,
         )  # fmt: skip
@@ -165,8 +165,8 @@ def unfold_backward(
     row = tiles.of(grad_in.device)
     block = tiles.block(plane, row.row)
     launch(
-        sum_of_windows, (triton.cdiv(plane, block), y.numel() // plane), grad_in.contiguous(), y, plane,
-        input_sizes[dim], inner, grad_in.shape[dim], size, step, triton.cdiv(size, step), COMPUTE=compute,
+        sum_of_windows, (tiles.parts(plane, block), y.numel() // plane), grad_in.contiguous(), y, plane,
+        input_sizes[dim], inner, grad_in.shape[dim], size, step, tiles.parts(size, step), COMPUTE=compute,
         BLOCK=block, num_warps=row.num_warps,
     )  # fmt: skip
     return y

@@ -39,7 +39,8 @@ class Steps:
     results: places among the two, None for no tensor. single: one result, and it stands alone.
     launches: their patches name a place among the two, or below zero a number of the call: -1 the first. checks: what
     is called behind the launches where an int32 is not zero, with the int32's address. fills: what is called before the
-    launches with what is allocated, by its place, to put numbers there that are new in each call.
+    launches with what is allocated, by its place, to put numbers there that are new in each call. ends: what is called
+    behind the checks with two of what is allocated.
     """
 
     tensors: tuple[Held, ...]
@@ -49,6 +50,7 @@ class Steps:
     launches: tuple[Launch, ...]
     checks: tuple[tuple[int, Callable[[], None]], ...]
     fills: tuple[tuple[int, Callable[[Any], Any]], ...]
+    ends: tuple[tuple[int, int, Callable[[Any, Any], Any]], ...]
     kept: Any = field(repr=False)
 
 
@@ -78,14 +80,16 @@ def make_entry(steps: Steps, numbers: Sequence[float | None], gain: float = 0.0)
     checks = tuple(check for _, check in steps.checks)
     filled = struct.pack(f"<{len(steps.fills)}q", *(place for place, _ in steps.fills))
     fills = tuple(fill for _, fill in steps.fills)
+    ended = struct.pack(f"<{2 * len(steps.ends)}q", *(place for *two, _ in steps.ends for place in two))
+    ends = tuple(end for _, _, end in steps.ends)
     apart = bytearray(8 + 8 * len(steps.tensors))
-    return record, steps.layouts, apart, checks, flags, fills, filled, _alone(steps), steps.kept
+    return record, steps.layouts, apart, checks, flags, fills, filled, _alone(steps), ends, ended, steps.kept
 
 
 def _alone(steps: Steps) -> bytes | None:
     """What is allocated, for native code that needs no interpreter: for each number of dimensions, dtype, sizes and
     strides. None where the call needs it all the same."""
-    if steps.fills:
+    if steps.fills or steps.ends:
         return None
     words: list[int] = []
     for shape, strides, dtype in steps.layouts:

@@ -125,30 +125,41 @@ no:
   ret i1 0
 }
 
-; Call each function that fills something allocated with numbers that are new in each call; 0 where one raised an
-; exception.
-define internal i1 @draw(ptr %entry.tuple, ptr %s) {
+; Call each of some functions with tensors of the call, so many each, which are told by their places; 0 where one raised
+; an exception.
+define internal i1 @call_each(ptr %functions, ptr %places.bytes, i64 %each, ptr %s) {
 entry:
-  %fills = call ptr @PyTuple_GetItem(ptr %entry.tuple, i64 5)
-  %places.bytes = call ptr @PyTuple_GetItem(ptr %entry.tuple, i64 6)
   %places = call ptr @PyBytes_AsString(ptr %places.bytes)
-  %count = call i64 @PyTuple_Size(ptr %fills)
+  %count = call i64 @PyTuple_Size(ptr %functions)
+  %given = alloca ptr, i64 %each
   br label %more
 more:
-  %i = phi i64 [ 0, %entry ], [ %i.next, %drawn ]
+  %i = phi i64 [ 0, %entry ], [ %i.next, %called ]
   %any = icmp slt i64 %i, %count
-  br i1 %any, label %call, label %yes
-call:
+  br i1 %any, label %collect, label %yes
+collect:
   %i.next = add i64 %i, 1
-  %at = getelementptr i64, ptr %places, i64 %i
+  %first = mul i64 %i, %each
+  br label %one
+one:
+  %j = phi i64 [ 0, %collect ], [ %j.next, %one ]
+  %number = add i64 %first, %j
+  %at = getelementptr i64, ptr %places, i64 %number
   %place = load i64, ptr %at
   %object.place = add i64 %place, <objects>
   %object.at = getelementptr ptr, ptr %s, i64 %object.place
-  %fill = call ptr @PyTuple_GetItem(ptr %fills, i64 %i)
-  %answer = call ptr @PyObject_Vectorcall(ptr %fill, ptr %object.at, i64 1, ptr null)
+  %object = load ptr, ptr %object.at
+  %given.at = getelementptr ptr, ptr %given, i64 %j
+  store ptr %object, ptr %given.at
+  %j.next = add i64 %j, 1
+  %further = icmp slt i64 %j.next, %each
+  br i1 %further, label %one, label %call
+call:
+  %function = call ptr @PyTuple_GetItem(ptr %functions, i64 %i)
+  %answer = call ptr @PyObject_Vectorcall(ptr %function, ptr %given, i64 %each, ptr null)
   %failed = icmp eq ptr %answer, null
-  br i1 %failed, label %no, label %drawn
-drawn:
+  br i1 %failed, label %no, label %called
+called:
   call void @Py_DecRef(ptr %answer)
   br label %more
 yes:
@@ -209,7 +220,9 @@ allocate:
   %all.made = icmp eq i64 %made, %made.count
   br i1 %all.made, label %numbers.new, label %error
 numbers.new:
-  %drawn = call i1 @draw(ptr %entry.tuple, ptr %s)
+  %fills = call ptr @PyTuple_GetItem(ptr %entry.tuple, i64 5)
+  %filled = call ptr @PyTuple_GetItem(ptr %entry.tuple, i64 6)
+  %drawn = call i1 @call_each(ptr %fills, ptr %filled, i64 1, ptr %s)
   br i1 %drawn, label %fill, label %error
 fill:
   %pointers = getelementptr i64, ptr %s, i64 <pointers>
@@ -225,7 +238,12 @@ fill:
   br i1 %ok, label %check, label %error
 check:
   %passed = call i1 @pass(ptr %entry.tuple)
-  br i1 %passed, label %answer, label %error
+  br i1 %passed, label %cut, label %error
+cut:
+  %ends = call ptr @PyTuple_GetItem(ptr %entry.tuple, i64 8)
+  %ended = call ptr @PyTuple_GetItem(ptr %entry.tuple, i64 9)
+  %shortened = call i1 @call_each(ptr %ends, ptr %ended, i64 2, ptr %s)
+  br i1 %shortened, label %answer, label %error
 answer:
   call void @gain(ptr %account, double %gain)
   %value = call ptr @answer_of(ptr %s, ptr %result.first, i64 %results)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,6 +83,39 @@ def maximum_pool(
                         best = tl.where(better(v, best), v, best)
             tl.store(y + row * m2 + lane, best.to(y.dtype.element_ty), mask=lane < m2)
             tl.store(places + row * m2 + lane, place.to(tl.int64), mask=lane < m2)
+
+
+@triton.jit
+def maximum_pool_short(
+    x, y, places, first, counts, num_planes, per_program, windows, size, step_0, step_1, step_2,
+    most_0, most_1, most_2, LOWEST: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """As `maximum_pool`, of planes whose rows have few windows: x is [planes, size], BLOCK windows are done at a time.
+
+    first[w] is where window w begins in its plane, counts[3, windows] how many elements it has along each dim. A step
+    along the first dim is of step_0 elements, and so on. Grid: (cdiv(num_planes, per_program),).
+    """
+    begin = tl.program_id(0).to(tl.int64) * per_program
+    for which in range(begin, tl.minimum(begin + per_program, num_planes)):
+        for w in range(0, windows, BLOCK):
+            window = w + tl.arange(0, BLOCK)
+            mask = window < windows
+            start = tl.load(first + window, mask=mask, other=0)
+            count_0 = tl.load(counts + window, mask=mask, other=0)
+            count_1 = tl.load(counts + windows + window, mask=mask, other=0)
+            count_2 = tl.load(counts + 2 * windows + window, mask=mask, other=0)
+            best = tl.full([BLOCK], LOWEST, COMPUTE)
+            place = start
+            for i in range(most_0):
+                for j in range(most_1):
+                    inside = (i < count_0) & (j < count_1)
+                    for k in range(most_2):
+                        here = start + (i * step_0 + j * step_1 + k * step_2)
+                        v = tl.load(x + which * size + here, mask=inside & (k < count_2), other=LOWEST).to(COMPUTE)
+                        place = tl.where(better(v, best), here, place)
+                        best = tl.where(better(v, best), v, best)
+            tl.store(y + which * windows + window, best.to(y.dtype.element_ty), mask=mask)
+            tl.store(places + which * windows + window, place.to(tl.int64), mask=mask)
 
 
 @triton.jit
@@ -211,6 +245,9 @@ def _parts(n: int, m: int) -> Windows:
 
 # Windows from this length on are read along the window, shorter ones many windows at a time.
 _LONG = 8
+# Rows of up to so many windows do not fill a vector: several rows are done at a time, where planes have no more windows
+# than this.
+_SHORT, _MOST_WINDOWS = 12, 1 << 12
 
 
 def _pool(x: torch.Tensor, windows: list[Windows], keeps_layout: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -251,12 +288,33 @@ def _launch(
         block = min(tiles.power_of_2(channels), limit)
         lanes = min(tiles.power_of_2(y.shape[-1]), row.row // block)
         launch(maximum_pool_channels, grid, *arguments, most[2], channels, **constants, PLACES=lanes, BLOCK=block)
+    elif y.shape[-1] <= _SHORT and not own and math.prod(sizes[1]) <= _MOST_WINDOWS and most[2] < _LONG:
+        _launch_short(x, y, places, windows, sizes, constants)
     elif most[2] >= _LONG:
         block = min(tiles.power_of_2(most[2]), limit)
         launch(maximum_pool_wide, grid, *arguments, **constants, OWN=own, BLOCK=block)
     else:
         block = min(tiles.power_of_2(y.shape[-1]), limit)
         launch(maximum_pool, grid, *arguments, most[2], **constants, OWN=own, BLOCK=block)
+
+
+def _launch_short(
+    x: torch.Tensor, y: torch.Tensor, places: torch.Tensor, windows: list[Windows], sizes: list[tuple[int, ...]],
+    constants: dict[str, Any],
+) -> None:  # fmt: skip
+    row, num, size = tiles.of(x.device), math.prod(sizes[1]), math.prod(sizes[0])
+    rows, cols = sizes[0][1] * sizes[0][2], sizes[0][2]
+    firsts, counts = zip(*((first.reshape(-1), count.reshape(-1)) for first, count, _ in windows), strict=True)
+    begins = firsts[0][:, None, None] * rows + firsts[1][:, None] * cols + firsts[2]
+    each = np.stack(np.meshgrid(*counts, indexing="ij"))
+    most = [int(count.max()) for count in counts]
+    steps = [step * apart for (_, _, step), apart in zip(windows, (rows, cols, 1), strict=True)]
+    planes, block = y.numel() // num, min(tiles.power_of_2(num), row.row // 4)
+    per_program = tiles.block(planes, max(1, row.flat // (tiles.power_of_2(num) * math.prod(most))))
+    launch(
+        maximum_pool_short, (tiles.parts(planes, per_program),), x, y, places, table(begins, np.int32, x),
+        table(each, np.int32, x), planes, per_program, num, size, *steps, *most, **constants, BLOCK=block,
+    )  # fmt: skip
 
 
 def _list(value: int | Sequence[int], num: int) -> list[int]:

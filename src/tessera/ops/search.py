@@ -14,6 +14,8 @@ Source: the pages of torch.searchsorted, torch.bucketize and torch.repeat_interl
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -58,43 +60,53 @@ def find(
 
 
 @triton.jit
+def write_run(out, i, at, stop, BLOCK: tl.constexpr):
+    """out[j] = i for j from `at` to before `stop`."""
+    # The first ones without a branch: whether there are any is hard to predict.
+    places = at + tl.arange(0, BLOCK)
+    tl.store(out + places, i.to(out.dtype.element_ty), mask=places < stop)
+    for further in range(at + BLOCK, stop, BLOCK):
+        places = further + tl.arange(0, BLOCK)
+        tl.store(out + places, i.to(out.dtype.element_ty), mask=places < stop)
+
+
+@triton.jit
 def write_repeats(ends, out, flag, num, total, EACH: tl.constexpr, BLOCK: tl.constexpr):
     """out[j] = i from ends[i - 1] to before ends[i], for `num` i, EACH of them a program; grid: (cdiv(num, EACH),).
 
-    Ends that do not rise raise the flag; nothing is written outside of out's `total` elements. Without a flag they are
-    known to rise from 0 to `total`.
+    Ends that do not rise raise the flag; nothing is written outside of out's `total` elements.
     """
     first = tl.program_id(0).to(tl.int64) * EACH
     start = tl.load(ends + first - 1, mask=first > 0, other=0)
     rising = tl.full([], 1, tl.int32)
     for i in tl.range(first, tl.minimum(first + EACH, num)):
         end = tl.load(ends + i)
-        at, stop = start, end
-        if flag is not None:
-            rising &= (end >= start).to(tl.int32)
-            at, stop = tl.maximum(start, 0), tl.minimum(end, total)
-        # The first ones without a branch: whether there are any is hard to predict.
-        places = at + tl.arange(0, BLOCK)
-        tl.store(out + places, i.to(out.dtype.element_ty), mask=places < stop)
-        for further in range(at + BLOCK, stop, BLOCK):
-            places = further + tl.arange(0, BLOCK)
-            tl.store(out + places, i.to(out.dtype.element_ty), mask=places < stop)
+        rising &= (end >= start).to(tl.int32)
+        write_run(out, i, tl.maximum(start, 0), tl.minimum(end, total), BLOCK)
         start = end
-    if flag is not None:
-        tl.store(flag, 1, mask=rising == 0)
+    tl.store(flag, 1, mask=rising == 0)
 
 
 @triton.jit
-def sum_few(repeats, ends, total, num, BLOCK: tl.constexpr):
-    """ends[i] = the sum of `num` repeats up to i; total = all of them, or -1 if one is negative. Grid: (1,)."""
-    before, smallest = tl.zeros([], tl.int64), tl.zeros([], tl.int64)
+def add_few(repeats, total, num, BLOCK: tl.constexpr):
+    """total = the sum of `num` repeats, or -1 if one is negative; grid: (1,)."""
+    sums, smallest = tl.zeros([BLOCK], tl.int64), tl.zeros([BLOCK], tl.int64)
     for start in range(0, num, BLOCK):
         at = start + tl.arange(0, BLOCK)
         repeated = tl.load(repeats + at, mask=at < num, other=0).to(tl.int64)
-        tl.store(ends + at, before + tl.cumsum(repeated, axis=0), mask=at < num)
-        before += tl.sum(repeated, axis=0)
-        smallest = tl.minimum(smallest, tl.min(repeated, axis=0))
-    tl.store(total, tl.where(smallest < 0, -1, before))
+        sums += repeated
+        smallest = tl.minimum(smallest, repeated)
+    tl.store(total, tl.where(tl.min(smallest, axis=0) < 0, -1, tl.sum(sums, axis=0)))
+
+
+@triton.jit
+def write_few(repeats, out, num, BLOCK: tl.constexpr):
+    """out[j] = i, repeats[i] times, for `num` i; none is negative. Grid: (1,)."""
+    start = tl.zeros([], tl.int64)
+    for i in tl.range(0, num):
+        end = start + tl.load(repeats + i)
+        write_run(out, i, start, end, BLOCK)
+        start = end
 
 
 def searchsorted(
@@ -139,17 +151,13 @@ def searchsorted(
 
 def write_runs(ends: torch.Tensor, out: torch.Tensor) -> None:
     """out[j] = i for j from ends[i - 1] to before ends[i]; RuntimeError where the ends do not rise from 0."""
-    with flagged(out.device, _negative) as flag:
-        _write_runs(ends, out, flag)
-
-
-def _write_runs(ends: torch.Tensor, out: torch.Tensor, flag: torch.Tensor | None) -> None:
     tile = tiles.of(out.device)
     each = tiles.block(ends.numel(), tile.row)
-    launch(
-        write_repeats, (tiles.parts(ends.numel(), each),), ends, out, flag, ends.numel(), out.numel(),
-        EACH=each, BLOCK=_REPEATED, num_warps=tile.num_warps,
-    )  # fmt: skip
+    with flagged(out.device, _negative) as flag:
+        launch(
+            write_repeats, (tiles.parts(ends.numel(), each),), ends, out, flag, ends.numel(), out.numel(),
+            EACH=each, BLOCK=_REPEATED, num_warps=tile.num_warps,
+        )  # fmt: skip
 
 
 def _negative() -> RuntimeError:
@@ -165,34 +173,31 @@ def repeat_interleave(repeats: torch.Tensor, *, output_size: int | None = None) 
         raise Declined("repeats of another kind")
     if repeats.numel() == 0:
         return torch.empty((0,), dtype=repeats.dtype, device=repeats.device)
-    ends, total, checked = _ends(repeats)
+    few = repeats.numel() <= FEW
+    ends = None if few else cumsum(repeats, 0)
+    total = int((add_few_up(repeats) if ends is None else ends[-1]).item())
     if total < 0:
         raise _negative()
     if output_size not in (None, total):
         raise Declined("an output of another size")
     out = torch.empty((total,), dtype=repeats.dtype, device=repeats.device)
-    if checked:
-        _write_runs(ends, out, None)
+    if ends is None:
+        _launch_few(write_few, repeats, out, _REPEATED)
     else:
         write_runs(ends, out)
     return out
 
 
-def _ends(repeats: torch.Tensor) -> tuple[torch.Tensor, int, bool]:
-    """(the running sums of a row of repeats, their last, whether they are known to rise); -1 if some are negative."""
-    if repeats.numel() <= FEW:
-        return *add_few_up(repeats), True
-    ends = cumsum(repeats, 0)
-    return ends, int(ends[-1]), False
-
-
-def add_few_up(repeats: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """The running sums of a few repeats, and the last of them, or -1 if a repeat is negative."""
-    ends = torch.empty(repeats.shape, dtype=torch.int64, device=repeats.device)
+def add_few_up(repeats: torch.Tensor) -> torch.Tensor:
+    """[the sum of a few repeats, or -1 if one is negative]."""
     total = torch.empty((1,), dtype=torch.int64, device=repeats.device)
-    num_warps = tiles.of(repeats.device).num_warps
-    launch(sum_few, (1,), repeats.contiguous(), ends, total, repeats.numel(), BLOCK=BLOCK, num_warps=num_warps)
-    return ends, int(total.item())
+    _launch_few(add_few, repeats, total, BLOCK)
+    return total
+
+
+def _launch_few(kernel: Any, repeats: torch.Tensor, out: torch.Tensor, block: int) -> None:
+    num_warps = tiles.of(out.device).num_warps
+    launch(kernel, (1,), repeats.contiguous(), out, repeats.numel(), BLOCK=block, num_warps=num_warps)
 
 
 def bucketize(

@@ -1,7 +1,5 @@
 """Products whose blocks reach beyond the matrices: what masks leave out is left out, and nothing else."""
 
-import ctypes
-import mmap
 import subprocess
 import sys
 
@@ -11,6 +9,8 @@ import triton
 import triton.language as tl
 
 from tessera.compiler.targets.rows import ROWS
+
+from .protected import before_the_end
 
 TYPES = [torch.float32, torch.bfloat16, torch.float64, torch.int8]
 SHAPES = [(1, 1, 1), (4, 17, 33), (33, 5, 40), (64, 32, 64), (65, 33, 66), (16, 64, 100), (0, 8, 8), (8, 8, 0)]
@@ -223,25 +223,13 @@ def test_tiles_of_registers_fit_into_blocks(target):
     assert all(side & (side - 1) == 0 for side in target.tile)
 
 
-def _before_the_end(rows, cols, dtype):
-    """A matrix of small whole numbers whose last byte is the last one of memory that may be read."""
-    size = rows * cols * dtype.itemsize
-    room = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-    memory = mmap.mmap(-1, room + mmap.PAGESIZE)
-    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.mprotect(ctypes.c_void_p(address + room), mmap.PAGESIZE, 0) == 0
-    found = torch.frombuffer(memory, dtype=dtype, count=rows * cols, offset=room - size).view(rows, cols)
-    return found.copy_(torch.randint(-4, 5, (rows, cols)))
-
-
 def _products_at_the_end_of_memory():
     torch.manual_seed(0)
     for dtype in (torch.float32, torch.bfloat16):
         for m, n, k in [(32, 64, 24), (17, 64, 32), (32, 48, 32), (9, 33, 96), (40, 80, 100), (64, 65, 56), (3, 5, 7)]:
             for turned in (False, True):
-                a = _before_the_end(m, k, dtype)
-                b = _before_the_end(n, k, dtype).t() if turned else _before_the_end(k, n, dtype)
+                a = before_the_end(m, k, dtype)
+                b = before_the_end(n, k, dtype).t() if turned else before_the_end(k, n, dtype)
                 out = torch.full((m, n), -1.0)
                 grid = (triton.cdiv(m, 32), triton.cdiv(n, 64))
                 strided[grid](a, b, out, m, n, k, *a.stride(), *b.stride(), 32, 64, 64)

@@ -9,8 +9,8 @@ another. Then an input is copied only where it is padded.
 `product` multiplies outputs by places, and `windows` windows by outputs. `outer` and `outer_windows` are the same on
 chips where float sums in registers are faster than a dot, which would copy its operands; `scaled` serves groups of one
 channel, where there is no matrix to speak of, and so does `depthwise.py` where channels are better neighbours than
-columns; `weight_gradient` and `outer_gradient` sum over places, split into parts by the shape alone, so that threads
-change no result.
+columns; `weight_gradient`, `outer_gradient`, `run_gradient` and, of one channel, `scaled_gradient` sum over places,
+split into parts by the shape alone, so that threads change no result.
 
 Formula:
     forward:    y[n, o, p] = b[o] + Σ_{c, k} x[n, c, p·s - pad + k·d] · w[o, c, k]
@@ -28,6 +28,7 @@ the pages of torch.nn.functional.conv2d and torch.nn.functional.conv_transpose2d
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -41,6 +42,7 @@ from tessera.ops.convolution_kernels import (
     outer_gradient,
     outer_windows,
     product,
+    run_gradient,
     scaled,
     scaled_gradient,
     spread,
@@ -398,6 +400,8 @@ def _parts_in_registers(g: torch.Tensor, x: torch.Tensor, w: torch.Tensor, shape
     lines = g.shape[0] * m0 * m1
     num_lines = tiles.parts(lines, min(MOST_PARTS, tiles.parts(lines * m2, PLACES_OF_PART)))
     row = tiles.of(g.device)
+    if g.dtype is torch.bfloat16 and step.channel == 1 and min(channels, outputs, m2) >= LEAST_COLUMNS:
+        return _parts_of_runs(x, g, table, outputs, channels, shape.groups, step)
     height, width = sums_by_output(row, g.dtype, outputs)
     parts = _empty_parts(tiles.parts(lines, num_lines), depth, outputs, shape.groups, g)
     grid = (tiles.parts(depth, height) * tiles.parts(outputs, width), parts.shape[0], shape.groups)
@@ -405,6 +409,28 @@ def _parts_in_registers(g: torch.Tensor, x: torch.Tensor, w: torch.Tensor, shape
         outer_gradient, grid, x, g, table, parts, outputs, depth, lines, m0, m1, m2, channels * step.channel,
         *step.x_steps, outputs * shape.groups, num_lines,
         ACC=_sums_in(g.dtype), BM=height, BN=width, num_warps=row.num_warps,
+    )  # fmt: skip
+    return parts
+
+
+def _parts_of_runs(
+    x: torch.Tensor, g: torch.Tensor, table: torch.Tensor, outputs: int, channels: int, groups: int, step: Pass
+) -> torch.Tensor:
+    """The same of bfloat16, where a dot gains more than its operands cost."""
+    row, (m0, m1, m2), depth = tiles.of(g.device), step.places, table.numel()
+    lines, across = g.shape[0] * m0 * m1, step.table[2]
+    beside = len(across) if all(b - a == channels for a, b in itertools.pairwise(across)) else 1
+    bm = steps_of(outputs, row.min_dot, row.mm[1])
+    bn = steps_of(channels * beside, row.min_dot, row.mm[1], row.dot_grain[1])
+    bk = max(row.min_dot, steps_of(m2, LEAST_COLUMNS, row.mm[2] // 2, row.dot_grain[2]))
+    num_tiles = lines * tiles.parts(m2, bk)
+    each = tiles.parts(num_tiles, min(MOST_PARTS, tiles.parts(num_tiles, TILES_OF_PART)))
+    parts = _empty_parts(tiles.parts(num_tiles, each), depth, outputs, groups, g)
+    programs = depth // (channels * beside) * tiles.parts(channels * beside, bn) * tiles.parts(outputs, bm)
+    launch(
+        run_gradient, (programs, parts.shape[0], groups), x, g, table, parts, outputs, channels, depth // channels,
+        beside, lines, m0, m1, m2, channels * step.channel, *step.x_steps, outputs * groups, each,
+        ACC=_sums_in(g.dtype), BM=bm, BN=bn, BK=bk, num_warps=row.num_warps,
     )  # fmt: skip
     return parts
 
@@ -429,29 +455,26 @@ def _parts(g: torch.Tensor, x: torch.Tensor, w: torch.Tensor, shape: Shape) -> t
             m0, m2 = 1, m0 * m2
     lines = g.shape[0] * m0 * m1
     row, acc = tiles.of(g.device), _sums_in(g.dtype)
+    g_n, g_c, g_0, g_1, _ = g.stride()
+    numbers = outputs, depth, lines, m0, m1, m2, channels * step.channel, x_n, x_0, x_1, g_n, g_c, g_0, g_1
     if channels == 1:
-        height, width = tile_of(lines, m2, row.row)
-    else:
-        height, width = 1, steps_of(m2, min(LEAST_COLUMNS, tiles.power_of_2(m2)), row.mm[2])
+        taps = max(n for n in range(1, MOST_TAPS + 1) if depth % n == 0)
+        num_lines = tiles.parts(lines, min(MOST_PARTS, tiles.parts(lines * m2, TILES_OF_PART * row.row)))
+        parts = _empty_parts(tiles.parts(lines, num_lines), depth, outputs, shape.groups, g)
+        launch(
+            scaled_gradient, (depth // taps, parts.shape[0], outputs * shape.groups), x, g, table, parts, *numbers,
+            num_lines, ACC=acc, TAPS=taps, BW=row.step, num_warps=row.num_warps,
+        )  # fmt: skip
+        return parts
+    height, width = 1, steps_of(m2, min(LEAST_COLUMNS, tiles.power_of_2(m2)), row.mm[2])
     num_tiles = tiles.parts(lines, height) * tiles.parts(m2, width)
     num_parts = min(MOST_PARTS, tiles.parts(num_tiles, TILES_OF_PART))
     each = tiles.parts(num_tiles, num_parts)
     parts = _empty_parts(num_parts, depth, outputs, shape.groups, g)
-    g_n, g_c, g_0, g_1, _ = g.stride()
-    numbers = (
-        outputs, depth, lines, m0, m1, m2, channels * step.channel, x_n, x_0, x_1, g_n, g_c, g_0, g_1, each,
-    )  # fmt: skip
-    if channels == 1:
-        grid = (depth, num_parts, outputs * shape.groups)
-        launch(
-            scaled_gradient, grid, x, g, table, parts, *numbers,
-            ACC=acc, R=height, BW=width, num_warps=row.num_warps,
-        )  # fmt: skip
-        return parts
     bm, bn = (steps_of(size, row.min_dot, most) for size, most in zip((depth, outputs), row.mm[:2], strict=True))
     grid = (tiles.parts(depth, bm) * tiles.parts(outputs, bn), num_parts, shape.groups)
     launch(
-        weight_gradient, grid, x, g, table, parts, *numbers,
+        weight_gradient, grid, x, g, table, parts, *numbers, each,
         ACC=acc, BM=bm, BN=bn, BK=max(row.min_dot, width), num_warps=row.num_warps,
     )  # fmt: skip
     return parts

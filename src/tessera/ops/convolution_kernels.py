@@ -313,25 +313,63 @@ def outer_gradient(
 
 
 @triton.jit
-def scaled_gradient(
-    x, g, table, parts, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, g_n, g_c, g_0, g_1, num_tiles,
-    ACC: tl.constexpr, R: tl.constexpr, BW: tl.constexpr,
+def run_gradient(
+    x, g, table, parts, outputs, channels, taps, beside, lines, m0, m1, m2, x_g, x_n, x_0, x_1, x_2, g_2, num_tiles,
+    ACC: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
-    """`weight_gradient` of one channel, for one output and tap; grid: (depth, parts, outputs · groups)."""
-    tiles_w = tl.cdiv(m2, BW)
-    k, part, out = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
-    x_at = x + (out // outputs) * x_g + tl.load(table + k)
-    total = tl.zeros([], ACC)
-    for tile in range(part * num_tiles, (part + 1) * num_tiles):
-        line = (tile // tiles_w) * R + tl.arange(0, R)
-        cols = (tile % tiles_w) * BW + tl.arange(0, BW)
-        inside = (line < lines)[:, None] & (cols < m2)[None, :]
-        a = tl.load(x_at + begins(line, m0, m1, x_n, x_0, x_1)[:, None] + cols[None, :], mask=inside, other=0.0)
-        from_g = begins(line, m0, m1, g_n, g_0, g_1)[:, None] + cols[None, :]
-        b = tl.load(g + out * g_c + from_g, mask=inside, other=0.0)
-        total += tl.sum(tl.sum(a.to(ACC) * b.to(ACC), axis=1), axis=0)
-    at = ((part * (tl.num_programs(2) // outputs) + out // outputs) * depth + k) * outputs + out % outputs
-    tl.store(parts + at, total)
+    """`weight_gradient` of x and g in channels-last: [BM outputs, BN of a run] a program, by dots. A run are the
+    channels of `beside` taps, which follow one another.
+
+    grid: (taps / beside · cdiv(channels · beside, BN) · cdiv(outputs, BM), parts, groups).
+    """
+    num_runs, tiles_n, tiles_w = taps // beside, tl.cdiv(channels * beside, BN), tl.cdiv(m2, BK)
+    part, group = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    tap = tl.program_id(0) % num_runs * beside
+    place = (tl.program_id(0) // num_runs % tiles_n) * BN + tl.arange(0, BN)
+    out = (tl.program_id(0) // num_runs // tiles_n) * BM + tl.arange(0, BM)
+    from_x = x + group * x_g + tl.load(table + tap) + place
+    from_g = g + group * outputs + out
+    in_run = place < channels * beside
+    acc = tl.zeros([BM, BN], ACC)
+    for tile in range(part * num_tiles, tl.minimum((part + 1) * num_tiles, lines * tiles_w)):
+        line, cols = tile // tiles_w, (tile % tiles_w) * BK + tl.arange(0, BK)
+        inside = cols < m2
+        at = (tl.cast(line, tl.int64) * m2 + cols) * g_2
+        a = tl.load(from_g[:, None] + at[None, :], mask=(out < outputs)[:, None] & inside[None, :], other=0.0)
+        at = begins(line, m0, m1, x_n, x_0, x_1) + cols.to(tl.int64) * x_2
+        b = tl.load(from_x[None, :] + at[:, None], mask=inside[:, None] & in_run[None, :], other=0.0)
+        acc = tl.dot(a, b, acc, input_precision="ieee", out_dtype=ACC)
+    k = (place % channels) * taps + tap + place // channels
+    to = parts + ((part * tl.num_programs(2) + group) * (channels * taps) + k)[None, :] * outputs + out[:, None]
+    tl.store(to, acc, mask=(out < outputs)[:, None] & in_run[None, :])
+
+
+@triton.jit
+def scaled_gradient(
+    x, g, table, parts, outputs, depth, lines, m0, m1, m2, x_g, x_n, x_0, x_1, g_n, g_c, g_0, g_1, num_lines,
+    ACC: tl.constexpr, TAPS: tl.constexpr, BW: tl.constexpr,
+):  # fmt: skip
+    """`weight_gradient` of one channel, for one output, by `num_lines` lines of places; TAPS, which divide the depth, a
+    program. grid: (depth / TAPS, parts, outputs · groups)."""
+    tap, part, out = tl.program_id(0) * TAPS, tl.program_id(1), tl.program_id(2).to(tl.int64)
+    from_x, from_g = x + (out // outputs) * x_g, g + out * g_c
+    # Triton's tuples have no stars.
+    sums = ()
+    for _ in tl.static_range(TAPS):
+        sums = sums + (tl.zeros([BW], ACC),)  # type: ignore[assignment]  # noqa: RUF005
+    for line in range(part * num_lines, tl.minimum((part + 1) * num_lines, lines)):
+        x_at, g_at = from_x + begins(line, m0, m1, x_n, x_0, x_1), from_g + begins(line, m0, m1, g_n, g_0, g_1)
+        for start in range(0, m2, BW):
+            cols = start + tl.arange(0, BW)
+            b = tl.load(g_at + cols, mask=cols < m2, other=0.0).to(ACC)
+            following = ()
+            for i in tl.static_range(TAPS):
+                a = tl.load(x_at + tl.load(table + tap + i) + cols, mask=cols < m2, other=0.0).to(ACC)
+                following = following + (tl.fma(a, b, sums[i]),)  # type: ignore[assignment]  # noqa: RUF005
+            sums = following
+    to = parts + ((part * (tl.num_programs(2) // outputs) + out // outputs) * depth + tap) * outputs + out % outputs
+    for i in tl.static_range(TAPS):
+        tl.store(to + i * outputs, tl.sum(sums[i], axis=0))
 
 
 @triton.jit

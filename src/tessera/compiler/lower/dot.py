@@ -1,5 +1,5 @@
-"""`dot`: operands are packed into scratch, then multiplied by a micro-kernel that keeps a tile of the result in
-registers.
+"""`dot`: operands are packed into scratch, but for rows of A that are read about once, then multiplied by a
+micro-kernel that keeps a tile of the result in registers.
 
 In:  an operation `dot a, b, c` of shapes […, M, K], […, K, N], […, M, N].
 Out: its result in scratch. `packing.py` lays the operands out, `microkernel.py` multiplies.
@@ -14,12 +14,15 @@ from tessera.compiler.llvm.builder import BF16, F32, F64, I8, I32, I64, LType, V
 from tessera.compiler.lower import ahead, apart, buffers, edges, microkernel, packing, stores
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.lanes import Index, Ramp, Uniform, Vector, ltype
-from tessera.compiler.lower.microkernel import Direct, Method, Part, Tile
+from tessera.compiler.lower.microkernel import Direct, Method, Part, Rows, Tile
 from tessera.compiler.lower.packing import converted
 from tessera.compiler.lower.sweep import Sweeper
 from tessera.compiler.passes.ending import Ending
 from tessera.ir.nodes import Op, Value
 from tessera.ir.types import BlockType, ScalarType, element_of, shape_of
+
+# Panels of B up to which rows of A are multiplied where they lie, though each panel reads them again.
+_FEW_PANELS = 2
 
 
 def dot(low: Sweeper, op: Op) -> None:
@@ -35,16 +38,22 @@ def dot(low: Sweeper, op: Op) -> None:
     part = _part(low, op, method)
     ready = None if method.offset else _ready_a(low, a, method.operands)
     packed_a = ready or buffers.allocate(low.b, method.operands, (shape[-2], depth))
+    direct = _direct(low, op, result)
+    # A store from registers could overtake rows that are still to be read.
+    once = ready is None and direct is None and shape[-1] // tile.width <= _FEW_PANELS
+    places = packing.places(low, a, method) if once else None
     packed_b = packing.panels(low, tile, depth, shape[-1])
 
     following = ahead.coming(low, [a, b] if ready is None else [b]) if len(shape) == 2 else []
-    direct = _direct(low, op, result)
 
     def one(prefix: Index) -> None:
-        if ready is None:
+        if places is not None:
+            packing.in_place(low, a, packed_a, places, tile, part)
+        elif ready is None:
             packing.rows(low, a, prefix, packed_a, method, part)
         packing.columns(low, b, prefix, tile, packed_b, part)
-        microkernel.multiply(low, tile, part, packed_a, packed_b, result, prefix, from_zero, following, direct)
+        left = Rows(packed_a, places)
+        microkernel.multiply(low, tile, part, left, packed_b, result, prefix, from_zero, following, direct)
 
     _batches(low, shape[:-2], (), one)
     _publish(low, op, result)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tessera.compiler.llvm.builder import I64, LType, V, int_const
+from tessera.compiler.llvm.builder import I64, PTR, LType, V, int_const
 from tessera.compiler.lower import buffers
 from tessera.compiler.lower.ahead import Coming
 from tessera.compiler.lower.buffers import Buffer
@@ -70,6 +70,18 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """The rows of A. Those of `packed` follow one another; or `places` holds the address of each, wherever it is."""
+
+    packed: Buffer
+    places: Buffer | None = None
+
+    @property
+    def count(self) -> int:
+        return self.packed.shape[0]
+
+
+@dataclass(frozen=True)
 class Direct:
     """Where `holds`, known now or when it runs, finished sums go to `write(tile, row, column, sums)` instead of C."""
 
@@ -78,7 +90,7 @@ class Direct:
 
 
 def multiply(
-    low: Sweeper, tile: Tile, part: Part, a: Buffer, b: Buffer, c: Buffer, prefix: Index, from_zero: V | bool | None,
+    low: Sweeper, tile: Tile, part: Part, a: Rows, b: Buffer, c: Buffer, prefix: Index, from_zero: V | bool | None,
     following: Sequence[Coming], direct: Direct | None = None,
 ) -> None:
     """C[prefix] + A · B into C, as far as it is needed; `from_zero`, known now or when it runs, takes C for 0 and never
@@ -111,7 +123,7 @@ class _Panel:
 
     low: Sweeper
     tile: Tile
-    a: Buffer
+    a: Rows
     b: Buffer
     c: Buffer
     prefix: Index
@@ -131,11 +143,11 @@ class _Panel:
             self._strip(row, start)
             return []
 
-        self.low.b.limited_loop(self.a.shape[0], rows, self.tile.rows, [], strip)
+        self.low.b.limited_loop(self.a.count, rows, self.tile.rows, [], strip)
 
     def _prefetch(self, row: V) -> None:
         """This tile's part of what will be multiplied next."""
-        b, strips = self.low.b, self.a.shape[0] // self.tile.rows
+        b, strips = self.low.b, self.a.count // self.tile.rows
         strip = b.add(b.mul(self.number, int_const(strips, I64)), b.binary("udiv", row, int_const(self.tile.rows, I64)))
         for block in self.following:
             block.prefetch(self.low, strip, strips * self.b.shape[0])
@@ -164,7 +176,7 @@ class _Panel:
             for i in range(tile.rows)
             for j in range(tile.columns)
         ]
-        left, right = self._address(self.a, (Uniform(row), _ZERO)), self._first_row()
+        left, right = self._left(row), self._first_row()
         groups = self.b.shape[1]
         unroll = min(_UNROLL, groups)
 
@@ -216,15 +228,25 @@ class _Panel:
     def _added(self, place: V, total: V) -> V:
         return self.low.b.add(self.low.b.load(total.type, place, size_bytes(self.tile.method.sums)), total)
 
-    def _rank_one(self, sums: list[V], a_row: V, b_row: V, k: V) -> list[V]:
+    def _left(self, row: V) -> list[V]:
+        """Where the tile's rows of A begin: each, or the first of them where they follow one another."""
+        b, places = self.low.b, self.a.places
+        if places is None:
+            return [self._address(self.a.packed, (Uniform(row), _ZERO))]
+        slots = [self._address(places, (self._moved(row, i),)) for i in range(self.tile.rows)]
+        return [b.load(PTR, slot, _POINTER_BYTES) for slot in slots]
+
+    def _rank_one(self, sums: list[V], rows: list[V], b_row: V, k: V) -> list[V]:
         """sums + (a column of A) ⊗ (a row of B), for `group` values of k at once."""
         tile, method = self.tile, self.tile.method
         size = size_bytes(method.operands)
         right = self._right(b_row, k)
-        left_column = self.low.b.offset(a_row, k, size * method.group)
+        column = [self.low.b.offset(row, k, size * method.group) for row in rows]
+        if len(rows) < tile.rows:
+            column = [self._ahead(column[0], i * self.a.packed.shape[1] * size) for i in range(tile.rows)]
         following = []
-        for i in range(tile.rows):
-            left = self._repeated(self._ahead(left_column, i * self.a.shape[1] * size))
+        for i, place in enumerate(column):
+            left = self._repeated(place)
             for j in range(tile.columns):
                 following.append(self._multiply_add(left, right[j], sums[i * tile.columns + j]))
         return following
@@ -275,5 +297,6 @@ def _vector(type: LType, lanes: int) -> LType:
 
 
 _ZERO = Uniform(int_const(0, I64))
+_POINTER_BYTES = 8
 # Trips along the depth that are written out.
 _UNROLL = 4

@@ -4,22 +4,26 @@ A lies row-major, so that all rows are reached from one address. B lies in panel
 walks memory in order; where one instruction takes a group of products, `group` neighbours in k lie beside each other:
 
     A[m][k]        B[n // NR][k // group][(n % NR) · group + k % group]
+
+Rows of A that are memory from end to end may stay where they are, wherever that is: the micro-kernel is given their
+addresses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from tessera.compiler.llvm.builder import I64, LType, V, int_const
-from tessera.compiler.lower import buffers, float8
+from tessera.compiler.llvm.builder import I1, I64, PTR, LType, V, int_const
+from tessera.compiler.lower import buffers, edges, float8
 from tessera.compiler.lower.buffers import Buffer
 from tessera.compiler.lower.conversions import convert_float
 from tessera.compiler.lower.digits import digit
-from tessera.compiler.lower.lanes import Index, Lanes, Ramp, Uniform, Vector, to_vector
+from tessera.compiler.lower.lanes import Index, Lanes, Ramp, Uniform, Vector, ltype, to_vector
 from tessera.compiler.lower.microkernel import Method, Part, Tile
 from tessera.compiler.lower.squares import transpose
 from tessera.compiler.lower.sweep import Sweeper
-from tessera.ir.nodes import Value
+from tessera.compiler.passes.strides import step
+from tessera.ir.nodes import Op, Value
 from tessera.ir.types import ScalarType, element_of, shape_of
 
 # Where the vector of elements [row, column…] of an operand goes.
@@ -43,6 +47,54 @@ def rows(low: Sweeper, value: Value, prefix: Index, target: Buffer, method: Meth
         buffers.write(low.b, target, index, lanes, vector.type.lanes)
 
     _walk(low, value, prefix, target.element, 1, (part.rows, part.depth), keep)
+
+
+def places(low: Sweeper, value: Value, method: Method) -> Buffer | None:
+    """Scratch for the address of each row of a matrix that may be multiplied where it lies: a load of what the method
+    takes, whose rows are memory from end to end."""
+    load, shape = value.owner, shape_of(value.type)
+    if not isinstance(load, Op) or load.name != "load" or value in low.buffers or len(shape) != 2:
+        return None
+    if method.offset or ltype(element_of(value.type)) != method.operands or step(load.operands[0], 1) != 1:
+        return None
+    return buffers.allocate(low.b, PTR, shape[:1])
+
+
+def in_place(low: Sweeper, value: Value, copy: Buffer, places: Buffer, tile: Tile, part: Part) -> None:
+    """Write the address of each row of a matrix where it lies, or in a copy of it if masks leave some of it out."""
+    b, load, zero = low.b, value.owner, Uniform(int_const(0, I64))
+    assert isinstance(load, Op)
+    reached = _reached(low, places.shape[0], part.rows, tile.rows)
+
+    def each(address: Callable[[Index], Lanes]) -> None:
+        def row(number: V, carried: list[V]) -> list[V]:
+            with low.frame():
+                buffers.write(b, places, (Uniform(number),), address((Uniform(number), zero)), 0)
+            return []
+
+        with low.lanes(0):
+            b.limited_loop(places.shape[0], reached, 1, [], row)
+
+    def to_copy() -> None:
+        rows(low, value, (), copy, tile.method, part)
+        each(lambda index: buffers.address(b, copy, index, 0))
+
+    whole = _is_whole(low, load, (reached, part.depth))
+    b.either(whole, lambda: each(lambda index: low.evaluate(load.operands[0], index)), to_copy)
+
+
+def _is_whole(low: Sweeper, load: Op, sizes: tuple[V, V]) -> V:
+    """Whether the mask of a load leaves out nothing of so many rows and columns."""
+    start = (Uniform(int_const(0, I64)), Uniform(int_const(0, I64)))
+    condition, facts = edges.whole(low, edges.inside(low, [load.result]), start, sizes)
+    if len(load.operands) > 1:
+        with low.knowing(facts), low.lanes(0):
+            low.at(start)
+            held = low.evaluate(load.operands[1], start)
+        # A mask that depends on more than where it ends.
+        if not isinstance(held, Uniform) or held.value.const != 1:
+            return int_const(0, I1)
+    return condition
 
 
 def columns(low: Sweeper, value: Value, prefix: Index, tile: Tile, target: Buffer, part: Part) -> None:
@@ -81,8 +133,9 @@ def _walk(
 
     turned = along_rows and size > 1
     width = min(low.target.vector_bits // to.bits // group, across)
-    # Up to a limit, vector by vector: it may be the edge of memory.
-    ways = max(1, min(4, across // width)) if limits[1].const is not None or group > 1 else 1
+    # Up to a limit few at a time: it may be the edge of memory.
+    most = 4 if limits[1].const is not None else min(group, 2)
+    ways = max(1, min(most, across // width))
     steps = (size * group, size) if turned else (group, width * ways)
 
     def walk() -> None:

@@ -250,3 +250,35 @@ def test_wrong_arguments_are_tritons_to_refuse() -> None:
             axpy[(4,)](x, y, out, 2.0, 100, 32, nonsense=1)
 
 
+
+
+def test_a_grid_that_is_a_function_is_given_every_parameter_and_no_option() -> None:
+    x, y, out = operands()
+    seen: list[dict[str, Any]] = []
+
+    def grid(meta: dict[str, Any]) -> tuple[int]:
+        seen.append(dict(meta))
+        return (triton.cdiv(meta["size"], meta["BLOCK"]),)
+
+    for a in (2.0, 3.0, 4.0):
+        axpy[grid](x, y, out, a, num_warps=2, BLOCK=32, size=100)
+        assert out.tolist() == expected(a)
+    assert {tuple(sorted(meta)) for meta in seen} == {("BLOCK", "TWICE", "a", "out", "size", "x", "y")}
+    assert [meta["a"] for meta in seen] == [2.0, 3.0, 4.0]
+
+
+@triton.jit
+def rounded(out, SIZE: tl.constexpr):
+    tl.store(out, triton.cdiv(SIZE, 4))
+    tl.store(out + 1, triton.next_power_of_2(SIZE))
+
+
+def test_triton_functions_of_the_host_give_what_they_gave() -> None:
+    out = torch.zeros(2, dtype=torch.int32)
+    rounded[(1,)](out, SIZE=13)
+    assert out.tolist() == [4, 16]
+    assert (triton.cdiv(7, 2), triton.cdiv(x=7, y=2), triton.cdiv(tl.constexpr(7), 2)) == (4, 4, 4)
+    assert triton.cdiv(7.0, 2) == 4.0
+    assert (triton.next_power_of_2(5), triton.next_power_of_2(n=tl.constexpr(5))) == (8, 8)
+    with pytest.raises(TypeError):
+        triton.cdiv(7)

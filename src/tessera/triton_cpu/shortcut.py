@@ -11,15 +11,16 @@ Out: the same function, whose `run` is a `Shortcut`. What is not the plain case 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import triton.language as tl
 from triton import knobs
 from triton.runtime import driver
-from triton.runtime.jit import JITFunction
+from triton.runtime.jit import ConstexprFunction, JITFunction
 
 from tessera.runtime.guard import ALIGNED, NOT_ONE, UNALIGNED, WIDE, Guard, GuardedLaunch, make_guarded
 
@@ -40,6 +41,26 @@ class _Known:
     launch: GuardedLaunch
 
 
+@dataclass
+class _Calls:
+    """Calls that give values for the same `names`, of which `options` are no parameters of the kernel; `defaults` are
+    what they leave out. And the kernels that were compiled for them, the last one first."""
+
+    names: tuple[str, ...]
+    options: tuple[str, ...]
+    defaults: Mapping[str, Any]
+    kernels: list[_Known] = field(default_factory=list)
+
+    def bound(self, values: Sequence[Any]) -> dict[str, Any]:
+        """Every parameter by name, as Triton hands them to a grid that is a function."""
+        bound = dict(zip(self.names, values, strict=False))
+        if self.options or self.defaults:
+            bound = {**self.defaults, **bound}
+            for option in self.options:
+                del bound[option]
+        return bound
+
+
 class Shortcut:
     """In the place of a kernel's `run`; takes what it takes and returns the compiled kernel, as it does.
 
@@ -52,22 +73,22 @@ class Shortcut:
         self._driver = driver.active
         self._device = driver.active.get_current_device()
         self._names = kernel.arg_names
-        self._parameters = frozenset(kernel.arg_names)
         self._defaults = {param.name: param.default for param in kernel.params if param.has_default}
         self._seen: dict[tuple[str, int], Any] = {}
-        self._known: dict[tuple[Any, ...], list[_Known]] = {}
+        self._calls: dict[tuple[Any, ...], _Calls] = {}
 
     def __call__(self, *args: Any, grid: Any, warmup: bool, **named: Any) -> Any:
         form = (len(args), *named)
-        known = self._known.get(form)
-        if known and not warmup and self._is_plain():
-            place = grid(self._bound(args, named)) if callable(grid) else grid
+        calls = self._calls.get(form)
+        if calls is not None and not warmup and self._is_plain():
+            values = (*args, *named.values())
+            place = grid(calls.bound(values)) if callable(grid) else grid
             sizes = (*place, 1, 1)[:3]
             enter, exit_, kept = knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook, self._kept()
-            for one in known:
-                if kept.get(one.key) is one.compiled and one.launch(*sizes, enter, exit_, *args, *named.values()):
-                    if one is not known[0]:  # it will be asked first
-                        self._known[form] = [one, *(other for other in known if other is not one)]
+            for one in calls.kernels:
+                if kept.get(one.key) is one.compiled and one.launch(*sizes, enter, exit_, *values):
+                    if one is not calls.kernels[0]:  # it will be asked first
+                        calls.kernels = [one, *(other for other in calls.kernels if other is not one)]
                     return one.compiled
             grid = place
         compiled = type(self._kernel).run(self._kernel, *args, grid=grid, warmup=warmup, **named)
@@ -90,19 +111,13 @@ class Shortcut:
             or driver.active is not self._driver
         )
 
-    def _bound(self, args: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
-        """Every parameter by name, as Triton hands them to a grid that is a function."""
-        bound = {**self._defaults, **dict(zip(self._names, args, strict=False)), **named}
-        for option in named.keys() - self._parameters:
-            del bound[option]
-        return bound
-
     def _learn(self, form: tuple[Any, ...], compiled: Any, args: Sequence[Any], named: Mapping[str, Any]) -> None:
         """Launch calls of this form by themselves from now on, where guards can say which they are."""
         kept = self._kept()
         key = next((key for key, value in kept.items() if value is compiled), None)
         # A kernel that failed a guard though it is known was called with what guards are stricter about than Triton.
-        if key is None or any(one.compiled is compiled for one in self._known.get(form, ())):
+        calls = self._calls.get(form) or self._new(len(args), named)
+        if key is None or any(one.compiled is compiled for one in calls.kernels):
             return
         try:
             launch = _guarded(self._kernel, compiled, args, named)
@@ -110,8 +125,14 @@ class Shortcut:
             return
         used = self._kernel.used_global_vals.items()
         self._seen = {place: scope.get(place[0], _NEVER) for place, (value, scope) in used if _is_fixed(value)}
-        others = [one for one in self._known.get(form, ()) if kept.get(one.key) is one.compiled]
-        self._known[form] = [_Known(compiled, key, launch), *others][:_MOST_KERNELS]
+        others = [one for one in calls.kernels if kept.get(one.key) is one.compiled]
+        calls.kernels = [_Known(compiled, key, launch), *others][:_MOST_KERNELS]
+        self._calls[form] = calls
+
+    def _new(self, num_args: int, named: Mapping[str, Any]) -> _Calls:
+        names = (*self._names[:num_args], *named)
+        options = tuple(name for name in named if name not in self._names)
+        return _Calls(names, options, {name: x for name, x in self._defaults.items() if name not in names})
 
     def _kept(self) -> Mapping[Any, Any]:
         """The compiled kernels that Triton keeps, by key; someone may have cleared them."""
@@ -126,8 +147,25 @@ def _is_fixed(value: Any) -> bool:
 
 def install(kernel: Any) -> None:
     """Give a `@triton.jit` function its short way for as long as Triton's driver is the present one."""
+    _quicken_host_functions()
     if type(kernel) is JITFunction and not isinstance(kernel.__dict__.get("run"), Shortcut):
         kernel.run = Shortcut(kernel)
+
+
+@functools.cache
+def _quicken_host_functions() -> None:
+    """Call `triton.cdiv` and its like, which grids are made with, at once where they are given whole numbers: Triton
+    looks through every argument for those of its compiler, in three times as long as an empty launch."""
+    ordinary = ConstexprFunction.__call__
+
+    def call(self: Any, *args: Any, **named: Any) -> Any:
+        # The names themselves are no whole numbers.
+        for x in named or args:
+            if x.__class__ is not int:
+                return ordinary(self, *args, **named)
+        return self.fn(*args)
+
+    ConstexprFunction.__call__ = call
 
 
 def _guarded(kernel: Any, compiled: Any, args: Sequence[Any], named: Mapping[str, Any]) -> GuardedLaunch:

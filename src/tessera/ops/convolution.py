@@ -398,10 +398,10 @@ def _parts_in_registers(g: torch.Tensor, x: torch.Tensor, w: torch.Tensor, shape
     table = fixed(table_of(channels, step.channel, step.table, x.device))
     depth, (m0, m1, m2) = table.numel(), step.places
     lines = g.shape[0] * m0 * m1
-    num_lines = tiles.parts(lines, min(MOST_PARTS, tiles.parts(lines * m2, PLACES_OF_PART)))
     row = tiles.of(g.device)
     if g.dtype is torch.bfloat16 and step.channel == 1 and min(channels, outputs, m2) >= LEAST_COLUMNS:
         return _parts_of_runs(x, g, table, outputs, channels, shape.groups, step)
+    num_lines = tiles.parts(lines, min(MOST_PARTS, tiles.parts(lines * m2, PLACES_OF_PART)))
     height, width = sums_by_output(row, g.dtype, outputs)
     parts = _empty_parts(tiles.parts(lines, num_lines), depth, outputs, shape.groups, g)
     grid = (tiles.parts(depth, height) * tiles.parts(outputs, width), parts.shape[0], shape.groups)
@@ -466,8 +466,8 @@ def _parts(g: torch.Tensor, x: torch.Tensor, w: torch.Tensor, shape: Shape) -> t
             num_lines, ACC=acc, TAPS=taps, BW=row.step, num_warps=row.num_warps,
         )  # fmt: skip
         return parts
-    height, width = 1, steps_of(m2, min(LEAST_COLUMNS, tiles.power_of_2(m2)), row.mm[2])
-    num_tiles = tiles.parts(lines, height) * tiles.parts(m2, width)
+    width = steps_of(m2, min(LEAST_COLUMNS, tiles.power_of_2(m2)), row.mm[2])
+    num_tiles = lines * tiles.parts(m2, width)
     num_parts = min(MOST_PARTS, tiles.parts(num_tiles, TILES_OF_PART))
     each = tiles.parts(num_tiles, num_parts)
     parts = _empty_parts(num_parts, depth, outputs, shape.groups, g)

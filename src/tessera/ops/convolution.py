@@ -70,6 +70,7 @@ from tessera.ops.convolution_plan import (
 from tessera.ops.declined import Declined
 from tessera.ops.launch import fixed, launch
 from tessera.ops.layout import is_channels_last
+from tessera.ops.pointwise import zero_
 
 # Tiles of places that one part of the gradient by a weight sums, and the most parts.
 TILES_OF_PART, MOST_PARTS = 16, 16
@@ -295,8 +296,11 @@ def _run(
     plan = runs(*laid_out, is_transposed)
     if plan is None:
         plan = (transposed if is_transposed else picked if _is_picked(x5, w6) else strided)(*laid_out)
-    x5 = _laid_out(x5, plan.image)
-    for step in plan.passes:
+    x5, passes = _laid_out(x5, plan.image), plan.passes
+    if bias is None and any(step.is_empty for step in passes):
+        zero_(y, out=y)
+        passes = tuple(step for step in passes if not step.is_empty)
+    for step in passes:
         t0, t1, t2 = step.taps
         part = w6.transpose(1, 2)[..., t0, t1, t2] if is_transposed else w6
         _multiply(x5, part, bias, y5, step, shape.stride if is_transposed else (1, 1, 1))

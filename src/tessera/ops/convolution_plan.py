@@ -84,6 +84,11 @@ class Pass:
     channel: int
     run: int = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the places read no taps, as those between the places of a strided window's gradient."""
+        return not all(self.table)
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -197,9 +197,10 @@ def _launch(
     strides = [s for one in (of_out, of_index, of_src) for s in one + (0,) * missing]
     num_outer, slices = math.prod(outer), strides[MOST_OTHER_DIMS] == 0
     parts, most = 1, row.row // 4
-    if slices and num_outer == 1 and min(size, n) >= _SHARED and num_cols <= row.row:
-        # Where each thread writes pieces of all slices, one fetches ahead what another is about to write.
-        parts, most = tiles.threads(out.device), row.row
+    if slices and num_outer == 1 and min(size, n) >= _SHARED and row.one_walks and num_cols <= row.longest_row:
+        # Slices are read and written whole: where each thread writes pieces of all of them, one fetches ahead what
+        # another is about to write, and memory is read in shorter pieces.
+        parts, most = tiles.threads(out.device), row.longest_row
     cols = tiles.block(num_cols, most)
     per_program = max(1, row.flat // (cols * n))
     compute = storage_type(out.dtype) if kind == SET.value else compute_type(out.dtype)

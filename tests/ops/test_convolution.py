@@ -101,6 +101,17 @@ def test_other_types(dtype: torch.dtype) -> None:
             assert not vendor_calls(record)
 
 
+@pytest.mark.parametrize(
+    "kwargs", ({"padding": 1}, {"padding": (0, 2), "dilation": (1, 2)}, {"groups": 2}, {"stride": 2, "padding": (0, 1)})
+)
+def test_gradients_of_bfloat16_in_channels_last(kwargs: dict[str, Any]) -> None:
+    for outputs, width in ((18, 40), (130, 37), (32, 90)):
+        x, w = last(2, 40, 5, width), torch.randn(2 * outputs, 40 // kwargs.get("groups", 1), 3, 3)
+        given = tuple(t.bfloat16().requires_grad_() for t in (x, w))
+        for record in assert_gradients(nn.conv2d, [(given, kwargs)]):
+            assert not vendor_calls(record)
+
+
 def test_no_place_sees_what_its_window_does_not() -> None:
     x, w = narrow.clone(), torch.randn(9, 10, 3, 3)
     x[1, 3, 4, 8] = float("inf")

@@ -16,7 +16,7 @@ import os
 
 # glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-_RESERVE_BYTES = 1 << 30
+_RESERVE_BYTES = 1 << 32
 
 
 @functools.cache

@@ -45,6 +45,7 @@ from tessera.ops import (
     lu,
     masked,
     matmul,
+    matrix_exp,
     move,
     multinomial,
     nonzero,
@@ -111,6 +112,7 @@ long = torch.ones(2 * vector_products.SHARE + 1)
 one = torch.randn(48, 1)
 image = torch.randn(2, 8, 9, 9)
 filters = torch.randn(8, 8, 3, 3)
+wide = torch.randn(1, 16, 5, 20, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
 volumes = torch.randn(2, 4, 2, 6, 9), torch.randn(2, 4, 3, 4, 5)
 
 
@@ -170,6 +172,8 @@ CALLS: list[Callable[[], Any]] = [
     lambda: distinct.differing_rows(x.view(2, -1)),
     lambda: search.write_runs(rows, torch.empty_like(rows)),
     lambda: search.add_few_up(rows),
+    lambda: search.write_few_runs(rows, torch.empty_like(rows)),
+    lambda: matrix_exp.terms((x[None, :, :48], x[None, :, :48], x[None, :, :48]), 11, 3),
     *(
         lambda dim=dim: running_extreme.cummax(x, torch.empty_like(x), torch.empty_like(x, dtype=torch.int64), dim)
         for dim in (0, 1)
@@ -233,6 +237,7 @@ CALLS: list[Callable[[], Any]] = [
     lambda: resample.adaptive_average_pool(2)[1](image[..., :2, :2], image),
     lambda: resample.average_pool(2)[0](image.contiguous(memory_format=torch.channels_last), [3, 3], [2, 2], [1, 1]),
     lambda: pool.max_pool(2)(image, [3, 3], [2, 2], [1, 1]),
+    lambda: pool.max_pool(2)(torch.randn(1, 2, 4, 40), [3, 3], [2, 2], [1, 1]),
     lambda: pool.max_pool(2)(image.contiguous(memory_format=torch.channels_last), [3, 3], [2, 2], [1, 1]),
     lambda: pool.adaptive_max_pool(2)(image, [1, 1]),
     lambda: pool.max_unpool(2)(image[..., :4, :4], torch.zeros(2, 8, 4, 4, dtype=torch.int64), [9, 9]),
@@ -255,6 +260,11 @@ CALLS: list[Callable[[], Any]] = [
     lambda: with_sums_in_registers(
         lambda: convolution.convolution(
             image.contiguous(memory_format=torch.channels_last), filters, None, [1], [1], [1], False, [0], 1
+        )
+    ),
+    lambda: with_sums_in_registers(
+        lambda: convolution.convolution_backward(
+            wide, wide, filters.repeat(2, 2, 1, 1).bfloat16(), None, [1], [1], [1], False, [0], 1, [False, True, False]
         )
     ),
     lambda: with_sums_in_registers(

@@ -83,13 +83,13 @@ def _taylor(a: torch.Tensor, halvings: list[int], degree: int) -> torch.Tensor:
     square = matmul.bmm(a, a)
     powers = (a, square, matmul.bmm(square, a))
     fourth = matmul.bmm(square, square)
-    total = _part(powers, degree, degree % 4)
+    total = terms(powers, degree, degree % 4)
     for last in range(degree - degree % 4 - 1, 0, -4):
-        total = matmul.baddbmm(_part(powers, last, 3), fourth, total, alpha=1.0 / math.perm(last + 1, 4))
+        total = matmul.baddbmm(terms(powers, last, 3), fourth, total, alpha=1.0 / math.perm(last + 1, 4))
     return total
 
 
-def _part(powers: tuple[torch.Tensor, ...], last: int, num: int) -> torch.Tensor:
+def terms(powers: tuple[torch.Tensor, ...], last: int, num: int) -> torch.Tensor:
     """Of the sum the terms k = last - num to last, divided by what the lowest of them is multiplied by.
 
     powers: a[batch, N, N] and its next powers. num: 2 or 3.

@@ -153,12 +153,17 @@ def selected(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     if x.numel() <= FEW:
         # Memory for all of them is there before it is known how many are wanted.
         room = torch.empty((x.numel(),), dtype=x.dtype, device=x.device)
-        num = torch.empty((1,), dtype=torch.int64, device=x.device)
-        _select(1, x, mask.contiguous(), None, num, room, x.numel())
-        shorten(num, room)
+        shorten(take_few(x, mask, room), room)
         return room
     found = counted(mask)
     return taken(x, found, found.total)
+
+
+def take_few(x: torch.Tensor, mask: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """Write the elements of `x`, in order, where a mask of its shape is true; [how many there are]."""
+    num = torch.empty((1,), dtype=torch.int64, device=x.device)
+    _select(1, x, mask.contiguous(), None, num, out, x.numel())
+    return num
 
 
 def taken(x: torch.Tensor, found: Counted, num: int) -> torch.Tensor:

@@ -182,10 +182,15 @@ def repeat_interleave(repeats: torch.Tensor, *, output_size: int | None = None) 
         raise Declined("an output of another size")
     out = torch.empty((total,), dtype=repeats.dtype, device=repeats.device)
     if ends is None:
-        _launch_few(write_few, repeats, out, _REPEATED)
+        write_few_runs(repeats, out)
     else:
         write_runs(ends, out)
     return out
+
+
+def write_few_runs(repeats: torch.Tensor, out: torch.Tensor) -> None:
+    """out[j] = i, repeats[i] times, of a few repeats, none of them negative."""
+    _launch_few(write_few, repeats, out, _REPEATED)
 
 
 def add_few_up(repeats: torch.Tensor) -> torch.Tensor:

@@ -279,17 +279,19 @@ def _launch(
     num_rows = y.numel() // length
     per_program = tiles.block(num_rows, max(1, row.flat // tiles.power_of_2(length * math.prod(most))))
     sizes = [(1,) * (3 - num) + tuple(shape[-num:]) for shape in (x.shape, y.shape)]
-    tables = [table(values, np.int32, x) for values in (*(w[0] for w in windows), *(w[1] for w in windows))]
-    arguments = (x, y, places, *tables, num_rows, per_program, *sizes[0], *sizes[1], *(step for _, _, step in windows))
     lowest = -math.inf if x.is_floating_point() else torch.iinfo(x.dtype).min
     constants = {"LOWEST": lowest, "COMPUTE": compute_type(x.dtype), "num_warps": row.num_warps}
+    small_planes = layout is torch.contiguous_format and not own and math.prod(sizes[1]) <= _MOST_WINDOWS
+    if small_planes and y.shape[-1] <= _SHORT and most[2] < _LONG:
+        _launch_short(x, y, places, windows, sizes, constants)
+        return
+    tables = [table(values, np.int32, x) for values in (*(w[0] for w in windows), *(w[1] for w in windows))]
+    arguments = (x, y, places, *tables, num_rows, per_program, *sizes[0], *sizes[1], *(step for _, _, step in windows))
     grid, limit = (tiles.parts(num_rows, per_program),), row.row // 4
     if layout is not torch.contiguous_format:
         block = min(tiles.power_of_2(channels), limit)
         lanes = min(tiles.power_of_2(y.shape[-1]), row.row // block)
         launch(maximum_pool_channels, grid, *arguments, most[2], channels, **constants, PLACES=lanes, BLOCK=block)
-    elif y.shape[-1] <= _SHORT and not own and math.prod(sizes[1]) <= _MOST_WINDOWS and most[2] < _LONG:
-        _launch_short(x, y, places, windows, sizes, constants)
     elif most[2] >= _LONG:
         block = min(tiles.power_of_2(most[2]), limit)
         launch(maximum_pool_wide, grid, *arguments, **constants, OWN=own, BLOCK=block)

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tessera.bench import turns
 from tessera.bench.turns import Effort, Side
 
@@ -56,3 +58,26 @@ def test_calls_before_a_turn_are_not_timed() -> None:
     effort = Effort(seconds=0.008, rounds=4, settle_s=0.01)
     timings = turns.compare({"a": lambda: call("a"), "b": lambda: call("b")}, effort)
     assert max(timings["a"].median_s, timings["b"].median_s) < 0.01
+
+
+def test_rounds_that_differ_are_followed_by_more() -> None:
+    """What another program takes for some rounds is not what a call is said to take."""
+    now, left = 0.0, 0
+
+    def clock() -> float:
+        return now
+
+    def call() -> None:
+        nonlocal now, left
+        left -= 1
+        now += 0.003 if left > 0 else 0.001
+
+    effort = Effort(seconds=0.04, rounds=4, settle_s=0.0, most_rounds=12)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(turns.time, "perf_counter", clock)
+        steady = turns.compare({"call": call}, effort)["call"]
+        left = 12  # while calls are counted, and for two rounds
+        disturbed = turns.compare({"call": call}, effort)["call"]
+    assert len(steady.rounds_s) == 4
+    assert len(disturbed.rounds_s) == 12
+    assert disturbed.median_s == pytest.approx(steady.median_s)

@@ -38,5 +38,6 @@ def about(command: str, threads: Sequence[int], effort: Effort) -> dict[str, Any
         },
         "threads": list(threads),
         "rounds": effort.rounds,
+        "most_rounds": max(effort.rounds, effort.most_rounds),
         "seconds": effort.seconds,
     }

@@ -22,7 +22,7 @@ from tessera.core.timing import Timing
 from tessera.ops.table import Variant
 
 # Enough for a choice: what is told apart is more than a few percent, and thousands of calls are measured.
-EFFORT = Effort(seconds=0.02, rounds=5, settle_s=0.003)
+EFFORT = Effort(seconds=0.02, rounds=5, settle_s=0.003, most_rounds=20)
 # A call this long is no matter of rounds.
 _LONG_S = 0.01
 _LONG = Effort(seconds=0.02, rounds=3, settle_s=0.0)

@@ -7,6 +7,7 @@ PyTorch's operators, which takes milliseconds: it is entered once a turn and ser
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -17,15 +18,21 @@ from tessera.bench.memory import keep_freed_memory
 from tessera.core.timing import Timing
 
 Call = Callable[[], Any]
+MOST_DIFFERENCE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How long to measure: seconds of each call on each side, in all rounds; a turn begins with `settle_s` more."""
+    """How long to measure: seconds of each call on each side, in all rounds; a turn begins with `settle_s` more.
+
+    Where the rounds of a call differ, as many are added until they agree or there are `most_rounds`: what another
+    program took meanwhile is then no longer in the middle of them.
+    """
 
     seconds: float = 0.2
     rounds: int = 7
     settle_s: float = 0.006
+    most_rounds: int = 0
 
 
 QUICK = Effort(seconds=0.006, rounds=3, settle_s=0.0)
@@ -45,16 +52,28 @@ def take_turns(sides: Mapping[str, Side], effort: Effort) -> dict[str, dict[str,
     keep_freed_memory()
     counts = {name: _counts(side, effort) for name, side in sides.items()}
     samples: dict[str, dict[str, list[float]]] = {name: {c: [] for c in side.calls} for name, side in sides.items()}
-    for turn in range(effort.rounds):
-        for name in list(sides) if turn % 2 == 0 else reversed(list(sides)):
-            with sides[name].context():
-                for call_name, call in sides[name].calls.items():
-                    _settle(call, effort.settle_s)
-                    samples[name][call_name].append(_seconds_per_call(call, counts[name][call_name]))
+    turn = 0
+    while turn < effort.rounds or (turn < effort.most_rounds and _differ(samples)):
+        for _ in range(effort.rounds):
+            for name in list(sides) if turn % 2 == 0 else reversed(list(sides)):
+                with sides[name].context():
+                    for call_name, call in sides[name].calls.items():
+                        _settle(call, effort.settle_s)
+                        samples[name][call_name].append(_seconds_per_call(call, counts[name][call_name]))
+            turn += 1
     return {
         name: {c: Timing(rounds_s=tuple(s), calls_per_round=counts[name][c]) for c, s in calls.items()}
         for name, calls in samples.items()
     }
+
+
+def _differ(samples: Mapping[str, Mapping[str, list[float]]]) -> bool:
+    """Whether the middle half of some call's rounds is wider than they may differ."""
+    for times in (times for calls in samples.values() for times in calls.values() if len(times) > 2):
+        low, middle, high = statistics.quantiles(times, n=4)
+        if high - low > MOST_DIFFERENCE * middle:
+            return True
+    return False
 
 
 def compare(calls: Mapping[str, Call], effort: Effort) -> dict[str, Timing]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +16,7 @@ from triton import knobs
 from triton.runtime.jit import JITFunction
 
 import tessera
+from tessera.core.errors import UsageError
 
 
 @triton.jit
@@ -282,3 +286,107 @@ def test_triton_functions_of_the_host_give_what_they_gave() -> None:
     assert (triton.next_power_of_2(5), triton.next_power_of_2(n=tl.constexpr(5))) == (8, 8)
     with pytest.raises(TypeError):
         triton.cdiv(7)
+
+
+def test_what_a_grid_raises_is_raised_and_it_is_asked_once() -> None:
+    x, y, out = operands()
+    calls = []
+
+    def grid(meta: dict[str, Any]) -> tuple[int, ...]:
+        calls.append(meta["a"])
+        if meta["a"] == 3.0:
+            raise ValueError("no grid for three")
+        return (4, 2, 0) if meta["a"] == 4.0 else (4,)
+
+    for a in (2.0, 2.0, 3.0, 4.0, 5.0):
+        with pytest.raises(ValueError, match="no grid for three") if a == 3.0 else contextlib.nullcontext():
+            axpy[grid](x, y, out, a, 100, BLOCK=32)
+    assert calls == [2.0, 2.0, 3.0, 4.0, 5.0]
+    assert out.tolist() == expected(5.0)
+
+
+@pytest.mark.parametrize("grid", [[4], torch.Size([4]), lambda meta: [4, 1]])
+def test_grids_that_are_other_sequences(grid: Any, asked: list[str]) -> None:
+    x, y, out = operands()
+    for a in (2.0, 3.0):
+        axpy[grid](x, y, out, a, 100, BLOCK=32)
+    asked.clear()
+    axpy[grid](x, y, out, 4.0, 100, BLOCK=32)
+    assert asked == [] and out.tolist() == expected(4.0)
+
+
+@pytest.mark.parametrize("grid", [(1.5,), (), 7, ("a",)])
+def test_what_is_no_grid_is_tritons_to_refuse(grid: Any) -> None:
+    x, y, out = operands()
+    for _ in range(2):
+        axpy[(4,)](x, y, out, 2.0, 100, BLOCK=32)
+    for _ in range(2):
+        with pytest.raises((TypeError, IndexError, UsageError)):
+            axpy[grid](x, y, out, 2.0, 100, BLOCK=32)
+
+
+def test_a_grid_may_launch_and_clear_what_it_is_the_grid_of() -> None:
+    """What the native half looks at stays alive while Python runs in the middle of a launch."""
+
+    @triton.jit
+    def count(out, K: tl.constexpr):
+        tl.store(out, tl.load(out) + K)
+
+    out = torch.zeros(1)
+
+    def grid(meta: dict[str, Any]) -> tuple[int]:
+        count.device_caches.clear()
+        count[(1,)](out, K=10)
+        gc.collect()
+        return (1,)
+
+    for _ in range(4):
+        count[grid](out, K=1)
+    assert out.item() == 44
+
+
+@pytest.mark.parametrize("what", ["debug", "driver", "hook", "pre_run", "stages"])
+def test_what_changes_meanwhile_is_seen(what: str, asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, out = operands()
+    for _ in range(2):
+        axpy[(4,)](x, y, out, 2.0, 100, BLOCK=32)
+    asked.clear()
+    axpy[(4,)](x, y, out, 2.0, 100, BLOCK=32)
+    assert asked == []
+    with monkeypatch.context() as patch:
+        if what == "debug":
+            patch.setattr(knobs.runtime, "debug", True)
+        elif what == "driver":
+            patch.setattr(triton.runtime.driver, "_active", type(triton.runtime.driver.active)())
+        elif what == "hook":
+            patch.setattr(knobs.runtime, "launch_exit_hook", knobs.HookChain())
+            knobs.runtime.launch_exit_hook.add(lambda data: None)
+        elif what == "pre_run":
+            patch.setattr(axpy, "pre_run_hooks", [lambda *args, **named: None])
+        else:
+            patch.setattr(knobs.runtime, "add_stages_inspection_hook", lambda *args: ("key", "hash"))
+        axpy[(4,)](x, y, out, 2.0, 100, BLOCK=32)
+        assert asked == ["axpy"]
+    axpy[(4,)](x, y, out, 3.0, 100, BLOCK=32)
+    asked.clear()
+    axpy[(4,)](x, y, out, 4.0, 100, BLOCK=32)
+    assert asked == [] and out.tolist() == expected(4.0)
+
+
+def test_launches_keep_and_lose_no_reference() -> None:
+    x, y, out = operands()
+
+    def function(meta: dict[str, Any]) -> tuple[int]:
+        return (4,)
+
+    given = [x, out, function, *(axpy[(4,)](x, y, out, 2.0, 100, BLOCK=32) for _ in range(2))]
+    refused = (1.5,)
+    for grid in ((4,), function, refused):
+        counts = []
+        for _ in range(3):
+            for _ in range(50):
+                with pytest.raises(UsageError) if grid is refused else contextlib.nullcontext():
+                    axpy[grid](x, y, out, 2.0, 100, BLOCK=32)
+            gc.collect()
+            counts.append([sys.getrefcount(one) for one in (*given, grid)])
+        assert counts[1] == counts[2]

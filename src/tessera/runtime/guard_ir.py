@@ -1,9 +1,7 @@
-"""The native half of a guarded launch, as LLVM IR text: one call looks at the arguments, packs them and runs the grid.
+"""The native half of guards, as LLVM IR text: what must hold of values for a compiled kernel to be theirs.
 
 In:  the state and helpers of `calls_ir` and `caller_ir`, whose module this one is a part of.
-Out: a function of Python:
-
-    tessera_guarded(x, y, z, enter hook, exit hook, *values)      True: it ran; False: it is not for these arguments
+Out: `@held(record, values, args)`, which looks at the values, packs them, and is 0 where a guard does not hold.
 
 Triton compiles a kernel for what it finds in its arguments: types, alignment, numbers that are 1 or a multiple of 16,
 constants. A guard is what must hold of a value for a compiled kernel to be the one that Triton would choose. The record
@@ -19,19 +17,13 @@ from tessera.runtime import caller_ir, host_ir
 ALIGNED, UNALIGNED, NOT_ONE, WIDE = 1, 2, 4, 8
 """Flags: a multiple of 16, none, a number that is not 1, a number that needs more than 32 bits."""
 
-LEADING = 5
-"""Arguments before the values: grid and hooks."""
-
 HEADER = 3
 """Words of a record before its values."""
-
-EXPORTS = ("tessera_guarded",)
 
 
 def module_text() -> str:
     """What is added to the module."""
     words = {
-        **host_ir.OBJECTS, "leading": LEADING,
         "header": HEADER, "skip": caller_ir.SKIP, "pointer": caller_ir.POINTER, "aligned": ALIGNED,
         "unaligned": UNALIGNED, "not_one": NOT_ONE, "wide": WIDE,
     }  # fmt: skip
@@ -149,81 +141,30 @@ no:
   ret i1 0
 }
 
-define internal ptr @answer(ptr %object) {
-  call void @Py_IncRef(ptr %object)
-  ret ptr %object
-}
-
-; (x, y, z, enter hook, exit hook, values …)
-define ptr @tessera_guarded(ptr %self, ptr %given, i64 %count) {
+; Look at all values; %args has room for as many words as the record says.
+define internal i1 @held(ptr %record, ptr %values, ptr %args) {
 entry:
-  %bytes = call ptr @PyTuple_GetItem(ptr %self, i64 0)
-  %record = call ptr @PyBytes_AsString(ptr %bytes)
   %expected = load i64, ptr %record
-  %slots.at = getelementptr i64, ptr %record, i64 1
-  %slots = load i64, ptr %slots.at
-  %fn.at = getelementptr i64, ptr %record, i64 2
-  %fn = load ptr, ptr %fn.at
-  %args = alloca i64, i64 %slots, align 16
-  %grid = alloca [3 x i64], align 16
-  %count.right = add i64 %expected, <leading>
-  %right = icmp eq i64 %count, %count.right
-  br i1 %right, label %hooks, label %no
-hooks:
-  %unseen = call i1 @unseen(ptr %given, i64 3)
-  br i1 %unseen, label %dim, label %no
-dim:
-  %d = phi i64 [ 0, %hooks ], [ %d.next, %dim.fits ]
-  %d.at = getelementptr ptr, ptr %given, i64 %d
-  %d.value = load ptr, ptr %d.at
-  %d.to = getelementptr i64, ptr %grid, i64 %d
-  %d.ok = call i1 @whole(ptr %d.value, ptr %d.to)
-  br i1 %d.ok, label %dim.read, label %no
-dim.read:
-  %d.size = load i64, ptr %d.to
-  %d.fits = call i1 @dimension(i64 %d.size)
-  br i1 %d.fits, label %dim.fits, label %no
-dim.fits:
-  %d.next = add i64 %d, 1
-  %d.more = icmp slt i64 %d.next, 3
-  br i1 %d.more, label %dim, label %start
-start:
-  %any = icmp sgt i64 %expected, 0
-  br i1 %any, label %value, label %run
+  br label %more
+more:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %value ]
+  %any = icmp slt i64 %i, %expected
+  br i1 %any, label %value, label %yes
 value:
-  %i = phi i64 [ 0, %start ], [ %i.next, %held ]
-  %value.place = add i64 %i, <leading>
-  %value.at = getelementptr ptr, ptr %given, i64 %value.place
-  %object.given = load ptr, ptr %value.at
+  %value.at = getelementptr ptr, ptr %values, i64 %i
+  %given = load ptr, ptr %value.at
   %pair = shl i64 %i, 1
   %how.place = add i64 %pair, <header>
   %how.at = getelementptr i64, ptr %record, i64 %how.place
   %how = load i64, ptr %how.at
   %object.at = getelementptr i64, ptr %how.at, i64 1
   %object = load ptr, ptr %object.at
-  %holds = call i1 @guard(ptr %object.given, i64 %how, ptr %object, ptr %args)
-  br i1 %holds, label %held, label %no
-held:
+  %holds = call i1 @guard(ptr %given, i64 %how, ptr %object, ptr %args)
   %i.next = add i64 %i, 1
-  %more = icmp slt i64 %i.next, %expected
-  br i1 %more, label %value, label %run
-run:
-  %x = load i64, ptr %grid
-  %y.at = getelementptr i64, ptr %grid, i64 1
-  %y = load i64, ptr %y.at
-  %z.at = getelementptr i64, ptr %grid, i64 2
-  %z = load i64, ptr %z.at
-  %result = call ptr @run_grid(ptr %fn, ptr %args, i64 %x, i64 %y, i64 %z)
-  %failed = icmp eq ptr %result, null
-  br i1 %failed, label %error, label %done
-done:
-  call void @Py_DecRef(ptr %result)
-  %yes = call ptr @answer(ptr <true>)
-  ret ptr %yes
-error:
-  ret ptr null
+  br i1 %holds, label %more, label %no
+yes:
+  ret i1 1
 no:
-  %not = call ptr @answer(ptr <false>)
-  ret ptr %not
+  ret i1 0
 }
 """

@@ -1,7 +1,7 @@
 """The native halves of the runtime, compiled once, kept on disk and made callable in each process.
 
-In:  the LLVM IR of `pool_ir`, `calls_ir`, `caller_ir`, `guard_ir`, `spelling_ir`, `recall_ir` and `front_ir` with
-     what these are made of.
+In:  the LLVM IR of `pool_ir`, `calls_ir`, `caller_ir`, `guard_ir`, `short_ir`, `spelling_ir`, `recall_ir` and
+     `front_ir` with what these are made of.
 Out: `native()`, and `bind`, which makes a function of Python out of one of the native ones.
 
 A function that `ctypes` calls costs 0.6 µs for seven arguments, one with the interpreter's own calling convention
@@ -17,7 +17,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tessera.runtime import caller_ir, calls_ir, front_ir, guard_ir, host_ir, kept, pool_ir, recall_ir, spelling_ir
+from tessera.runtime import (
+    caller_ir,
+    calls_ir,
+    front_ir,
+    guard_ir,
+    host_ir,
+    kept,
+    pool_ir,
+    recall_ir,
+    short_ir,
+    spelling_ir,
+)
 from tessera.runtime.loader import LoadedKernel, load_all
 
 _METH_FASTCALL, _METH_KEYWORDS = 0x80, 0x02
@@ -47,7 +58,7 @@ class Native:
     one: _MethodDef
     chain: _MethodDef
     call: _MethodDef
-    guarded: _MethodDef
+    short: _MethodDef
     recall: _MethodDef
     front: int
     probe: int
@@ -60,11 +71,11 @@ def native() -> Native:
     from llvmlite import binding
 
     host = {**_objects(), **_shims()}
-    halves = (pool_ir, calls_ir, caller_ir, guard_ir, recall_ir, front_ir)
+    halves = (pool_ir, calls_ir, caller_ir, short_ir, recall_ir, front_ir)
     names = tuple(name for half in halves for name in half.EXPORTS)
     triple = binding.get_default_triple()
     parts = (_HEAD, host_ir.module_text(host), pool_ir.module_text(triple))
-    text = "".join((*parts, *(half.module_text() for half in halves[1:])))
+    text = "".join((*parts, *(half.module_text() for half in (*halves[1:], guard_ir))))
     imports = {host_ir.symbol(name): address for name, address in host.items()}
     loaded = kept.made(text, _object_code, lambda obj: load_all(obj, names, imports))
     at = {name.removeprefix("tessera_"): kernel.address for name, kernel in zip(names, loaded, strict=True)}
@@ -79,7 +90,7 @@ def native() -> Native:
         one=_MethodDef(b"launch", at["one"], _METH_FASTCALL, None),
         chain=_MethodDef(b"chain", at["chain"], _METH_FASTCALL, None),
         call=_MethodDef(b"call", at["call"], _METH_FASTCALL, None),
-        guarded=_MethodDef(b"guarded", at["guarded"], _METH_FASTCALL, None),
+        short=_MethodDef(b"short", at["short"], _METH_FASTCALL | _METH_KEYWORDS, None),
         recall=_MethodDef(b"recall", at["recall"], _METH_FASTCALL | _METH_KEYWORDS, None),
         front=at["front"],
         probe=at["probe"],

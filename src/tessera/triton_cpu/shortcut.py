@@ -2,7 +2,8 @@
 
 Triton's `JITFunction.run` spends about 4 µs in Python before our launcher is called: it binds the arguments by name,
 asks what each is specialised on, joins that to a text, and looks up the compiled kernel. Here the compiled kernel comes
-first: guards of native code say whether it is the one that Triton would choose for these arguments, and run it.
+first: native code sees that nothing has changed of what Triton would look at, finds the kernel that Triton would choose
+for these arguments, and runs it.
 
 In:  a `@triton.jit` function whose kernel is about to be launched for the first time.
 Out: the same function, whose `run` is a `Shortcut`. What is not the plain case (hooks, a capture, debugging, another
@@ -11,9 +12,10 @@ Out: the same function, whose `run` is a `Shortcut`. What is not the plain case 
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,122 +24,105 @@ from triton import knobs
 from triton.runtime import driver
 from triton.runtime.jit import ConstexprFunction, JITFunction
 
-from tessera.runtime.guard import ALIGNED, NOT_ONE, UNALIGNED, WIDE, Guard, GuardedLaunch, make_guarded
+from tessera.runtime.guard import ALIGNED, NOT_ONE, UNALIGNED, WIDE, Form, Guard, Known, ShortLaunch, Watch
 
 _MOST_KERNELS = 8
-_MISSING, _NEVER = object(), object()
 
 
 class _NotPlain(Exception):
-    """A kernel or an argument that no guard is for."""
-
-
-@dataclass(frozen=True)
-class _Known:
-    """A compiled kernel, under which key Triton keeps it, and how it is launched."""
-
-    compiled: Any
-    key: Any
-    launch: GuardedLaunch
-
-
-@dataclass
-class _Calls:
-    """Calls that give values for the same `names`, of which `options` are no parameters of the kernel; `defaults` are
-    what they leave out. And the kernels that were compiled for them, the last one first."""
-
-    names: tuple[str, ...]
-    options: tuple[str, ...]
-    defaults: Mapping[str, Any]
-    kernels: list[_Known] = field(default_factory=list)
-
-    def bound(self, values: Sequence[Any]) -> dict[str, Any]:
-        """Every parameter by name, as Triton hands them to a grid that is a function."""
-        bound = dict(zip(self.names, values, strict=False))
-        if self.options or self.defaults:
-            bound = {**self.defaults, **bound}
-            for option in self.options:
-                del bound[option]
-        return bound
+    """A kernel, an argument or a state of Triton's that the short way is not for."""
 
 
 class Shortcut:
     """In the place of a kernel's `run`; takes what it takes and returns the compiled kernel, as it does.
 
     Calls are told apart by how many arguments they give in order and the names of the others; for each there are the
-    kernels that were compiled for it.
+    kernels that were compiled for it, the last one first.
     """
 
     def __init__(self, kernel: JITFunction[Any]) -> None:
         self._kernel = kernel
         self._driver = driver.active
         self._device = driver.active.get_current_device()
-        self._names = kernel.arg_names
-        self._defaults = {param.name: param.default for param in kernel.params if param.has_default}
-        self._seen: dict[tuple[str, int], Any] = {}
-        self._calls: dict[tuple[Any, ...], _Calls] = {}
+        self._forms: dict[tuple[Any, ...], Form] = {}
+        self._short = ShortLaunch(self._ask)
+        self.launch = self._short.launch
 
     def __call__(self, *args: Any, grid: Any, warmup: bool, **named: Any) -> Any:
-        form = (len(args), *named)
-        calls = self._calls.get(form)
-        if calls is not None and not warmup and self._is_plain():
-            values = (*args, *named.values())
-            place = grid(calls.bound(values)) if callable(grid) else grid
-            sizes = (*place, 1, 1)[:3]
-            enter, exit_, kept = knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook, self._kept()
-            for one in calls.kernels:
-                if kept.get(one.key) is one.compiled and one.launch(*sizes, enter, exit_, *values):
-                    if one is not calls.kernels[0]:  # it will be asked first
-                        calls.kernels = [one, *(other for other in calls.kernels if other is not one)]
-                    return one.compiled
-            grid = place
-        compiled = type(self._kernel).run(self._kernel, *args, grid=grid, warmup=warmup, **named)
-        if compiled is not None and not warmup:
-            self._learn(form, compiled, args, named)
+        if warmup:
+            return type(self._kernel).run(self._kernel, *args, grid=grid, warmup=True, **named)
+        return self.launch(grid, *args, **named)
+
+    def _ask(self, grid: Any, /, *args: Any, **named: Any) -> Any:
+        compiled = type(self._kernel).run(self._kernel, *args, grid=grid, warmup=False, **named)
+        if compiled is not None:
+            self._learn(compiled, args, named)
         return compiled
 
-    def _is_plain(self) -> bool:
-        """Whether Triton would do no more than launch. Raises as Triton does where a global of the kernel changed."""
-        kernel, runtime = self._kernel, knobs.runtime
-        for (name, place), (value, scope) in kernel.used_global_vals.items():
-            found = scope.get(name, _MISSING)
-            if found is not self._seen.get((name, place), _NEVER) and found != value:
-                return False
-        return not (
-            kernel.pre_run_hooks
-            or runtime.debug
-            or runtime.add_stages_inspection_hook
-            or knobs.compilation.instrumentation_mode
-            or driver.active is not self._driver
-        )
-
-    def _learn(self, form: tuple[Any, ...], compiled: Any, args: Sequence[Any], named: Mapping[str, Any]) -> None:
+    def _learn(self, compiled: Any, args: Sequence[Any], named: Mapping[str, Any]) -> None:
         """Launch calls of this form by themselves from now on, where guards can say which they are."""
-        kept = self._kept()
-        key = next((key for key, value in kept.items() if value is compiled), None)
-        # A kernel that failed a guard though it is known was called with what guards are stricter about than Triton.
-        calls = self._calls.get(form) or self._new(len(args), named)
-        if key is None or any(one.compiled is compiled for one in calls.kernels):
-            return
         try:
-            launch = _guarded(self._kernel, compiled, args, named)
+            watches, kept = self._watches()
         except _NotPlain:
+            self._short.forget()
             return
-        used = self._kernel.used_global_vals.items()
-        self._seen = {place: scope.get(place[0], _NEVER) for place, (value, scope) in used if _is_fixed(value)}
-        others = [one for one in calls.kernels if kept.get(one.key) is one.compiled]
-        calls.kernels = [_Known(compiled, key, launch), *others][:_MOST_KERNELS]
-        self._calls[form] = calls
+        key = next((key for key, value in kept.items() if value is compiled), None)
+        given = (len(args), *named)
+        form = self._forms.get(given) or self._form(len(args), named)
+        # A kernel that failed a guard though it is known was called with what guards are stricter about than Triton.
+        if key is not None and not any(one.compiled is compiled for one in form.kernels):
+            with contextlib.suppress(_NotPlain):
+                known = _known(self._kernel, kept, key, compiled, args, named)
+                others = [one for one in form.kernels if one.is_kept()]
+                self._forms[given] = dataclasses.replace(form, kernels=(known, *others)[:_MOST_KERNELS])
+        self._short.know(watches, list(self._forms.values()))
 
-    def _new(self, num_args: int, named: Mapping[str, Any]) -> _Calls:
-        names = (*self._names[:num_args], *named)
-        options = tuple(name for name in named if name not in self._names)
-        return _Calls(names, options, {name: x for name, x in self._defaults.items() if name not in names})
+    def _form(self, in_order: int, named: Mapping[str, Any]) -> Form:
+        names = self._kernel.arg_names
+        given = (*names[:in_order], *named)
+        defaults = {p.name: p.default for p in self._kernel.params if p.has_default and p.name not in given}
+        return Form(in_order, tuple(named), tuple(n if n in names else None for n in given), defaults)
 
-    def _kept(self) -> Mapping[Any, Any]:
-        """The compiled kernels that Triton keeps, by key; someone may have cleared them."""
-        caches = self._kernel.device_caches.get(self._device)
-        return caches[0] if caches else {}
+    def _watches(self) -> tuple[list[Watch], dict[Any, Any]]:
+        """What is as it is when Triton does no more than launch, and the compiled kernels that it keeps, by key.
+
+        Raises: _NotPlain where something is not, or cannot be watched.
+        """
+        kernel, runtime = self._kernel, knobs.runtime
+        caches = kernel.device_caches.get(self._device)
+        if not caches:
+            raise _NotPlain
+        watches: list[Watch] = [
+            (vars(driver), "_active", self._driver),
+            (vars(kernel), "pre_run_hooks", []),
+            (kernel.device_caches, self._device, caches),
+            _watch(runtime, "debug", False),
+            _watch(runtime, "add_stages_inspection_hook", None),
+            _watch(knobs.compilation, "instrumentation_mode", ""),
+        ]
+        for name in ("launch_enter_hook", "launch_exit_hook"):
+            hook = getattr(runtime, name)
+            watches.append(_watch(runtime, name, hook))
+            if hook is not None:
+                if not hasattr(hook, "calls"):
+                    raise _NotPlain
+                watches.append((vars(hook), "calls", []))
+        # Triton compares what it found of a global when it compiled; one that is the same object has the same value.
+        watches += [
+            (scope, name, scope[name] if name in scope and scope[name] == value and _is_fixed(value) else value)
+            for (name, _), (value, scope) in kernel.used_global_vals.items()
+        ]
+        return watches, caches[0]
+
+
+def _watch(owner: Any, name: str, value: Any) -> Watch:
+    """That an attribute, which may be of the class alone, reads as `value`. Raises `_NotPlain`."""
+    of_class = getattr(type(owner), name, None)
+    if name in vars(owner):
+        return vars(owner), name, value
+    if of_class is not value and of_class != value:  # computed, as from the environment, it is no value
+        raise _NotPlain
+    return vars(owner), name
 
 
 def _is_fixed(value: Any) -> bool:
@@ -147,28 +132,35 @@ def _is_fixed(value: Any) -> bool:
 
 def install(kernel: Any) -> None:
     """Give a `@triton.jit` function its short way for as long as Triton's driver is the present one."""
-    _quicken_host_functions()
+    _quicken()
     if type(kernel) is JITFunction and not isinstance(kernel.__dict__.get("run"), Shortcut):
         kernel.run = Shortcut(kernel)
 
 
 @functools.cache
-def _quicken_host_functions() -> None:
-    """Call `triton.cdiv` and its like, which grids are made with, at once where they are given whole numbers: Triton
-    looks through every argument for those of its compiler, in three times as long as an empty launch."""
-    ordinary = ConstexprFunction.__call__
+def _quicken() -> None:
+    """Let `kernel[grid]` be the short way at once where there is one, and call `triton.cdiv` and its like, which grids
+    are made with, at once where they are given whole numbers: Triton looks through every argument for those of its
+    compiler, in three times as long as an empty launch."""
+    ordinary_item, ordinary_call = JITFunction.__getitem__, ConstexprFunction.__call__
+
+    def item(self: Any, grid: Any) -> Callable[..., Any]:
+        run = self.__dict__.get("run")
+        return functools.partial(run.launch, grid) if run.__class__ is Shortcut else ordinary_item(self, grid)
 
     def call(self: Any, *args: Any, **named: Any) -> Any:
         # The names themselves are no whole numbers.
         for x in named or args:
             if x.__class__ is not int:
-                return ordinary(self, *args, **named)
+                return ordinary_call(self, *args, **named)
         return self.fn(*args)
 
-    ConstexprFunction.__call__ = call
+    JITFunction.__getitem__, ConstexprFunction.__call__ = item, call
 
 
-def _guarded(kernel: Any, compiled: Any, args: Sequence[Any], named: Mapping[str, Any]) -> GuardedLaunch:
+def _known(
+    kernel: Any, kept: dict[Any, Any], key: Any, compiled: Any, args: Sequence[Any], named: Mapping[str, Any]
+) -> Known:
     """Raises `_NotPlain`."""
     signature = compiled.src.signature
     params = {param.name: param for param in kernel.params}
@@ -182,7 +174,7 @@ def _guarded(kernel: Any, compiled: Any, args: Sequence[Any], named: Mapping[str
         else _constant(value)
         for name, value in given.items()
     ]
-    return make_guarded(compiled.function, guards, len(slots))
+    return Known(kept, key, compiled, address=compiled.function, guards=guards, slots=len(slots))
 
 
 def _is_aligned(source: Any, param: Any) -> bool:

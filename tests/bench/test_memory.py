@@ -30,3 +30,26 @@ def test_no_new_pages_while_tensors_come_and_go() -> None:
     ran = subprocess.run([sys.executable, "-c", TENSORS_AND_SMALL_THINGS], capture_output=True, text=True, check=True)
     pages_of_one = 2**24 // 4096
     assert int(ran.stdout) < pages_of_one / 4
+
+
+WORN_HEAP = """
+import resource
+import torch
+from tessera.bench import memory
+
+torch.set_num_threads(1)
+memory._RESERVE_BYTES = 2**26
+assert memory.keep_freed_memory()
+kept = [torch.ones(2**22) for _ in range(8)]  # the whole reserve, and more
+memory.keep_room()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.ones(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc has the switch")
+def test_there_is_room_again_where_the_reserve_was_used_up() -> None:
+    ran = subprocess.run([sys.executable, "-c", WORN_HEAP], capture_output=True, text=True, check=True)
+    pages_of_it = 2**26 // 4096
+    assert int(ran.stdout) < pages_of_it / 4

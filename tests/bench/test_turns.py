@@ -76,7 +76,7 @@ def test_rounds_that_differ_are_followed_by_more() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(turns.time, "perf_counter", clock)
         steady = turns.compare({"call": call}, effort)["call"]
-        left = 12  # while calls are counted, and for two rounds
+        left = 18  # while calls are counted, and for two rounds
         disturbed = turns.compare({"call": call}, effort)["call"]
     assert len(steady.rounds_s) == 4
     assert len(disturbed.rounds_s) == 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from tessera.runtime.guard import ALIGNED, NOT_ONE, UNALIGNED, WIDE, Guard, make_guarded
+from tessera.runtime.guard import ALIGNED, NOT_ONE, UNALIGNED, WIDE, Form, Guard, Known, ShortLaunch, Watch
 
 
 @triton.jit
@@ -23,11 +24,27 @@ NUMBER = Guard(kind="i32", object=int, slot=1)
 CONSTANT = Guard(kind="constexpr", object=1000)
 
 
-def launch(*values: Any, guards: tuple[Guard, ...] = (POINTER, NUMBER, CONSTANT), hook: Any = None) -> bool:
+def make_guarded(compiled: Any, guards: Sequence[Guard], watches: Sequence[Watch] = ()) -> Callable[..., bool]:
+    """A launch of one kernel, which takes two packed arguments, that says whether it ran."""
+    kept = {"key": compiled}
+    known = Known(kept, "key", compiled, address=compiled.function, guards=guards, slots=2)
+    names = ("out", "value", "BLOCK")[: len(guards)]
+    short = ShortLaunch(lambda grid, /, *args, **named: None)
+    short.know(watches, [Form(len(guards), (), names, {}, (known,))])
+
+    def run(grid: Any, *values: Any) -> bool:
+        ran = short.launch(grid, *values)
+        assert ran in (compiled, None)
+        return ran is compiled
+
+    return run
+
+
+def launch(*values: Any, guards: tuple[Guard, ...] = (POINTER, NUMBER, CONSTANT), watches: Any = ()) -> bool:
     """Whether it ran; all programs write, or none."""
     compiled = put[(1,)](OUT, 3, 1000)
     OUT.zero_()
-    ran = make_guarded(compiled.function, guards, 2)(4, 1, 1, hook, None, *values)
+    ran = make_guarded(compiled, guards, watches)((4,), *values)
     assert OUT.tolist() == ([float(values[1])] * 4 if ran else [0.0] * 4)
     return ran
 
@@ -53,7 +70,7 @@ def test_a_number_that_needs_64_bits(value: int, passes: bool) -> None:
 
     compiled = put_wide[(1,)](OUT, 1 << 40)
     guards = (POINTER, Guard(kind="i64", object=int, slot=1, flags=WIDE))
-    assert make_guarded(compiled.function, guards, 2)(1, 1, 1, None, None, OUT, value) is passes
+    assert make_guarded(compiled, guards)((1,), OUT, value) is passes
 
 
 @pytest.mark.parametrize(
@@ -73,15 +90,23 @@ def test_guards_of_a_tensor() -> None:
     assert not launch(apart, 7, 1000, guards=(aligned, NUMBER, CONSTANT))
 
 
-def test_other_counts_and_hooks_are_not_for_it() -> None:
+def test_other_counts_are_not_for_it() -> None:
     assert not launch(OUT, 7)
     assert not launch(OUT, 7, 1000, 5)
-    assert not launch(OUT, 7, 1000, hook=print)
     assert launch(OUT, 7, 1000)
+
+
+def test_what_is_watched() -> None:
+    seen: dict[str, Any] = {"same": OUT, "equal": [1]}
+    assert launch(OUT, 7, 1000, watches=[(seen, "same", OUT), (seen, "equal", [1]), (seen, "absent")])
+    assert not launch(OUT, 7, 1000, watches=[(seen, "equal", [2])])
+    assert not launch(OUT, 7, 1000, watches=[(seen, "absent", None)])
+    assert not launch(OUT, 7, 1000, watches=[(seen, "equal")])
+    assert not launch(OUT, 7, 1000, watches=[(seen, "same", torch.zeros(4))])  # an equality that raises is none
 
 
 def test_values_in_another_order_than_the_kernels() -> None:
     compiled = put[(1,)](OUT, 3, 1000)
-    run = make_guarded(compiled.function, (CONSTANT, NUMBER, POINTER), 2)
-    assert run(4, 1, 1, None, None, 1000, 9, OUT) and OUT.tolist() == [9.0] * 4
-    assert not run(0, 1, 1, None, None, 1000, 3, OUT) and OUT.tolist() == [9.0] * 4
+    run = make_guarded(compiled, (CONSTANT, NUMBER, POINTER))
+    assert run((4,), 1000, 9, OUT) and OUT.tolist() == [9.0] * 4
+    assert not run((0,), 1000, 3, OUT) and OUT.tolist() == [9.0] * 4

@@ -7,6 +7,13 @@ import sys
 
 import pytest
 
+
+def new_pages(script: str) -> int:
+    """What a script prints that counts them, in a process of its own."""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return int(ran.stdout)
+
+
 TENSORS_AND_SMALL_THINGS = """
 import resource
 import torch
@@ -27,9 +34,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc has the switch")
 def test_no_new_pages_while_tensors_come_and_go() -> None:
-    ran = subprocess.run([sys.executable, "-c", TENSORS_AND_SMALL_THINGS], capture_output=True, text=True, check=True)
     pages_of_one = 2**24 // 4096
-    assert int(ran.stdout) < pages_of_one / 4
+    assert new_pages(TENSORS_AND_SMALL_THINGS) < pages_of_one / 4
 
 
 WORN_HEAP = """
@@ -50,6 +56,5 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc has the switch")
 def test_there_is_room_again_where_the_reserve_was_used_up() -> None:
-    ran = subprocess.run([sys.executable, "-c", WORN_HEAP], capture_output=True, text=True, check=True)
     pages_of_it = 2**26 // 4096
-    assert int(ran.stdout) < pages_of_it / 4
+    assert new_pages(WORN_HEAP) < pages_of_it / 4

@@ -41,27 +41,32 @@ define internal i1 @same_type(ptr %value, ptr %type) {
   ret i1 %same
 }
 
+; The same object, or an equal one; an exception is an answer, too.
+define internal i1 @alike(ptr %found, ptr %expected) {
+  %itself = icmp eq ptr %found, %expected
+  br i1 %itself, label %yes, label %compare
+compare:
+  call void @Py_IncRef(ptr %found)
+  %equal = call i32 @PyObject_RichCompareBool(ptr %found, ptr %expected, i32 2)
+  call void @Py_DecRef(ptr %found)
+  %same = icmp eq i32 %equal, 1
+  br i1 %same, label %yes, label %no
+yes:
+  ret i1 1
+no:
+  call void @PyErr_Clear()
+  ret i1 0
+}
+
 ; A constant: the object itself, or an equal one of its type.
 define internal i1 @same_constant(ptr %value, ptr %constant) {
-  %itself = icmp eq ptr %value, %constant
-  br i1 %itself, label %yes, label %look
-look:
   %type = call ptr @PyObject_Type(ptr %constant)
   call void @Py_DecRef(ptr %type)
   %of.type = call i1 @same_type(ptr %value, ptr %type)
   br i1 %of.type, label %compare, label %no
 compare:
-  %equal = call i32 @PyObject_RichCompareBool(ptr %value, ptr %constant, i32 2)
-  %failed = icmp slt i32 %equal, 0
-  br i1 %failed, label %error, label %answer
-answer:
-  %same = icmp eq i32 %equal, 1
+  %same = call i1 @alike(ptr %value, ptr %constant)
   ret i1 %same
-error:
-  call void @PyErr_Clear()
-  ret i1 0
-yes:
-  ret i1 1
 no:
   ret i1 0
 }

@@ -34,23 +34,6 @@ declare i32 @PyDict_SetItem(ptr, ptr, ptr)
 declare i32 @PyCallable_Check(ptr)
 declare ptr @PySequence_Tuple(ptr)
 
-; The same object, or an equal one; an exception is an answer, too.
-define internal i1 @alike(ptr %found, ptr %expected) {
-  %itself = icmp eq ptr %found, %expected
-  br i1 %itself, label %yes, label %compare
-compare:
-  call void @Py_IncRef(ptr %found)
-  %equal = call i32 @PyObject_RichCompareBool(ptr %found, ptr %expected, i32 2)
-  call void @Py_DecRef(ptr %found)
-  %same = icmp eq i32 %equal, 1
-  br i1 %same, label %yes, label %no
-yes:
-  ret i1 1
-no:
-  call void @PyErr_Clear()
-  ret i1 0
-}
-
 define internal i1 @unchanged(ptr %watches) {
 entry:
   %count = call i64 @PyTuple_Size(ptr %watches)

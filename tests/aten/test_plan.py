@@ -255,13 +255,27 @@ def test_a_large_tensor_uses_all_threads_and_gives_the_same() -> None:
     assert all(torch.equal(found[0], other) for other in found)
 
 
+def test_a_plan_is_of_the_number_of_threads_that_it_was_made_on(plans: Callable[[str], dict[Any, Any]]) -> None:
+    """The slices of a large index_add_ are shared out among as many programs as there are threads."""
+    x, index = torch.zeros(1024, 64), torch.arange(1024)
+    start, before, counts = len(plans("aten::index_add_")), torch.get_num_threads(), []
+    try:
+        for threads in (3, 5, 3):
+            torch.set_num_threads(threads)
+            each_time(lambda: x.index_add_(0, index, x))
+            counts.append(len(plans("aten::index_add_")) - start)
+    finally:
+        torch.set_num_threads(before)
+    assert counts == [1, 2, 2]
+
+
 def test_an_entry_that_first_copies_its_argument_is_planned(plans: Callable[[str], dict[Any, Any]]) -> None:
     x = torch.arange(12.0).view(3, 4).t()
     expected = torch.cumsum(x, 0)
     with tessera.use("always"):
         found = [torch.cumsum(x, 0) for _ in range(3)]
     assert all(torch.equal(one, expected) for one in found)
-    assert any(key[1][2] == x.stride() for key in plans("aten::cumsum"))
+    assert any(key[2][2] == x.stride() for key in plans("aten::cumsum"))
 
 
 def test_slices_of_one_tensor_that_share_no_element_stay_on_our_kernels() -> None:

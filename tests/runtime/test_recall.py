@@ -76,14 +76,15 @@ def test_of_numbers_that_are_handed_on_the_type_is_spelled() -> None:
 
 
 def test_what_of_the_process_belongs_to_a_key() -> None:
-    before = key(X), key(X, spelling=Spelling(threads=True))
+    before = key(X)
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     try:
         torch.set_num_threads(threads + 1)
-        assert key(X) == before[0]
-        assert key(X, spelling=Spelling(threads=True)) != before[1]
+        assert key(X) != before
+        torch.set_num_threads(threads)
+        assert key(X) == before
         torch.set_default_dtype(torch.float64)
-        assert key(X) != before[0]
+        assert key(X) != before
     finally:
         torch.set_num_threads(threads)
         torch.set_default_dtype(dtype)

@@ -253,7 +253,7 @@ def _spelling(variant: Variant, account: int | None, front: Front | None) -> Spe
     handed = [(i, a) for i, a in enumerate(variant.arguments) if a.name in variant.numbers]
     return Spelling(
         places=[i for i, a in handed if not a.kwarg_only], names=[a.name for _, a in handed if a.kwarg_only],
-        threads=account is not None, views=any(_sees(variant, view) for view in _VIEWS), account=account or 0,
+        views=any(_sees(variant, view) for view in _VIEWS), account=account or 0,
         front=front.address if front else 0,
     )  # fmt: skip
 
@@ -401,7 +401,7 @@ def _source(variant: Variant, chosen: bool) -> str:
         for i, a in arguments if a.name in variant.numbers
     )  # fmt: skip
     again = ", ".join(["keys", args.rstrip(", "), *(f"{name}={name}" for name in named)]).replace(", ,", ",")
-    find = _find(variant, names, chosen, f"({args}), {kwargs}")
+    find = _find(variant, names, f"({args}), {kwargs}")
     taken, hand_on = "    run = found\n", ""
     if chosen:
         taken = (
@@ -424,20 +424,15 @@ def _source(variant: Variant, chosen: bool) -> str:
     )
 
 
-def _find(variant: Variant, names: dict[int, str], chosen: bool, given: str) -> str:
+def _find(variant: Variant, names: dict[int, str], given: str) -> str:
     """The lines that find what serves a call."""
     arguments = [_key(names[i], str(a.type), a.name in variant.numbers) for i, a in enumerate(variant.arguments)]
-    key = [*_common(chosen), *arguments]
+    key = ["default_type()", "threads()", *arguments]
     for view, asked in _VIEWS.items():
         if _sees(variant, view):
             views = [names[i] for i, a in enumerate(variant.arguments) if str(a.type) == "Tensor"]
             key += [f"isinstance({x}, Tensor) and {x}.{asked}()" for x in views]
     return f"    key = ({', '.join(key)})\n    found = plans.get(key) or first(key, {given})\n"
-
-
-def _common(chosen: bool) -> list[str]:
-    """What of the process goes into a key."""
-    return ["default_type()", *(["threads()"] if chosen else [])]
 
 
 def _number_key(x: Any) -> Any:

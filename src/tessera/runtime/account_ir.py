@@ -47,7 +47,7 @@ yes:
 }
 
 define internal ptr @account_of(ptr %spec) {
-  %account.at = getelementptr i64, ptr %spec, i64 3
+  %account.at = getelementptr i64, ptr %spec, i64 2
   %account = load ptr, ptr %account.at
   ret ptr %account
 }

@@ -263,17 +263,10 @@ define internal i1 @spell_stack(ptr %s, ptr %state, ptr %stack) {
   %type.ok = call i1 @push(ptr %s, i64 %type.64)
   %handed.at = getelementptr i64, ptr %state, i64 <at_handed>
   %handed = load i64, ptr %handed.at
-  %threads.at = getelementptr i64, ptr %state, i64 <at_threads>
-  %asks = load i64, ptr %threads.at
-  %some = icmp ne i64 %asks, 0
-  br i1 %some, label %ask, label %values
-ask:
   %error = call i32 <torch_get_num_threads>(ptr %threads.to)
   %threads = load i32, ptr %threads.to
   %word = zext i32 %threads to i64
   %written = call i1 @push(ptr %s, i64 %word)
-  br label %values
-values:
   %defaults.at = getelementptr i64, ptr %state, i64 <at_defaults>
   %defaults = load ptr, ptr %defaults.at
   %ok = call i1 @spell_boxed_all(ptr %s, ptr %first, ptr %end, i64 %handed, ptr %defaults)

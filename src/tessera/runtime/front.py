@@ -45,7 +45,7 @@ class Front:
         self._name, arguments = full_name, len(defaults)
         self._defaults = _boxed(defaults)
         self._state = _state(
-            handed=handed, account=account or 0, threads=account is not None, watching=id(watching),
+            handed=handed, account=account or 0, watching=id(watching),
             arguments=arguments, returns=RETURNS["other"] if returns > arguments else returns,
             defaults=ctypes.addressof(self._defaults), donor=-1 if donor is None else donor,
         )  # fmt: skip
@@ -92,7 +92,7 @@ def make_front(
 
     vendor: what `torch.library.get_kernel` gave for the vendor's kernel. watching: while it is not empty, all calls are
     Python's. handed: a bit for each argument whose number is no part of a call's key. account: the address of a float64
-    to which the gain of each call is added; then the number of threads belongs to the key. defaults: for each argument
+    to which the gain of each call is added. defaults: for each argument
     the number that is its default, or None. returns: how many tensors a call returns, or one of `RETURNS`. donor: the
     place of an argument that is a list of tensors, of which one that is returned is made.
     """

@@ -22,11 +22,11 @@ from tessera.runtime import boxed_ir, host_ir, recall_ir, serve_ir
 from tessera.runtime import spelling_ir as spelling
 
 STATE = ("virtual", "references", "vendor", "vendor_state", "python", "python_state", "account", "handed", "watching",
-         "known", "threads", "arguments", "returns", "defaults", "donor")  # fmt: skip
+         "known", "arguments", "returns", "defaults", "donor")  # fmt: skip
 """Words of a front, which PyTorch takes for one of its own objects and counts references in: the vendor's kernel, the
 one of Python, each a function and what it is given first; the address of a float64 to which gains are added, or 0; a
 bit for each argument whose number is no part of the key; the list of who watches; a table of the calls that are known,
-0 until there is one; whether the number of threads belongs to the key; how many arguments a call has; how many tensors
+0 until there is one; how many arguments a call has; how many tensors
 it returns, or one of `RETURNS`; the default of each argument, as PyTorch boxes it, or 0; the place of an argument that
 is a list of tensors, or -1."""
 

@@ -137,21 +137,20 @@ class Spelling:
     """What belongs to the key of an operator's calls.
 
     places, names: of the arguments that are only handed on, by which one plan serves all numbers but 0 and 1; those
-    that are given by their place, and those by name. threads: the number of threads. views: whether tensors are to
+    that are given by their place, and those by name. views: whether tensors are to
     be read negated or conjugated. account: the address of a float64 to which the gain of each call is added, or 0.
     front: the address of the operator's front, or 0.
     """
 
     places: Collection[int] = ()
     names: Collection[str] = ()
-    threads: bool = False
     views: bool = False
     account: int = 0
     front: int = 0
 
     def record(self) -> bytes:
         mask = sum(1 << place for place in self.places)
-        words = [int(self.threads), int(self.views), self.account, len(self.names), self.front, *map(hash, self.names)]
+        words = [int(self.views), self.account, len(self.names), self.front, *map(hash, self.names)]
         return struct.pack(f"<Q{len(words)}q", mask, *words)
 
 

@@ -25,7 +25,7 @@ in this order."""
 
 EXPORTS = ("tessera_recall",)
 # Where in an operator's record its front is, and in an entry what a front needs to know.
-FRONT_AT, ALONE_AT = 5, 7
+FRONT_AT, ALONE_AT = 4, 7
 
 
 def module_text() -> str:
@@ -48,8 +48,8 @@ declare ptr @PyDict_GetItemWithError(ptr, ptr)
 declare i64 @PyTuple_Size(ptr)
 declare ptr @PyByteArray_AsString(ptr)
 
-; What of the process belongs to the key: the default type, and the number of threads where the record says so.
-define internal i1 @spell_process(ptr %s, ptr %spec) {
+; What of the process belongs to the key: the default type, and the number of threads, on which tiles may depend.
+define internal i1 @spell_process(ptr %s) {
   %type = call ptr @PyObject_CallObject(ptr <get_default_dtype>, ptr null)
   %failed = icmp eq ptr %type, null
   br i1 %failed, label %error, label %write
@@ -57,11 +57,6 @@ write:
   call void @Py_DecRef(ptr %type)
   %type.int = ptrtoint ptr %type to i64
   %ok = call i1 @push(ptr %s, i64 %type.int)
-  %asked.at = getelementptr i64, ptr %spec, i64 1
-  %asked = load i64, ptr %asked.at
-  %some = icmp ne i64 %asked, 0
-  br i1 %some, label %threads, label %end
-threads:
   %answer = call ptr @PyObject_CallObject(ptr <get_num_threads>, ptr null)
   %without = icmp eq ptr %answer, null
   br i1 %without, label %error, label %number
@@ -71,8 +66,6 @@ number:
   %count.ok = call i1 @push(ptr %s, i64 %count)
   %both = and i1 %ok, %count.ok
   ret i1 %both
-end:
-  ret i1 %ok
 error:
   call void @PyErr_Clear()
   ret i1 0
@@ -291,7 +284,7 @@ begin:
   %alone = call i1 @alone(ptr %watching)
   br i1 %alone, label %spell, label %unspelled
 spell:
-  %head = call i1 @spell_process(ptr %s, ptr %spec)
+  %head = call i1 @spell_process(ptr %s)
   %body = call i1 @spell_all(ptr %s, ptr %given, i64 %count, ptr %names, i64 %named, ptr %spec)
   %spelled = and i1 %head, %body
   br i1 %spelled, label %find, label %unspelled

@@ -22,11 +22,10 @@ SCRATCH = {
 }
 """Where the parts of a call's scratch begin, in words; before them the numbers of words, tensors and handed numbers."""
 
-SPEC = 6
-"""Words of an operator's record: a bit for each argument in order that is only handed on; whether the number of threads
-belongs to the key, and whether it matters that a tensor is to be read negated or conjugated; the address of a float64
-to which the gain of a call is added, or 0; how many named arguments are only handed on; the address of the operator's
-front, or 0. Then the hashes of their names."""
+SPEC = 5
+"""Words of an operator's record: a bit for each argument in order that is only handed on; whether it matters that a
+tensor is to be read negated or conjugated; the address of a float64 to which the gain of a call is added, or 0; how
+many named arguments are only handed on; the address of the operator's front, or 0. Then the hashes of their names."""
 
 TEXT_BYTES = 32
 """Longer strings are not spelled."""
@@ -351,7 +350,7 @@ no:
 define internal i1 @spell_all(ptr %s, ptr %given, i64 %count, ptr %names, i64 %named, ptr %spec) {
 entry:
   %mask = load i64, ptr %spec
-  %views.at = getelementptr i64, ptr %spec, i64 2
+  %views.at = getelementptr i64, ptr %spec, i64 1
   %views.word = load i64, ptr %views.at
   %views = icmp ne i64 %views.word, 0
   %head = call i1 @push(ptr %s, i64 %count)
@@ -398,7 +397,7 @@ no:
 ; Whether the argument of a name is one that is only handed on.
 define internal i1 @is_handed(ptr %spec, i64 %hash) {
 entry:
-  %count.at = getelementptr i64, ptr %spec, i64 4
+  %count.at = getelementptr i64, ptr %spec, i64 3
   %count = load i64, ptr %count.at
   br label %more
 more:

@@ -21,7 +21,7 @@ from tessera.runtime.front_ir import RETURNS
 from tessera.runtime.recall import Known, Spelling, handed_on, make_recall
 
 pytestmark = pytest.mark.skipif(
-    not front.available(), reason="fronts need a release of PyTorch whose layouts are known, on Linux"
+    not front.layouts_known(), reason="fronts need a release of PyTorch whose layouts are known, on Linux"
 )
 KEYS = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 X = torch.arange(24.0).reshape(4, 6)
@@ -209,6 +209,10 @@ def test_what_is_detached_is_gone(fronted: Callable[..., Fronted]) -> None:
     operator.front.attach()
     torch.relu(X)
     assert operator.seen == 1
+
+
+def test_where_layouts_are_known_there_are_fronts() -> None:
+    assert front.available()
 
 
 def test_an_unknown_release_has_no_fronts(monkeypatch: pytest.MonkeyPatch) -> None:

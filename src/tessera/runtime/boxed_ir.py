@@ -32,6 +32,9 @@ DEFAULT_DTYPE = "_ZN3c1031get_default_dtype_as_scalartypeEv"
 SHIMS = ("torch_get_num_threads", DEFAULT_DTYPE)
 """What is asked of PyTorch beside what spelling asks."""
 
+PROCESS_WORDS = 2
+"""The first words of a call: the default type and the number of threads."""
+
 
 def words() -> dict[str, int]:
     """What the text calls by name."""

@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tessera.runtime.boxed_ir import DTYPES, IN_PLACE, KEYS_AT, TAGS
+from tessera.runtime.boxed_ir import DTYPES, IN_PLACE, KEYS_AT, PROCESS_WORDS, TAGS
 from tessera.runtime.front_ir import RETURNS, STATE
 from tessera.runtime.native import native
 from tessera.runtime.spelling_ir import TEXT_BYTES
@@ -157,10 +157,13 @@ def _unregister(library: int) -> None:
 @functools.cache
 def available() -> bool:
     """Whether this PyTorch is one whose layouts are known, and a call through a front looks as it should."""
+    return layouts_known() and hasattr(_torch(), _IMPL) and _tried()
 
-    known = _release() in KEYS_AT
+
+def layouts_known() -> bool:
+    """Whether fronts are made for this release of PyTorch and this system."""
     little = sys.byteorder == "little" and struct.calcsize("P") == 8
-    return known and sys.platform == "linux" and little and hasattr(_torch(), _IMPL) and _tried()
+    return _release() in KEYS_AT and sys.platform == "linux" and little
 
 
 def _release() -> str:
@@ -216,7 +219,8 @@ def _tried() -> bool:
 
 
 def _read(full_name: str, key: bytes, arguments: int, call: Callable[[], Any]) -> list[int]:
-    """What native code reads in a call of an operator, behind the default type; the second argument is handed on."""
+    """What native code reads in a call of an operator, behind the words of the process; the second argument is handed
+    on."""
     import torch
 
     # In place of a kernel of Python: where native code is to look for a tensor's keys, and for which.
@@ -232,4 +236,4 @@ def _read(full_name: str, key: bytes, arguments: int, call: Callable[[], Any]) -
     finally:
         _unregister(library)
     count = state[len(STATE)]
-    return state[len(STATE) + 2 : len(STATE) + 1 + count]
+    return state[len(STATE) + 1 + PROCESS_WORDS : len(STATE) + 1 + count]

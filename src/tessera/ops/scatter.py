@@ -40,10 +40,9 @@ from tessera.ops.pointwise import clamp_min, fill_, number_fits, where
 from tessera.ops.pointwise_kernels import place
 
 MOST_OTHER_DIMS = 4
-# Of so many slices and indices, each thread writes some slices whole.
-_SHARED = 16
-# Shorter ones, in bytes, cost less to write than the indices of others to pass over.
-_LEAST_SLICE = 64
+# Of so many slices and indices, each thread writes some slices whole. To write one shorter than a line of the caches
+# costs less than to pass over the indices of others, and two threads would write to the same lines.
+_SHARED, _LEAST_SLICE_BYTES = 16, 64
 SET, ADD, MUL, MAX, MIN = (tl.constexpr(kind) for kind in range(5))
 
 
@@ -199,7 +198,7 @@ def _launch(
     strides = [s for one in (of_out, of_index, of_src) for s in one + (0,) * missing]
     num_outer, slices = math.prod(outer), strides[MOST_OTHER_DIMS] == 0
     parts, most = 1, row.row // 4
-    long = num_cols * out.element_size() >= _LEAST_SLICE and num_cols <= row.longest_row
+    long = num_cols * out.element_size() >= _LEAST_SLICE_BYTES and num_cols <= row.longest_row
     if slices and num_outer == 1 and min(size, n) >= _SHARED and row.one_walks and long:
         # Slices are read and written whole: where each thread writes pieces of all of them, one fetches ahead what
         # another is about to write, and memory is read in shorter pieces.

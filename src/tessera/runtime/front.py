@@ -92,9 +92,9 @@ def make_front(
 
     vendor: what `torch.library.get_kernel` gave for the vendor's kernel. watching: while it is not empty, all calls are
     Python's. handed: a bit for each argument whose number is no part of a call's key. account: the address of a float64
-    to which the gain of each call is added. defaults: for each argument
-    the number that is its default, or None. returns: how many tensors a call returns, or one of `RETURNS`. donor: the
-    place of an argument that is a list of tensors, of which one that is returned is made.
+    to which the gain of each call is added. defaults: for each argument the number that is its default, or None.
+    returns: how many tensors a call returns, or one of `RETURNS`. donor: the place of an argument that is a list of
+    tensors, of which one that is returned is made.
     """
     if not available():
         return None

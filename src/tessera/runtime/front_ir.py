@@ -26,9 +26,8 @@ STATE = ("virtual", "references", "vendor", "vendor_state", "python", "python_st
 """Words of a front, which PyTorch takes for one of its own objects and counts references in: the vendor's kernel, the
 one of Python, each a function and what it is given first; the address of a float64 to which gains are added, or 0; a
 bit for each argument whose number is no part of the key; the list of who watches; a table of the calls that are known,
-0 until there is one; how many arguments a call has; how many tensors
-it returns, or one of `RETURNS`; the default of each argument, as PyTorch boxes it, or 0; the place of an argument that
-is a list of tensors, or -1."""
+0 until there is one; how many arguments a call has; how many tensors it returns, or one of `RETURNS`; the default of
+each argument, as PyTorch boxes it, or 0; the place of an argument that is a list of tensors, or -1."""
 
 RETURNS = {"other": -1, "list": -2, "truth": -3}
 """Something else, or it may not be served here; one list of tensors, which is made of the list that is given; whether a

@@ -137,9 +137,9 @@ class Spelling:
     """What belongs to the key of an operator's calls.
 
     places, names: of the arguments that are only handed on, by which one plan serves all numbers but 0 and 1; those
-    that are given by their place, and those by name. views: whether tensors are to
-    be read negated or conjugated. account: the address of a float64 to which the gain of each call is added, or 0.
-    front: the address of the operator's front, or 0.
+    that are given by their place, and those by name. views: whether tensors are to be read negated or conjugated.
+    account: the address of a float64 to which the gain of each call is added, or 0. front: the address of the
+    operator's front, or 0.
     """
 
     places: Collection[int] = ()

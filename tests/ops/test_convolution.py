@@ -57,6 +57,12 @@ CALLS: dict[str, Call] = {
     "depthwise, channels-last": (
         nn.conv2d, (last(2, 64, 5, 6), torch.randn(64, 1, 3, 3), torch.randn(64)), {"padding": 1, "groups": 64},
     ),
+    "depthwise of few channels, channels-last": (
+        nn.conv2d, (last(2, 20, 5, 14), torch.randn(20, 1, 3, 3), torch.randn(20)), {"padding": 1, "groups": 20},
+    ),
+    "depthwise, windows wider than what they slide over": (
+        nn.conv2d, (deep, torch.randn(40, 1, 11, 9)), {"padding": (5, 6), "groups": 40, "stride": (1, 2)},
+    ),
     "depthwise, transposed": (
         nn.conv_transpose2d, (deep, torch.randn(40, 1, 3, 4), torch.randn(40)), {"padding": 1, "groups": 40},
     ),
@@ -94,6 +100,7 @@ def test_results_and_gradients(name: str) -> None:
 def test_other_types(dtype: torch.dtype) -> None:
     for name in (
         "channels-last", "channels-last in 3 dims", "patches", "narrow rows", "depthwise", "depthwise of wide planes",
+        "depthwise of few channels, channels-last",
     ):  # fmt: skip
         call, args, kwargs = CALLS[name]
         given = tuple(x.to(dtype, memory_format=torch.preserve_format) for x in args)

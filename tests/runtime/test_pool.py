@@ -167,48 +167,79 @@ awake:
     assert [threads_at(3000) for _ in range(3)] == [1, 2, 2]  # the first one is found out by being late
 
 
-def test_short_launches_that_were_kept_waiting_are_followed_by_some_on_one_thread(threads: SetThreads) -> None:
-    # Some ten microseconds a program.
+@pytest.fixture(scope="module")
+def spinner() -> LoadedKernel:
+    """Argument 1 says how often a program stores its thread's number: four thousand stores take about a microsecond."""
     body = """
-  %at = getelementptr i64, ptr %a0, i64 %i
+  %times = load volatile i64, ptr %a1
+  %self = call i64 @pthread_self()
+  %who.at = getelementptr i64, ptr %a0, i64 %i
   br label %spin
 spin:
   %n = phi i64 [ 0, %loop ], [ %n.next, %spin ]
-  store volatile i64 %n, ptr %at
+  store volatile i64 %self, ptr %who.at
   %n.next = add i64 %n, 1
-  %again = icmp slt i64 %n.next, 20000
+  %again = icmp slt i64 %n.next, %times
   br i1 %again, label %spin, label %spun
 spun:
 """
-    text = KERNEL.format(body=body).replace("[ %next, %loop ]", "[ %next, %spun ]")
-    kernel = load(compile_ir(text), "kernel")
+    return load(compile_ir(KERNEL.format(body=body).replace("[ %next, %loop ]", "[ %next, %spun ]")), "kernel")
+
+
+@pytest.mark.usefixtures("either")
+def test_a_brief_launch_that_was_held_up_is_soon_a_brief_one_again(spinner: LoadedKernel, threads: SetThreads) -> None:
+    threads(2)
+    seen, stores = torch.zeros(8, dtype=torch.int64), torch.tensor(1)
+    packed = pack((seen, stores, None))
+
+    def threads_for(each: int, launches: int) -> list[int]:
+        stores.fill_(each)
+        used = []
+        for _ in range(launches):
+            launch(spinner.address, packed, 8, 1, 1)
+            used.append(len(set(seen.tolist())))
+        return used
+
+    assert threads_for(400, 500)[-10:].count(1) > 5
+    assert threads_for(4_000_000, 5)[-1] == 2
+    assert threads_for(400, 500)[-10:].count(1) > 5
+
+
+@pytest.mark.parametrize(("stores", "late_s"), [(2_000, 0.0001), (40_000, 0.02)], ids=["nearly brief", "short"])
+def test_launches_that_were_kept_waiting_are_followed_by_some_on_one_thread(
+    stores: int, late_s: float, spinner: LoadedKernel, threads: SetThreads
+) -> None:
     threads(2)
     called = [0]
 
     @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
     def slow_team(begin: int, end: int, grain: int, function: int, given: int) -> int:
         called[0] += 1
-        time.sleep(0.02)
+        time.sleep(late_s)
         part = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(function)
         for number in range(begin, end):
             part(number, number + 1, given)
         return 0
 
-    def alone_before_one_is_shared() -> int:
-        out, before, alone = torch.zeros(8, dtype=torch.int64), called[0], -1
-        while called[0] == before:
-            run(kernel, out, 8, 1, 1)
-            alone += 1
-        return alone
+    out, each = torch.zeros(8, dtype=torch.int64), torch.tensor(stores)
+    packed = pack((out, each, None))
 
+    def alone_before_one_is_shared() -> int:
+        before = called[0]
+        for alone in range(20_000):
+            launch(spinner.address, packed, 8, 1, 1)
+            if called[0] > before:
+                return alone
+        raise AssertionError("no launch is shared any more")
+
+    launch(spinner.address, packed, 8, 1, 1)  # The first launch of all makes the pool, which borrows from PyTorch.
     native().borrow(ctypes.cast(slow_team, ctypes.c_void_p).value, True)
     try:
-        # A launch that this machine interrupts is no short one and counts for nothing, so there are several tries.
-        seen = [alone_before_one_is_shared() for _ in range(9)]
+        # A launch that this machine interrupts is no short one and counts for nothing: there are many tries. After one
+        # loss so many run alone, and more after the second.
+        assert any(alone_before_one_is_shared() > worth_ir.ALONE[0] for _ in range(100))
     finally:
         borrow(Lent.WHILE_AWAKE)
-    # So many, and more after the second loss.
-    assert max(seen) > worth_ir.ALONE[0], seen
 
 
 @pytest.mark.usefixtures("either")

@@ -54,9 +54,15 @@ define internal i64 @launch_hash(ptr %fn, i64 %programs) {
   ret i64 %hash
 }
 
+; Where the table has what is remembered for %hash.
+define internal i64 @slot(i64 %hash) {
+  %index = lshr i64 %hash, <index_shift>
+  ret i64 %index
+}
+
 ; The ticks remembered for %hash, or the most there can be.
 define internal i64 @remembered(ptr %table, i64 %hash) {
-  %index = lshr i64 %hash, <index_shift>
+  %index = call i64 @slot(i64 %hash)
   %slot = getelementptr i64, ptr %table, i64 %index
   %word = load atomic i64, ptr %slot monotonic, align 8
   %difference = xor i64 %word, %hash
@@ -78,7 +84,7 @@ define internal void @remember(ptr %table, i64 %hash, i64 %before, i64 %taken) {
   %low = and i64 %hash, <mask>
   %tag = sub i64 %hash, %low
   %word = or i64 %tag, %ticks
-  %index = lshr i64 %hash, <index_shift>
+  %index = call i64 @slot(i64 %hash)
   %slot = getelementptr i64, ptr %table, i64 %index
   store atomic i64 %word, ptr %slot monotonic, align 8
   ret void

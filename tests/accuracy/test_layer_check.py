@@ -10,6 +10,7 @@ import torch
 import transformers
 from torch import nn
 
+from benchmarks.models import cache_of
 from tessera.accuracy.call import Call
 from tessera.accuracy.double import double_copy, run_in_double
 from tessera.accuracy.layers import Candidate, LayerCheck, check_layers
@@ -219,14 +220,14 @@ def test_a_decode_step_with_a_cache(dtype: torch.dtype) -> None:
     llama = transformers.LlamaForCausalLM(config).eval()
     ids = torch.randint(100, (4, 12))
     with torch.no_grad():
-        cache = llama(ids[:, :11]).past_key_values
-    call = Call.of({"input_ids": ids[:, 11:], "past_key_values": cache}).cast(dtype)
+        name, cache = cache_of(llama(ids[:, :11]))
+    call = Call.of({"input_ids": ids[:, 11:], name: cache}).cast(dtype)
     llama.to(dtype)
     assert call.has_state
     check = check_layers(llama, call, nullcontext)
     assert check.ok
     assert check.reference_error == ""
-    assert "(model)[past_key_values][1][0]" in [layer.name for layer in check.layers]
+    assert f"(model)[{name}][1][0]" in [layer.name for layer in check.layers]
     assert cache.get_seq_length() == 11
     scaled = check_layers(llama, call, faulty(llama.model.layers[1].mlp.up_proj, 1.1))
     assert scaled.first_fault is not None

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import tessera
+from benchmarks.models import cache_of
 from tessera.accuracy.call import Call
 from tessera.accuracy.double import double_copy, run_in_double
 from tessera.accuracy.judge import hold, judge
@@ -54,8 +55,8 @@ class PrefillAndStep(nn.Module):
     def forward(self, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         first = self.model(input_ids=ids, attention_mask=mask, use_cache=True)
         longer = None if mask is None else torch.cat([mask, mask[:, :1]], dim=1)
-        cache = first.past_key_values
-        second = self.model(input_ids=ids[:, :1], attention_mask=longer, past_key_values=cache, use_cache=True)
+        name, cache = cache_of(first)
+        second = self.model(input_ids=ids[:, :1], attention_mask=longer, use_cache=True, **{name: cache})
         return torch.cat([first.logits, second.logits], dim=1)
 
 

@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 import tessera
+from tessera.core.errors import UsageError
 
 
 def test_importing_the_package_imports_neither_torch_nor_triton() -> None:
@@ -79,6 +81,27 @@ def test_blocks_nest() -> None:
     assert set(inner.calls) == {"sin"}
     assert set(outer.calls) == {"exp", "sin", "cos"}
     assert outer.ours == 3 and outer.vendor == 0
+
+
+def test_a_block_that_counts_nothing_watches_nothing() -> None:
+    a = torch.ones(4)
+    with tessera.use("always", counted=False) as record:
+        assert _get_current_dispatch_mode() is None
+        assert tessera.explain_choice("add", a, a).ours
+        assert torch.equal(a + a, torch.full((4,), 2.0))
+    for ask in (lambda: record.calls, lambda: record.ours, lambda: record.vendor):
+        with pytest.raises(UsageError, match=r"no calls were counted: .* tessera\.use\(counted=False\)"):
+            ask()
+    assert not tessera.explain_choice("add", a, a).ours
+
+
+def test_a_block_that_counts_nothing_leaves_the_outer_ones_count() -> None:
+    a = torch.ones(4)
+    with tessera.use("always") as outer:
+        with tessera.use("always", counted=False):
+            a + a
+        a * a
+    assert {name: calls.ours for name, calls in outer.calls.items()} == {"add.Tensor": 1, "mul.Tensor": 1}
 
 
 def test_enable_and_disable_may_be_repeated() -> None:

@@ -200,12 +200,12 @@ def test_a_brief_launch_that_was_held_up_is_soon_a_brief_one_again(spinner: Load
             used.append(len(set(seen.tolist())))
         return used
 
-    assert threads_for(400, 500)[-10:].count(1) > 5
-    assert threads_for(4_000_000, 5)[-1] == 2
-    assert threads_for(400, 500)[-10:].count(1) > 5
+    assert threads_for(40, 500)[-10:].count(1) > 5
+    assert 2 in threads_for(4_000_000, 5)
+    assert threads_for(40, 500)[-10:].count(1) > 5
 
 
-@pytest.mark.parametrize(("stores", "late_s"), [(2_000, 0.0001), (40_000, 0.02)], ids=["nearly brief", "short"])
+@pytest.mark.parametrize(("stores", "late_s"), [(1_000, 0.0001), (40_000, 0.02)], ids=["nearly brief", "short"])
 def test_launches_that_were_kept_waiting_are_followed_by_some_on_one_thread(
     stores: int, late_s: float, spinner: LoadedKernel, threads: SetThreads
 ) -> None:

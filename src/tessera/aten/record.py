@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tessera.core.errors import UsageError
 from tessera.ops.table import VARIANTS
 
 NO_KERNEL = "no kernel of ours"
@@ -56,25 +57,31 @@ class Calls:
 
 
 class Record:
-    """The counts of one `with tessera.use() as record:` block; `calls` maps "add.Tensor" to its counts."""
+    """The counts of one `with tessera.use() as record:` block; `calls` maps "add.Tensor" to its counts.
 
-    def __init__(self) -> None:
+    Raises: UsageError from what asks for counts, where the block counted nothing.
+    """
+
+    def __init__(self, counted: bool = True) -> None:
         self._calls: dict[str, Calls] = {}
+        self._counted = counted
         self._lock = threading.Lock()
 
     @property
     def calls(self) -> Mapping[str, Calls]:
+        if not self._counted:
+            raise UsageError("no calls were counted: the block was entered with tessera.use(counted=False)")
         return self._calls
 
     @property
     def ours(self) -> int:
         """Calls on our kernels."""
-        return sum(calls.ours for calls in self._calls.values())
+        return sum(calls.ours for calls in self.calls.values())
 
     @property
     def vendor(self) -> int:
         """Calls on the vendor's kernels."""
-        return sum(calls.vendor for calls in self._calls.values())
+        return sum(calls.vendor for calls in self.calls.values())
 
     def add(self, name: str, reason: str | None) -> None:
         """Count one call of `name`: ours, or the vendor's for `reason`."""
